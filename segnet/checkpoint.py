@@ -1,0 +1,144 @@
+"""Checkpoints: plain tensors and plain values, written atomically, verified when read, never unpickled freely."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from segnet.classes import ClassSet
+from segnet.config import Config, dump_config, validate_config
+from segnet.errors import ExitCode, UserError
+from segnet.files import atomic_write
+from segnet.models import EncoderDecoder
+
+FORMAT = 1
+Weights = dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """A network with its history. `weights` predict (the moving average, where one is kept); `training` resumes."""
+
+    config: Config
+    step: int
+    miou: float | None  # on the val split, of `weights`
+    weights: Weights
+    training: dict[str, Any] | None = None  # tensors and JSON-able values only
+
+
+class LoadedModel(NamedTuple):
+    """A network in evaluation mode with everything that prediction needs."""
+
+    model: EncoderDecoder
+    classes: ClassSet
+    config: Config
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` atomically, with a digest of its content.
+
+    Raises UserError (numeric) rather than keep a weight that is not finite.
+    """
+    bad = _first_non_finite(checkpoint.weights)
+    if bad:
+        raise UserError(ExitCode.NUMERIC, path, f"'{bad}' is not finite; nothing was saved", "lower optim.lr")
+    content = {**checkpoint._asdict(), "config": dump_config(checkpoint.config)}
+    with atomic_write(path) as file:
+        torch.save({"format": FORMAT, "content": content, "digest": _digest(content)}, file)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint. Raises UserError (checkpoint) for anything but an intact one of this program."""
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise _bad(path, "no such file", "name a run folder or a checkpoint such as runs/sample/best.pt") from None
+    except PermissionError:
+        raise
+    except Exception as error:  # damaged or hostile bytes fail in every way there is; nothing is executed
+        raise _bad(path, f"not a readable checkpoint ({_reason(error)})", "use another checkpoint of the run") from None
+    if not isinstance(payload, dict) or not {"format", "content", "digest"} <= payload.keys():
+        raise _bad(path, "not a checkpoint of this program", "name a last.pt or best.pt")
+    if payload["format"] != FORMAT:
+        raise _bad(path, f"format {payload['format']}, this version reads {FORMAT}", "use the version that wrote it")
+    content = payload["content"]
+    if _digest(content) != payload["digest"]:
+        raise _bad(path, "damaged: its content does not match its digest", "use another checkpoint of the run")
+    bad = _first_non_finite(content["weights"])
+    if bad:
+        raise _bad(path, f"'{bad}' is not finite", "use another checkpoint of the run")
+    return Checkpoint(**{**content, "config": validate_config(content["config"], path)})
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that RUN|CHECKPOINT means: a file itself, or best.pt of a run folder."""
+    if not path.is_dir():
+        return path
+    if not (path / "best.pt").exists():
+        remedy = "train it until its first evaluation, or name last.pt" if (path / "last.pt").exists() else "name a run folder"
+        raise _bad(path, "no best.pt in this folder", remedy)
+    return path / "best.pt"
+
+
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
+    """The network of a run folder (its best checkpoint) or of a checkpoint file, ready to predict on `device`.
+
+    Raises UserError (checkpoint) when there is none or its weights do not fit its configuration.
+    """
+    found = find_checkpoint(Path(path))
+    checkpoint = load_checkpoint(found)
+    config, classes = checkpoint.config, checkpoint.config.data.class_set
+    model = EncoderDecoder(config.model, len(classes))
+    load_weights(model, checkpoint.weights, found)
+    model.to(memory_format=torch.channels_last).to(device).eval()
+    return LoadedModel(model, classes, config)
+
+
+def load_weights(model: torch.nn.Module, weights: Weights, path: Path) -> None:
+    """Copy `weights` into `model`. Raises UserError (checkpoint) naming the first tensor that does not fit."""
+    own = model.state_dict()
+    for name in [*own, *weights]:
+        found, expected = weights.get(name), own.get(name)
+        if found is None or expected is None or found.shape != expected.shape:
+            sizes = [tuple(t.shape) if t is not None else "nothing" for t in (found, expected)]
+            raise _bad(path, f"'{name}': found {sizes[0]}, expected {sizes[1]}", "use the configuration it was trained with")
+    model.load_state_dict(weights)
+
+
+def _bad(path: Path, found: str, remedy: str) -> UserError:
+    return UserError(ExitCode.CHECKPOINT, path, found, remedy)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def _first_non_finite(weights: Weights) -> str | None:
+    return next((name for name, t in weights.items() if t.is_floating_point() and not t.isfinite().all()), None)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 over every name, value, dtype, shape and byte."""
+    sha = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                sha.update(f"{key!r}:".encode())
+                add(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                add(item)
+        else:
+            sha.update(json.dumps(value).encode())
+        sha.update(b";")
+
+    add(content)
+    return sha.hexdigest()

@@ -1,0 +1,445 @@
+"""Every knob, typed and ranged, and the one door through which a configuration enters: `load_config`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from segnet.classes import CLASS_SETS, ClassSet, class_set
+from segnet.errors import ExitCode, UserError
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The sections
+# ---------------------------------------------------------------------------------------------------------------------
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Channel = Annotated[int, Field(ge=0, le=255)]
+Width = Annotated[int, Field(ge=1, le=65536)]
+Positive = Annotated[float, Field(gt=0)]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown keys, no NaN or infinity, no silent type conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class StageConfig(Section):
+    """One encoder or decoder stage: a row of convolutions (or deconvolutions) between two changes of resolution."""
+
+    widths: tuple[Width, ...] = Field(min_length=1)
+    """Output channels of each convolution, in order."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of dropping an activation: after the pooling of an encoder stage, at the end of a decoder stage."""
+
+
+class NormalizationConfig(Section):
+    """What happens to the RGB values 0..255 first, inside the network."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    """Subtracted from R, G, B. The default is ImageNet's mean."""
+    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
+    """Divides R, G, B afterwards. The default is ImageNet's standard deviation."""
+    local_response: bool = False
+    """Local response normalisation over the three channels (SegNet-Basic), size 5, alpha 1e-4, beta 0.75."""
+
+
+class ModelConfig(Section):
+    """An encoder-decoder: each encoder stage is mirrored by a decoder stage (decoder[0] undoes the last pooling)."""
+
+    encoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
+    """Stages from full resolution downwards; a 2x2 max-pooling ends each."""
+    decoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
+    """Stages from the lowest resolution upwards; a max-unpooling opens each."""
+    kernel_size: Literal[1, 3, 5, 7, 9, 11] = 3
+    """Side of every convolution in the stages, pixels."""
+    head_kernel_size: Literal[1, 3, 5, 7] = 3
+    """Side of the last convolution, which gives the class logits, pixels."""
+    decoder_operation: Literal["deconvolution", "convolution"] = "deconvolution"
+    """What a decoder stage is made of. With stride 1 the two compute the same functions from flipped kernels."""
+    decoder_relu: bool = True
+    """Whether a ReLU follows each batch normalisation of the decoder (SegNet-Basic: no)."""
+    normalization: NormalizationConfig = NormalizationConfig()
+    """The first operation of the network, on RGB values 0..255."""
+    encoder_weights: str | None = None
+    """Where the encoder starts from: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or null: He."""
+
+    @model_validator(mode="after")
+    def _mirrored(self) -> ModelConfig:
+        if len(self.encoder) != len(self.decoder):
+            raise ValueError(f"{len(self.encoder)} encoder stages but {len(self.decoder)} decoder stages; each needs its mirror")
+        width = self.encoder[-1].widths[-1]
+        for index, (stage, mirror) in enumerate(zip(self.decoder, reversed(self.encoder), strict=True)):
+            if width != mirror.widths[-1]:
+                raise ValueError(
+                    f"decoder stage {index} unpools {width} channels by winners of {mirror.widths[-1]}; "
+                    f"let decoder stage {index - 1} end with {mirror.widths[-1]}"
+                )
+            width = stage.widths[-1]
+        return self
+
+
+class DataConfig(Section):
+    """A data set in Pascal VOC's layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt."""
+
+    root: str
+    """The data folder, relative to the working folder."""
+    classes: Literal["voc", "camvid", "sample"] | tuple[str, ...] = Field(min_length=1, max_length=255)
+    """A known class table, or the class names in the order of their ids."""
+    colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
+    """R, G, B of each class, for masks and overlays; empty: those of the table, or VOC's."""
+    train_split: str = "train"
+    """Split file that training reads."""
+    val_split: str = "val"
+    """Split file that picks the best checkpoint."""
+    workers: int = Field(default=2, ge=0, le=256)
+    """Processes that read and augment pictures; they do not change what is learnt."""
+
+    @model_validator(mode="after")
+    def _aligned(self) -> DataConfig:
+        count = len(self.class_set)
+        if self.colors and len(self.colors) != count:
+            raise ValueError(f"{len(self.colors)} colors for {count} classes")
+        if len(set(self.class_set.names)) != count:
+            raise ValueError("two classes have the same name")
+        return self
+
+    @property
+    def class_set(self) -> ClassSet:
+        """Names and colours as one table."""
+        if isinstance(self.classes, str):
+            known = CLASS_SETS[self.classes]
+            return class_set(known.names, self.colors or known.colors)
+        return class_set(self.classes, self.colors)
+
+
+class AugmentConfig(Section):
+    """Random changes of a training picture and its mask. Each picture of each epoch has its own, a function of the seed."""
+
+    crop_size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (320, 320)
+    """Height and width of what the network trains on, pixels. Beyond the picture: mean colour, mask ignored."""
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    """Range of the zoom, drawn uniformly in its logarithm; 1 keeps the picture's own resolution."""
+    flip: Probability = 0.5
+    """Probability of mirroring left and right."""
+    brightness: Probability = 0.0
+    """Brightness is multiplied by a factor from 1-x to 1+x."""
+    contrast: Probability = 0.0
+    """Contrast is multiplied by a factor from 1-x to 1+x."""
+    saturation: Probability = 0.0
+    """Saturation is multiplied by a factor from 1-x to 1+x."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Hue is turned by -x to +x of the colour circle."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentConfig:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale: {self.scale[0]} is above {self.scale[1]}; write the smaller first")
+        return self
+
+
+class LossConfig(Section):
+    """Cross-entropy over the pixels that are not ignored."""
+
+    class_weights: Literal["none", "median_frequency"] = "none"
+    """Weights per class, measured on the training masks: Eigen & Fergus 2015, section 6.3.2."""
+    weight_power: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Exponent on those weights: 1 as published, 0.5 their square roots (gentler)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread evenly over the classes."""
+
+
+class OptimConfig(Section):
+    """The optimizer and the learning rate over the run."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW."""
+    lr: Positive = 0.01
+    """Peak learning rate."""
+    encoder_lr_factor: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """The encoder learns at this multiple of the rate; below 1 for pretrained weights."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD; AdamW's first beta."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
+    """Weight decay of kernels; biases and batch normalisation have none."""
+    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
+    """How the rate falls from its peak to zero."""
+    power: Positive = 0.9
+    """Exponent of the polynomial schedule."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the run over which the rate rises linearly from zero to its peak."""
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    """Gradients with a longer L2 norm are shortened to it; 0: never."""
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    epochs: Positive = 100.0
+    """How often each training picture is seen."""
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    """Pictures per step."""
+    precision: Precision = "bfloat16"
+    """Arithmetic of the forward and backward pass (autocast); weights stay in float32."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the exponential moving average of the weights, which is then what is scored and kept as best; 0: none."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time, also on a GPU, where that costs time."""
+    log_every: int = Field(default=50, ge=1)
+    """Steps between two log lines."""
+    eval_every: Positive = 1.0
+    """Epochs between two evaluations on the val split."""
+    save_every: Positive = 1.0
+    """Epochs between two checkpoints."""
+
+
+class InferenceConfig(Section):
+    """How a picture becomes class probabilities – the same in validation, evaluation and prediction."""
+
+    scales: tuple[Annotated[float, Field(ge=0.1, le=8)], ...] = Field(default=(1.0,), min_length=1, max_length=8)
+    """The picture is seen at each of these zooms; probabilities are averaged at its own size."""
+    flip: bool = False
+    """Also see it mirrored, and average."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass."""
+
+
+class Config(Section):
+    """A whole experiment. What is not written has the default."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Fixes the order of samples, augmentation, initial weights and dropout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: the GPU when there is one."""
+    model: ModelConfig
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# YAML, read with suspicion
+# ---------------------------------------------------------------------------------------------------------------------
+
+_MAX_BYTES, _MAX_DEPTH, _MAX_EVENTS = 1_000_000, 20, 20_000
+
+Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None  # what a YAML file may hold
+Tree = dict[str, Value]
+Origins = dict[tuple[str, ...], str]  # key path -> "file, line n"
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader in which 1e-3 is a number and a date is a string."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$|[-+]?(\d[\d_]*\.\d*|\.\d+)$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+.0123456789"),
+)
+_SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null"))
+
+
+def _refuse(where: Path | str, found: str, remedy: str = "") -> UserError:
+    return UserError(ExitCode.CONFIG, where, found, remedy)
+
+
+def parse_yaml(text: str, where: Path | str) -> tuple[Value, Origins]:
+    """The plain values of a YAML text and the line of each key. Aliases, tags and repeated keys are refused."""
+    try:
+        depth = 0
+        for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise _refuse(where, f"line {event.start_mark.line + 1}: alias *{event.anchor}", "write the value out")
+            if depth > _MAX_DEPTH or count > _MAX_EVENTS:
+                raise _refuse(where, f"more than {_MAX_DEPTH} levels or {_MAX_EVENTS} entries", "a configuration is small")
+        origins: Origins = {}
+        node = yaml.compose(text, Loader=_Loader)
+        return (None if node is None else _plain(node, where, (), origins)), origins
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise _refuse(where, f"{line}not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise _refuse(where, f"not YAML: {str(error).splitlines()[0]}") from None
+
+
+def _plain(node: yaml.Node, where: Path | str, path: tuple[str, ...], origins: Origins) -> Value:
+    line = f"line {node.start_mark.line + 1}"
+    if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
+        return _Loader("").construct_object(node)
+    if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
+        return [_plain(item, where, (*path, str(i)), origins) for i, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode) or not node.tag.endswith(":map"):
+        raise _refuse(where, f"{line}: tag {node.tag}", "write plain values")
+    mapping: Tree = {}
+    for key_node, value_node in node.value:
+        key, line = str(key_node.value), f"line {key_node.start_mark.line + 1}"
+        if key in mapping:
+            raise _refuse(where, f"{line}: key '{key}' a second time", "keep one of them")
+        origins[(*path, key)] = f"{where}, {line}"
+        mapping[key] = _plain(value_node, where, (*path, key), origins)
+    return mapping
+
+
+def _read_tree(path: Path, origins: Origins, children: tuple[Path, ...] = ()) -> Tree:
+    """The tree of a file merged over those of its `base` files."""
+    resolved = path.resolve()
+    if resolved in children:
+        raise _refuse(path, "is its own base file", "break the circle of 'base' entries")
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise _refuse(path, f"larger than {_MAX_BYTES:,} bytes", "a configuration is small")
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _refuse(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8") from None
+    except OSError as error:
+        raise _refuse(path, (error.strerror or "cannot be read").lower(), "name a YAML file, e.g. configs/sample.yaml") from None
+    tree, own_origins = parse_yaml(text, path)
+    if not isinstance(tree, dict):
+        raise _refuse(path, "not a mapping of sections", "write 'train:' and its keys below it")
+    bases = tree.pop("base", [])
+    merged: Tree = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str):
+            raise _refuse(path, f"base: {base!r} is not a file name", "list file names relative to this file")
+        merged = _merge(merged, _read_tree(path.parent / base, origins, (*children, resolved)))
+    origins.update(own_origins)
+    return _merge(merged, tree)
+
+
+def _merge(below: Tree, above: Tree) -> Tree:
+    """`above` over `below`: mappings key by key, everything else replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _override_tree(override: str) -> Tree:
+    """'train.epochs=5' -> {'train': {'epochs': 5}}."""
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise _refuse(override, "not KEY=VALUE", "write e.g. train.epochs=5")
+    value, _ = parse_yaml(text, override)
+    for part in reversed(parts):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Validation: all mistakes at once, each with its file and line
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Origin(NamedTuple):
+    file: Path
+    lines: Origins
+    overrides: tuple[str, ...]
+
+    def of(self, path: tuple[str, ...]) -> str:
+        for length in range(len(path), 0, -1):
+            key = ".".join(path[:length])
+            for override in self.overrides:
+                if override.split("=")[0].strip() == key:
+                    return override
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return str(self.file)
+
+
+def _known_keys(path: tuple[str, ...]) -> list[str]:
+    """The keys that the section at `path` has."""
+    section: type[BaseModel] = Config
+    for part in path:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+        elif part in section.model_fields:
+            section = StageConfig  # the only section that stands in a list
+    return list(section.model_fields)
+
+
+def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
+    path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("tuple[", "literal[")))
+    where, key = origin.of(path), ".".join(path)
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(path[-1], _known_keys(path[:-1]), n=1, cutoff=0.5)
+        remedy = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(_known_keys(path[:-1]))}"
+        return _refuse(where, f"{key}: unknown key", remedy)
+    if error["type"] == "missing":
+        return _refuse(where, f"{key}: missing", "give it in this file or name a base file that does")
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if isinstance(error["input"], dict | list):
+        return _refuse(where, f"{key}: {expected}" if key else expected)
+    return _refuse(where, f"{key}: found {error['input']!r}, {expected}")
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """The validated configuration of a YAML file, its base files and `overrides` such as "train.epochs=5".
+
+    Raises UserError (config) that names every mistake with its file and line.
+    """
+    lines: Origins = {}
+    tree = _read_tree(Path(path), lines)
+    for override in overrides:
+        tree = _merge(tree, _override_tree(override))
+    return validate_config(tree, _Origin(Path(path), lines, tuple(reversed(overrides))))
+
+
+def validate_config(tree: Tree, origin: _Origin | Path) -> Config:
+    """`tree` as a Config. Raises UserError (config) with all its mistakes."""
+    if isinstance(origin, Path):
+        origin = _Origin(origin, {}, ())
+    try:
+        return Config.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        details = [d for d in error.errors() if d["type"] != "too_short" or d["input"] == []]  # no echo of a bad item
+        first, *others = [_mistake(detail, origin) for detail in details]
+        raise UserError(first.code, first.path, first.found, first.remedy, also=tuple(others)) from None
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with `overrides` such as "inference.flip=true". Raises UserError (config) for a mistake in them."""
+    tree = dump_config(config)
+    for override in overrides:
+        tree = _merge(tree, _override_tree(override))
+    return validate_config(tree, _Origin(Path("KEY=VALUE"), {}, tuple(reversed(overrides))))
+
+
+def dump_config(config: Config) -> Tree:
+    """`config` as plain values, complete: what a checkpoint holds."""
+    return json.loads(config.model_dump_json())
+
+
+def config_to_yaml(config: Config) -> str:
+    """`config` as YAML text, complete; `load_config` reads it back to an equal Config."""
+    return yaml.safe_dump(dump_config(config), sort_keys=False, width=120)
+
+
+def config_schema() -> str:
+    """The JSON schema of a configuration file, from which editors complete and check YAML."""
+    schema = Config.model_json_schema()
+    schema["properties"]["base"] = {"type": "array", "items": {"type": "string"}, "description": "Files below this one."}
+    schema["required"] = []  # a file may leave sections to its base files
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,185 @@
+"""Pictures and masks in Pascal VOC's layout, in an order that is a function of the seed and the step."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segnet.classes import ClassSet
+from segnet.errors import ExitCode, UserError
+from segnet.files import is_safe_name
+from segnet.images import SUFFIXES, open_image, open_mask
+from segnet.transforms import JointTransform, eval_transform
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed 0..2^63-1 that depends on every part: randomness as a function, e.g. of (seed, epoch, picture)."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Sample(NamedTuple):
+    """A picture and its truth; a batch has a leading B and a list of ids."""
+
+    image: Tensor  # (3, H, W) uint8 RGB
+    mask: Tensor  # (H, W) uint8 class ids, 255 ignored
+    id: str
+
+
+class SampleKey(NamedTuple):
+    """Which picture, and in which epoch: all that a worker needs to know to make a sample."""
+
+    epoch: int
+    picture: int  # its place in the split
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """One split of a data set in VOC's layout.
+
+    Augmentation of a sample depends on (seed, epoch, id) alone – not on the worker, the order or what came before.
+    Raises UserError (data) when the split, a picture or a mask is missing, or an id is there twice.
+    """
+
+    def __init__(
+        self, root: Path, split: str, classes: ClassSet, *, transform: JointTransform = eval_transform, seed: int = 0
+    ) -> None:
+        self.root, self.split, self.classes, self.transform, self.seed = root, split, classes, transform, seed
+        self.ids = read_split(root, split)
+        self.pictures = _find_pictures(root, self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        sample = self.read(key.picture)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, "augment", key.epoch, sample.id))
+            image, mask = self.transform(sample.image, sample.mask)
+        return Sample(image, mask, sample.id)
+
+    def read(self, index: int) -> Sample:
+        """The picture and mask as they are on disk. Raises UserError (data) when they differ in size."""
+        image, mask = open_image(self.pictures[index]), self.read_mask(index)
+        if image.shape[1:] != mask.shape:
+            found = f"mask {mask.shape[1]}×{mask.shape[0]}, picture {image.shape[2]}×{image.shape[1]} (width × height)"
+            raise UserError(ExitCode.DATA, mask_path(self.root, self.ids[index]), found, "make a mask of the picture's size")
+        return Sample(image, mask, self.ids[index])
+
+    def read_mask(self, index: int) -> Tensor:
+        """The mask alone, (H, W) uint8."""
+        return open_mask(mask_path(self.root, self.ids[index]), self.classes)
+
+
+def split_path(root: Path, split: str) -> Path:
+    """The file that lists the ids of a split."""
+    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def mask_path(root: Path, sample_id: str) -> Path:
+    """The mask of a picture."""
+    return root / "SegmentationClass" / f"{sample_id}.png"
+
+
+def read_split(root: Path, split: str) -> list[str]:
+    """The ids of a split, in the file's order; blank lines are skipped.
+
+    Raises UserError (data) for a missing or empty file, a repeated id, or one that leaves the data folder.
+    """
+    path = split_path(root, split)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
+        raise UserError(ExitCode.DATA, path, "no such file", remedy) from None
+    except UnicodeDecodeError as error:
+        raise UserError(ExitCode.DATA, path, f"byte {error.start} is not UTF-8", "save the file as UTF-8") from None
+    ids: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        name = line.strip()
+        if not name:
+            continue
+        if not is_safe_name(name):
+            raise UserError(ExitCode.DATA, path, f"line {number}: '{name}' leaves the data folder", "list plain ids")
+        if name in ids:
+            raise UserError(ExitCode.DATA, path, f"line {number}: '{name}' stands in line {ids[name]} already", "remove one")
+        ids[name] = number
+    if not ids:
+        raise UserError(ExitCode.DATA, path, "no ids in it", "list one picture id per line")
+    return list(ids)
+
+
+def _find_pictures(root: Path, ids: list[str]) -> list[Path]:
+    """The picture of each id, whatever its suffix. Raises UserError (data) that lists all that miss a picture or mask."""
+    folder = root / "JPEGImages"
+    present = {p.relative_to(folder).with_suffix("").as_posix(): p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES}
+    missing = [(folder / f"{name}.jpg", "picture") for name in ids if name not in present]
+    missing += [(mask_path(root, name), "mask") for name in ids if not mask_path(root, name).is_file()]
+    if missing:
+        remedy = "restore it, or remove its id from the split"
+        first, *others = [UserError(ExitCode.DATA, path, f"{kind} is missing", remedy) for path, kind in missing[:10]]
+        raise UserError(first.code, first.path, f"{first.found} ({len(missing)} files in all)", remedy, also=tuple(others))
+    return [present[name] for name in ids]
+
+
+class ClassStatistics(NamedTuple):
+    """Per class: its pixels, and all pixels of the pictures in which it occurs."""
+
+    pixels: list[int]
+    pixels_of_pictures: list[int]
+
+
+def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
+    """Count the classes in every mask of `dataset`; ignored pixels belong to a picture's size but to no class."""
+    count = len(dataset.classes)
+    pixels, of_pictures = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+    for index in range(len(dataset)):
+        mask = dataset.read_mask(index)
+        counts = torch.bincount(mask.flatten(), minlength=256)[:count]
+        pixels += counts
+        of_pictures += (counts > 0) * mask.numel()
+    return ClassStatistics(pixels.tolist(), of_pictures.tolist())
+
+
+class ResumableSampler(Sampler[list[SampleKey]]):
+    """The keys of batch `start`, `start + 1`, …, `total - 1`: a function of (seed, step) alone.
+
+    The stream is one permutation of the data set after the other, cut into full batches; a batch may span two epochs,
+    so each picture is seen exactly once per epoch and no batch is short.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, seed: int, start: int, total: int) -> None:
+        self.length, self.batch_size, self.seed, self.start, self.total = length, batch_size, seed, start, total
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, order = -1, []
+        for step in range(self.start, self.total):
+            batch = []
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = list(range(self.length))
+                    random.Random(derive_seed(self.seed, "order", epoch)).shuffle(order)
+                batch.append(SampleKey(epoch, order[position % self.length]))
+            yield batch
+
+
+def build_loader(
+    dataset: SegmentationDataset, batches: Sampler[list[SampleKey]] | None = None, *, workers: int, pin_memory: bool = False
+) -> DataLoader[Sample]:
+    """Samples in the given batches; without them, the whole split in order, one picture at a time at its own size."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches or [[SampleKey(0, index)] for index in range(len(dataset))],
+        num_workers=workers,
+        pin_memory=pin_memory,
+    )

@@ -1,0 +1,62 @@
+"""What a user can mend is said in one line; what the program did wrong keeps its traceback."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+
+
+class ExitCode(IntEnum):
+    """Exit status of every command."""
+
+    DONE = 0
+    CONFIG = 2  # usage or config
+    DATA = 3
+    CHECKPOINT = 4
+    ENVIRONMENT = 5  # disk, permission, lock, no GPU
+    NUMERIC = 6  # non-finite loss
+    SOME_FAILED = 7  # some of the inputs failed
+    WORKER_LOST = 8  # a worker or a rank was lost
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    Its text is one line: *where: what was found (and expected) – how to mend it*. `also` holds further mistakes
+    found at the same time; each adds a line of its own. Control characters are escaped.
+    """
+
+    def __init__(
+        self, code: ExitCode, path: Path | str, found: str, remedy: str = "", *, also: tuple[UserError, ...] = ()
+    ) -> None:
+        super().__init__(code, path, found, remedy)
+        self.code, self.path, self.found, self.remedy, self.also = code, str(path), found, remedy, also
+
+    def __str__(self) -> str:
+        line = f"{self.path}: {self.found}" + (f" – {self.remedy}" if self.remedy else "")
+        printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        return "\n".join([printable, *map(str, self.also)])
+
+
+_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
+
+
+def run_command(command: Callable[[], ExitCode | None]) -> None:
+    """Run a script's body and end the process with its exit code; a bug keeps its traceback."""
+    try:
+        code: int = command() or ExitCode.DONE
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        code = error.code
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRORS:
+            raise
+        print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
+        code = ExitCode.ENVIRONMENT
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(int(code))

@@ -1,0 +1,79 @@
+"""Score a network on a split, and write the score down."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from segnet.classes import ClassSet
+from segnet.config import InferenceConfig
+from segnet.datasets import Sample
+from segnet.files import write_text
+from segnet.inference import predict_probabilities
+from segnet.metrics import ConfusionMatrix, Scores
+
+
+def evaluate(model: nn.Module, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Scores:
+    """Predict every picture of `loader` and count it against its truth, at the size of the truth."""
+    matrix: ConfusionMatrix | None = None
+    device = next(model.parameters()).device
+    for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=None, file=sys.stderr):
+        probabilities = predict_probabilities(model, batch.image.to(device), inference or InferenceConfig())
+        matrix = matrix or ConfusionMatrix(probabilities.shape[1])
+        matrix.update(batch.mask, probabilities.argmax(dim=1).to("cpu", torch.uint8))
+    if matrix is None:
+        raise ValueError("the loader gave no pictures")
+    return matrix.scores()
+
+
+def scores_table(scores: Scores, classes: ClassSet) -> str:
+    """A table for people: IoU and accuracy of each class, percent; "–" for a class that is absent."""
+    width = max(map(len, classes.names))
+    lines = [f"{'class':<{width}}    IoU  accuracy  share of pixels"]
+    for index, name in enumerate(classes.names):
+        share = sum(scores.confusion[index]) / scores.pixels if scores.pixels else math.nan
+        row = (_percent(scores.class_iou[index]), _percent(scores.class_accuracy[index]), _percent(share))
+        lines.append(f"{name:<{width}}  {row[0]:>5}  {row[1]:>8}  {row[2]:>15}")
+    lines.append(
+        f"mIoU {_percent(scores.miou)}   global accuracy {_percent(scores.global_accuracy)}   "
+        f"mean accuracy {_percent(scores.mean_accuracy)}   ({scores.pixels:,} pixels, {scores.ignored:,} ignored)"
+    )
+    return "\n".join(lines)
+
+
+def save_scores(folder: Path, scores: Scores, classes: ClassSet) -> None:
+    """Write metrics.json (shares 0..1, null for absent) and confusion.csv (pixels, rows are the truth) into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {
+        "miou": _or_null(scores.miou),
+        "global_accuracy": _or_null(scores.global_accuracy),
+        "mean_accuracy": _or_null(scores.mean_accuracy),
+        "pixels": scores.pixels,
+        "ignored": scores.ignored,
+        "absent_classes": "no pixel in truth or prediction: null, and not part of a mean",
+        "classes": [
+            {"name": name, "iou": _or_null(iou), "accuracy": _or_null(accuracy), "pixels": sum(row)}
+            for name, iou, accuracy, row in zip(
+                classes.names, scores.class_iou, scores.class_accuracy, scores.confusion, strict=True
+            )
+        ],
+    }
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    rows = [["truth \\ prediction", *classes.names]]
+    rows += [[name, *map(str, row)] for name, row in zip(classes.names, scores.confusion, strict=True)]
+    write_text(folder / "confusion.csv", "".join(",".join(row) + "\n" for row in rows))
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.2f}"
+
+
+def _or_null(share: float) -> float | None:
+    return None if math.isnan(share) else share

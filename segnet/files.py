@@ -1,0 +1,69 @@
+"""Files that are whole or absent: atomic, durable writing; a lock on the run folder; names that stay in their folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from segnet.errors import ExitCode, UserError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` complete and on disk, or not at all.
+
+    Order: write, fsync(file), rename, fsync(folder), so that a crash at any instant leaves the old file or the new one.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process alone; the operating system lets go of it however the process ends.
+
+    A POSIX record lock, since the data workers that a process forks do not inherit those.
+    Raises UserError (environment) when another process holds it.
+    """
+    with open(folder / ".lock", "wb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(
+                ExitCode.ENVIRONMENT, folder, "another run is writing to this folder", "wait for it, or choose --run"
+            ) from None
+        yield
+
+
+def remove_stale_temporaries(folder: Path) -> None:
+    """Delete what a killed `atomic_write` left in `folder`. Call it while holding the folder's lock."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether `name`, taken from a file, stays below the folder it is joined to: relative, printable, no '..'."""
+    return bool(name) and name.isprintable() and not name.startswith("/") and ".." not in Path(name).parts

@@ -1,0 +1,59 @@
+"""Data sets in Pascal VOC's layout, made ready in one call each."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from segnet.classes import SAMPLE
+from segnet.errors import ExitCode, UserError
+from segnet.files import atomic_write, write_text
+from segnet.images import save_mask
+from segnet.scenes import SCENE_VERSION, render_scene
+
+
+def _write_pair(seed: int, index: int, picture_path: Path, mask_path: Path) -> None:
+    picture, mask = render_scene(seed, index)
+    with atomic_write(picture_path) as file:
+        Image.fromarray(picture).save(file, "JPEG", quality=92, subsampling=0)
+    save_mask(mask_path, mask, SAMPLE)
+
+
+def _start_anew(root: Path, recipe: str) -> None:
+    """Remove what another recipe left below `root`, and note this one in `sample.json`.
+
+    Raises UserError (data) when the folder holds a data set that was not made here.
+    """
+    lists, mark = list(root.glob("ImageSets/Segmentation/*.txt")), root / "sample.json"
+    if lists and not mark.exists():
+        raise UserError(ExitCode.DATA, root, "holds a data set that is not the sample", "choose another --root")
+    for path in [*lists, *root.glob("JPEGImages/sample_*.jpg"), *root.glob("SegmentationClass/sample_*.png")]:
+        path.unlink()
+    write_text(mark, recipe)
+
+
+def generate_sample(root: Path, *, seed: int = 0, count: int = 300) -> dict[str, int]:
+    """Write `count` pictures and masks below `root`, every fifth for validation, and return the pictures per split.
+
+    A second call does nothing, a call after an interruption renders what is missing, another seed or count starts anew.
+    Raises UserError (data) when `root` holds another data set.
+    """
+    names = [f"sample_{index:05d}" for index in range(count)]
+    splits = {"train": [name for i, name in enumerate(names) if i % 5 != 4], "val": names[4::5]}
+    lists = {root / f"ImageSets/Segmentation/{split}.txt": "".join(f"{n}\n" for n in splits[split]) for split in splits}
+    pairs = [(seed, i, root / f"JPEGImages/{n}.jpg", root / f"SegmentationClass/{n}.png") for i, n in enumerate(names)]
+    recipe, mark = json.dumps({"seed": seed, "count": count, "version": SCENE_VERSION}) + "\n", root / "sample.json"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    if not mark.exists() or mark.read_text() != recipe:
+        _start_anew(root, recipe)
+    missing = [pair for pair in pairs if not (pair[2].exists() and pair[3].exists())]
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(_write_pair, *zip(*missing, strict=True)))  # list() raises here what a worker raised
+    for path, text in lists.items():  # last: a set with lists is complete
+        if not path.exists():
+            write_text(path, text)
+    return {split: len(members) for split, members in splits.items()}

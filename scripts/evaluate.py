@@ -10,7 +10,6 @@ import argparse
 from pathlib import Path
 
 from segnet.checkpoint import find_checkpoint, load_model
-from segnet.config import override_config
 from segnet.datasets import SegmentationDataset, build_loader
 from segnet.devices import choose_device, describe_device
 from segnet.errors import run_command
@@ -24,8 +23,7 @@ def main() -> None:
     parser.add_argument("--split", help="split to score (default: data.val_split)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/evaluation/<split>)")
     arguments = parser.parse_intermixed_args()
-    model, classes, trained = load_model(arguments.source)
-    config = override_config(trained, arguments.overrides)
+    model, classes, config = load_model(arguments.source, overrides=arguments.overrides)
     device = choose_device(config.device)
     split = arguments.split or config.data.val_split
     print(f"evaluate {find_checkpoint(arguments.source)} on {split}, {describe_device(device)}", flush=True)

@@ -1,31 +1,90 @@
-"""Show a resolved configuration, or the JSON schema that editors complete and check YAML from.
+"""Show a resolved configuration, a network part by part, what its stages do to a picture, or the schema for an editor.
 
 examples:
-  python scripts/show.py config configs/sample.yaml
-  python scripts/show.py config configs/voc_segnet.yaml train.epochs=5 model.head_kernel_size=1
-  python scripts/show.py schema > configs/schema.json
+  python scripts/show.py config configs/sample.yaml train.epochs=5
+  python scripts/show.py model configs/camvid.yaml --size 360 480
+  python scripts/show.py stages runs/sample data/sample/JPEGImages/sample_00004.jpg --out stages.png
+
+`comparison` draws picture, truth and prediction of val pictures; `schema` prints the JSON schema of configuration files.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from segnet.checkpoint import load_model
 from segnet.config import config_schema, config_to_yaml, load_config
-from segnet.errors import run_command
+from segnet.datasets import SegmentationDataset
+from segnet.errors import ExitCode, UserError, run_command
+from segnet.images import open_image, save_image
+from segnet.inference import decoder_activations
+from segnet.models import summarize
+from segnet.prediction import Predictor
+from segnet.visualization import activation_grid, comparison, enlarge, grid
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     config = commands.add_parser("config", help="every key of a configuration, defaults and base files resolved")
-    config.add_argument("config", type=Path, metavar="CONFIG")
-    config.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    model = commands.add_parser("model", help="shapes, parameters, multiply-adds and winner bytes of a network")
+    for command in (config, model):
+        command.add_argument("config", type=Path, metavar="CONFIG")
+        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    model.add_argument("--size", type=int, nargs=2, default=(360, 480), metavar=("H", "W"), help="of the picture (360 480)")
+    stages = commands.add_parser("stages", help="a picture on its way through the decoder, drawn into a file")
+    stages.add_argument("source", type=Path, metavar="RUN|CHECKPOINT")
+    stages.add_argument("picture", type=Path, metavar="PICTURE")
+    stages.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    rows = commands.add_parser("comparison", help="picture, truth and prediction, drawn into a file")
+    rows.add_argument("source", type=Path, metavar="RUN|CHECKPOINT")
+    rows.add_argument("ids", nargs="+", metavar="ID", help="pictures of the val split")
+    rows.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     commands.add_parser("schema", help="the JSON schema of configuration files")
     arguments = parser.parse_args()
     if arguments.command == "schema":
         sys.stdout.write(config_schema())
-    else:
+    elif arguments.command == "config":
         sys.stdout.write(config_to_yaml(load_config(arguments.config, arguments.overrides)))
+    elif arguments.command == "model":
+        show_model(arguments.config, arguments.overrides, tuple(arguments.size))
+    elif arguments.command == "comparison":
+        show_comparison(arguments.source, arguments.ids, arguments.out)
+    else:
+        image = open_image(arguments.picture)
+        activations = decoder_activations(load_model(arguments.source).model, image[None])
+        save_image(arguments.out, activation_grid(image, activations))
+        print(f"written: {arguments.out}")
+
+
+def show_model(path: Path, overrides: list[str], size: tuple[int, int]) -> None:
+    """Print the table of a network."""
+    config = load_config(path, overrides)
+    parts = summarize(config.model, len(config.data.class_set), size)
+    print(f"{'part':<12}{'output (C, h, w)':>18}{'parameters':>14}{'GMAC':>9}{'winner bytes':>14}")
+    for part in parts:
+        shape = "×".join(map(str, part.shape))
+        winners = f"{part.winner_bytes:,}" if part.winner_bytes else ""
+        print(f"{part.name:<12}{shape:>18}{part.parameters:>14,}{part.multiply_adds / 1e9:>9.2f}{winners:>14}")
+    parameters, winner_bytes = sum(p.parameters for p in parts), sum(p.winner_bytes for p in parts)
+    print(f"{'total':<30}{parameters:>14,}{sum(p.multiply_adds for p in parts) / 1e9:>9.1f}{winner_bytes:>14,}")
+
+
+def show_comparison(source: Path, ids: list[str], out: Path) -> None:
+    """Draw one column per picture: itself, its truth, its prediction."""
+    predictor = Predictor(source)
+    data, classes = predictor.config.data, predictor.classes
+    dataset = SegmentationDataset(Path(data.root), data.val_split, classes)
+    columns = []
+    for name in ids:
+        if name not in dataset.ids:
+            remedy = f"choose e.g. {dataset.ids[0]}"
+            raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
+        sample = dataset.read(dataset.ids.index(name))
+        prediction = predictor.predict(sample.image).mask
+        columns.append([enlarge(cell, 2) for cell in comparison(sample.image, sample.mask, prediction, classes)])
+    save_image(out, grid(list(zip(*columns, strict=True)), gap=6))
+    print(f"written: {out}")
 
 
 if __name__ == "__main__":

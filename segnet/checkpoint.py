@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +12,12 @@ import torch
 from torch import Tensor
 
 from segnet.classes import ClassSet
-from segnet.config import Config, dump_config, validate_config
+from segnet.config import Config, dump_config, override_config, validate_config
 from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write
-from segnet.models import EncoderDecoder
+from segnet.models import EncoderDecoder, Weights, convert_decoder
 
 FORMAT = 1
-Weights = dict[str, Tensor]
 
 
 class Checkpoint(NamedTuple):
@@ -84,16 +84,19 @@ def find_checkpoint(path: Path) -> Path:
     return path / "best.pt"
 
 
-def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
+def load_model(path: Path | str, device: torch.device | str = "cpu", *, overrides: Sequence[str] = ()) -> LoadedModel:
     """The network of a run folder (its best checkpoint) or of a checkpoint file, ready to predict on `device`.
 
-    Raises UserError (checkpoint) when there is none or its weights do not fit its configuration.
+    `overrides` change its configuration, e.g. "inference.flip=true"; "model.decoder_operation=convolution" converts the
+    weights exactly. Raises UserError (checkpoint) when there is none or its weights do not fit, (config) for a mistake in
+    an override.
     """
     found = find_checkpoint(Path(path))
     checkpoint = load_checkpoint(found)
-    config, classes = checkpoint.config, checkpoint.config.data.class_set
+    config = override_config(checkpoint.config, overrides)
+    classes = config.data.class_set
     model = EncoderDecoder(config.model, len(classes))
-    load_weights(model, checkpoint.weights, found)
+    load_weights(model, convert_decoder(checkpoint.weights, checkpoint.config.model, config.model), found)
     model.to(memory_format=torch.channels_last).to(device).eval()
     return LoadedModel(model, classes, config)
 

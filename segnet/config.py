@@ -24,6 +24,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Width = Annotated[int, Field(ge=1, le=65536)]
 Positive = Annotated[float, Field(gt=0)]
+Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -42,6 +43,17 @@ class StageConfig(Section):
     """Probability of dropping an activation: after the pooling of an encoder stage, at the end of a decoder stage."""
 
 
+class NeckLayerConfig(Section):
+    """One layer between encoder and decoder, unpadded: a convolution takes kernel_size - 1 pixels, a deconvolution adds them."""
+
+    operation: Literal["convolution", "deconvolution"] = "convolution"
+    """What the layer computes; batch normalisation and ReLU follow."""
+    width: Width
+    """Output channels."""
+    kernel_size: Annotated[int, Field(ge=1, le=31)]
+    """Side of the kernel, pixels."""
+
+
 class NormalizationConfig(Section):
     """What happens to the RGB values 0..255 first, inside the network."""
 
@@ -58,8 +70,13 @@ class ModelConfig(Section):
 
     encoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
     """Stages from full resolution downwards; a 2x2 max-pooling ends each."""
+    neck: tuple[NeckLayerConfig, ...] = ()
+    """Layers at the lowest resolution (DeconvNet: VGG16's fully connected layers and their mirror)."""
     decoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
-    """Stages from the lowest resolution upwards; a max-unpooling opens each."""
+    """Stages from the lowest resolution upwards; an upsampling opens each."""
+    upsampling: Literal["unpool", "bilinear", "deconvolution"] = "unpool"
+    """How a decoder stage regains its size: max-unpooling by the winners, or the ablations of SegNet's table 1:
+    fixed bilinear interpolation, or a learnt deconvolution with stride 2."""
     kernel_size: Literal[1, 3, 5, 7, 9, 11] = 3
     """Side of every convolution in the stages, pixels."""
     head_kernel_size: Literal[1, 3, 5, 7] = 3
@@ -77,12 +94,15 @@ class ModelConfig(Section):
     def _mirrored(self) -> ModelConfig:
         if len(self.encoder) != len(self.decoder):
             raise ValueError(f"{len(self.encoder)} encoder stages but {len(self.decoder)} decoder stages; each needs its mirror")
-        width = self.encoder[-1].widths[-1]
+        growth = sum((1 if layer.operation == "deconvolution" else -1) * (layer.kernel_size - 1) for layer in self.neck)
+        if growth != 0:
+            raise ValueError(f"neck changes the size by {growth} pixels; its deconvolutions must add what its convolutions take")
+        width = self.neck[-1].width if self.neck else self.encoder[-1].widths[-1]
         for index, (stage, mirror) in enumerate(zip(self.decoder, reversed(self.encoder), strict=True)):
-            if width != mirror.widths[-1]:
+            if self.upsampling == "unpool" and width != mirror.widths[-1]:
                 raise ValueError(
                     f"decoder stage {index} unpools {width} channels by winners of {mirror.widths[-1]}; "
-                    f"let decoder stage {index - 1} end with {mirror.widths[-1]}"
+                    f"let what comes before it end with {mirror.widths[-1]}"
                 )
             width = stage.widths[-1]
         return self
@@ -127,7 +147,7 @@ class AugmentConfig(Section):
 
     crop_size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (320, 320)
     """Height and width of what the network trains on, pixels. Beyond the picture: mean colour, mask ignored."""
-    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    scale: tuple[Zoom, Zoom] = (0.5, 2.0)
     """Range of the zoom, drawn uniformly in its logarithm; 1 keeps the picture's own resolution."""
     flip: Probability = 0.5
     """Probability of mirroring left and right."""
@@ -205,12 +225,14 @@ class TrainConfig(Section):
 class InferenceConfig(Section):
     """How a picture becomes class probabilities – the same in validation, evaluation and prediction."""
 
-    scales: tuple[Annotated[float, Field(ge=0.1, le=8)], ...] = Field(default=(1.0,), min_length=1, max_length=8)
+    scales: tuple[Zoom, ...] = Field(default=(1.0,), min_length=1, max_length=8)
     """The picture is seen at each of these zooms; probabilities are averaged at its own size."""
     flip: bool = False
     """Also see it mirrored, and average."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass."""
+    dropout_samples: int = Field(default=0, ge=0, le=1000)
+    """Monte-Carlo dropout: average that many passes with dropout on (Bayesian SegNet: 50; 6 already help); 0: dropout off."""
 
 
 class Config(Section):
@@ -233,7 +255,7 @@ class Config(Section):
 # YAML, read with suspicion
 # ---------------------------------------------------------------------------------------------------------------------
 
-_MAX_BYTES, _MAX_DEPTH, _MAX_EVENTS = 1_000_000, 20, 20_000
+_MAX_BYTES, _MAX_DEPTH, _MAX_EVENTS, _MAX_BASES = 1_000_000, 20, 20_000, 5
 
 Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None  # what a YAML file may hold
 Tree = dict[str, Value]
@@ -253,6 +275,13 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$|[-+]?(\d[\d_]*\.\d*|\.\d+)$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
     list("-+.0123456789"),
 )
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes a text which `_Loader` would take for something else, such as 1e3."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 _SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null"))
 
 
@@ -267,7 +296,8 @@ def parse_yaml(text: str, where: Path | str) -> tuple[Value, Origins]:
         for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
-                raise _refuse(where, f"line {event.start_mark.line + 1}: alias *{event.anchor}", "write the value out")
+                line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+                raise _refuse(where, f"{line}alias *{event.anchor}", "write the value out")
             if depth > _MAX_DEPTH or count > _MAX_EVENTS:
                 raise _refuse(where, f"more than {_MAX_DEPTH} levels or {_MAX_EVENTS} entries", "a configuration is small")
         origins: Origins = {}
@@ -284,6 +314,7 @@ def parse_yaml(text: str, where: Path | str) -> tuple[Value, Origins]:
 def _plain(node: yaml.Node, where: Path | str, path: tuple[str, ...], origins: Origins) -> Value:
     line = f"line {node.start_mark.line + 1}"
     if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
+        _check_text(node, where)
         return _Loader("").construct_object(node)
     if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
         return [_plain(item, where, (*path, str(i)), origins) for i, item in enumerate(node.value)]
@@ -291,7 +322,11 @@ def _plain(node: yaml.Node, where: Path | str, path: tuple[str, ...], origins: O
         raise _refuse(where, f"{line}: tag {node.tag}", "write plain values")
     mapping: Tree = {}
     for key_node, value_node in node.value:
-        key, line = str(key_node.value), f"line {key_node.start_mark.line + 1}"
+        line = f"line {key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _refuse(where, f"{line}: a key that is not a word", "write KEY: VALUE")
+        _check_text(key_node, where)
+        key = key_node.value
         if key in mapping:
             raise _refuse(where, f"{line}: key '{key}' a second time", "keep one of them")
         origins[(*path, key)] = f"{where}, {line}"
@@ -299,19 +334,29 @@ def _plain(node: yaml.Node, where: Path | str, path: tuple[str, ...], origins: O
     return mapping
 
 
+def _check_text(node: yaml.ScalarNode, where: Path | str) -> None:
+    """Refuse what an escape such as "\\0" can make and no name can hold: NUL and half of a surrogate pair."""
+    if re.search("[\0\ud800-\udfff]", node.value):
+        raise _refuse(where, f"line {node.start_mark.line + 1}: a character that no name can hold", "write plain text")
+
+
 def _read_tree(path: Path, origins: Origins, children: tuple[Path, ...] = ()) -> Tree:
     """The tree of a file merged over those of its `base` files."""
-    resolved = path.resolve()
-    if resolved in children:
-        raise _refuse(path, "is its own base file", "break the circle of 'base' entries")
+    remedy = "name a YAML file, e.g. configs/sample.yaml"
     try:
+        if not path.is_file():  # a pipe or a device might never end
+            raise _refuse(path, "not a file" if path.exists() else "no such file", remedy)
+        resolved = path.resolve()
+        if resolved in children or len(children) > _MAX_BASES:
+            found = "is its own base file" if resolved in children else f"more than {_MAX_BASES} levels of base files"
+            raise _refuse(path, found, "break the circle of 'base' entries")
         if path.stat().st_size > _MAX_BYTES:
             raise _refuse(path, f"larger than {_MAX_BYTES:,} bytes", "a configuration is small")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _refuse(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8") from None
     except OSError as error:
-        raise _refuse(path, (error.strerror or "cannot be read").lower(), "name a YAML file, e.g. configs/sample.yaml") from None
+        raise _refuse(path, (error.strerror or "cannot be read").lower(), remedy) from None
     tree, own_origins = parse_yaml(text, path)
     if not isinstance(tree, dict):
         raise _refuse(path, "not a mapping of sections", "write 'train:' and its keys below it")
@@ -334,13 +379,14 @@ def _merge(below: Tree, above: Tree) -> Tree:
     return merged
 
 
-def _override_tree(override: str) -> Tree:
-    """'train.epochs=5' -> {'train': {'epochs': 5}}."""
+def _override_tree(override: str, origins: Origins) -> Tree:
+    """'train.epochs=5' -> {'train': {'epochs': 5}}; what it sets is noted in `origins`."""
     key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
+    parts = tuple(key.strip().split("."))
     if not separator or not all(parts):
         raise _refuse(override, "not KEY=VALUE", "write e.g. train.epochs=5")
-    value, _ = parse_yaml(text, override)
+    value, keys_inside = parse_yaml(text, override)
+    origins.update({(*parts, *path): override for path in [(), *keys_inside]})
     for part in reversed(parts):
         value = {part: value}
     assert isinstance(value, dict)
@@ -355,17 +401,11 @@ def _override_tree(override: str) -> Tree:
 class _Origin(NamedTuple):
     file: Path
     lines: Origins
-    overrides: tuple[str, ...]
 
     def of(self, path: tuple[str, ...]) -> str:
-        for length in range(len(path), 0, -1):
-            key = ".".join(path[:length])
-            for override in self.overrides:
-                if override.split("=")[0].strip() == key:
-                    return override
-            if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return str(self.file)
+        """The line or override that set the value at `path`, or the nearest value around it."""
+        around = (path[:length] for length in range(len(path), 0, -1))
+        return next((self.lines[part] for part in around if part in self.lines), str(self.file))
 
 
 def _known_keys(path: tuple[str, ...]) -> list[str]:
@@ -376,7 +416,7 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             section = annotation
         elif part in section.model_fields:
-            section = StageConfig  # the only section that stands in a list
+            section = NeckLayerConfig if part == "neck" else StageConfig  # the sections that stand in lists
     return list(section.model_fields)
 
 
@@ -392,7 +432,7 @@ def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if isinstance(error["input"], dict | list):
         return _refuse(where, f"{key}: {expected}" if key else expected)
-    return _refuse(where, f"{key}: found {error['input']!r}, {expected}")
+    return _refuse(where, f"{key}: found {error['input']!r:.100}, {expected}")
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -403,14 +443,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     lines: Origins = {}
     tree = _read_tree(Path(path), lines)
     for override in overrides:
-        tree = _merge(tree, _override_tree(override))
-    return validate_config(tree, _Origin(Path(path), lines, tuple(reversed(overrides))))
+        tree = _merge(tree, _override_tree(override, lines))
+    return validate_config(tree, _Origin(Path(path), lines))
 
 
 def validate_config(tree: Tree, origin: _Origin | Path) -> Config:
     """`tree` as a Config. Raises UserError (config) with all its mistakes."""
     if isinstance(origin, Path):
-        origin = _Origin(origin, {}, ())
+        origin = _Origin(origin, {})
     try:
         return Config.model_validate_json(json.dumps(tree))
     except ValidationError as error:
@@ -421,10 +461,10 @@ def validate_config(tree: Tree, origin: _Origin | Path) -> Config:
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
     """`config` with `overrides` such as "inference.flip=true". Raises UserError (config) for a mistake in them."""
-    tree = dump_config(config)
+    tree, origins = dump_config(config), Origins()
     for override in overrides:
-        tree = _merge(tree, _override_tree(override))
-    return validate_config(tree, _Origin(Path("KEY=VALUE"), {}, tuple(reversed(overrides))))
+        tree = _merge(tree, _override_tree(override, origins))
+    return validate_config(tree, _Origin(Path("KEY=VALUE"), origins))
 
 
 def dump_config(config: Config) -> Tree:
@@ -434,7 +474,7 @@ def dump_config(config: Config) -> Tree:
 
 def config_to_yaml(config: Config) -> str:
     """`config` as YAML text, complete; `load_config` reads it back to an equal Config."""
-    return yaml.safe_dump(dump_config(config), sort_keys=False, width=120)
+    return yaml.dump(dump_config(config), Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def config_schema() -> str:

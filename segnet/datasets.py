@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segnet.classes import ClassSet
 from segnet.errors import ExitCode, UserError
@@ -26,7 +26,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 class Sample(NamedTuple):
-    """A picture and its truth; a batch has a leading B and a list of ids."""
+    """A picture and its truth; a batch has a leading B and a tuple of ids."""
 
     image: Tensor  # (3, H, W) uint8 RGB
     mask: Tensor  # (H, W) uint8 class ids, 255 ignored
@@ -92,6 +92,8 @@ def read_split(root: Path, split: str) -> list[str]:
 
     Raises UserError (data) for a missing or empty file, a repeated id, or one that leaves the data folder.
     """
+    if not is_safe_name(split):
+        raise UserError(ExitCode.DATA, root, f"split '{split}' leaves the data folder", "name a split such as train")
     path = split_path(root, split)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -173,13 +175,44 @@ class ResumableSampler(Sampler[list[SampleKey]]):
             yield batch
 
 
+class _Reading(Dataset[Sample]):
+    """`dataset`, with the refusal of a picture as a value: torch would make a RuntimeError of one raised in a worker."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: SampleKey) -> Sample | UserError:  # type: ignore[override]
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return error
+
+
+def _collate(samples: list[Sample | UserError]) -> Sample | UserError:
+    return next((sample for sample in samples if isinstance(sample, UserError)), None) or default_collate(samples)
+
+
+class _Loader(DataLoader[Sample]):
+    """Batches; a picture that was refused, here or in a worker, raises its UserError here."""
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
 def build_loader(
     dataset: SegmentationDataset, batches: Sampler[list[SampleKey]] | None = None, *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Sample]:
-    """Samples in the given batches; without them, the whole split in order, one picture at a time at its own size."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches or [[SampleKey(0, index)] for index in range(len(dataset))],
+    """Samples in the given batches; without them, the whole split in order, one picture at a time at its own size.
+
+    Iterating raises UserError (data) for a damaged picture or mask, whatever the number of workers.
+    """
+    return _Loader(
+        _Reading(dataset),
+        batch_sampler=[[SampleKey(0, index)] for index in range(len(dataset))] if batches is None else batches,
+        collate_fn=_collate,
         num_workers=workers,
         pin_memory=pin_memory,
     )

@@ -25,7 +25,7 @@ def evaluate(model: nn.Module, loader: DataLoader[Sample], inference: InferenceC
     matrix: ConfusionMatrix | None = None
     device = next(model.parameters()).device
     for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=None, file=sys.stderr):
-        probabilities = predict_probabilities(model, batch.image.to(device), inference or InferenceConfig())
+        probabilities = predict_probabilities(model, batch.image.to(device), inference or InferenceConfig()).mean
         matrix = matrix or ConfusionMatrix(probabilities.shape[1])
         matrix.update(batch.mask, probabilities.argmax(dim=1).to("cpu", torch.uint8))
     if matrix is None:

@@ -31,15 +31,15 @@ def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below decides
-            picture = Image.open(path, formats=formats)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise _bad(path, f"{picture.width}×{picture.height}, more than {MAX_PIXELS:,} pixels", "make it smaller")
-            picture.load()
-            return picture
-    except UserError:
+            with Image.open(path, formats=formats) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise _bad(path, f"{picture.width}×{picture.height}, more than {MAX_PIXELS:,} pixels", "make it smaller")
+                picture.load()
+                return picture
+    except (UserError, MemoryError):
         raise
-    except MemoryError:
-        raise
+    except Image.DecompressionBombError:  # Pillow looks at the header before we can, and has a limit of its own
+        raise _bad(path, f"more than {MAX_PIXELS:,} pixels", "make it smaller") from None
     except Exception as error:  # decoders fail on damaged bytes in every way there is
         if isinstance(error, PermissionError):
             raise

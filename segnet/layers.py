@@ -94,13 +94,12 @@ def _place(values: Tensor, winner: Tensor, size: Size) -> Tensor:
     """(B, C, h, w) values to (B, C, H, W): each at its winner's place, zeros elsewhere."""
     if _native(values):
         return F.max_unpool2d(values, _indices(winner, size), [2, 2], output_size=size)
-    batch, channels, h, w = values.shape
-    codes = torch.arange(4, dtype=torch.uint8, device=values.device).view(2, 1, 2, 1)  # (row, 1, column, 1)
-    values, winner = values.permute(0, 2, 3, 1), winner.permute(0, 2, 3, 1)  # (B, h, w, C): as channels_last stores it
-    won = winner[:, :, None, :, None] == codes  # (B, h, row, w, column, C)
-    windows = torch.where(won, values[:, :, None, :, None], values.new_zeros(()))
-    placed = windows.reshape(batch, 2 * h, 2 * w, channels).permute(0, 3, 1, 2)  # (B, C, 2h, 2w)
-    return placed[..., : size[0], : size[1]]
+    rows, columns = (torch.arange(n, device=values.device) for n in size)
+    code = 2 * (rows % 2)[:, None, None] + (columns % 2)[:, None]  # (H, W, 1): each pixel's place in its window
+    values, winner = (
+        x.permute(0, 2, 3, 1).index_select(1, rows // 2).index_select(2, columns // 2) for x in (values, winner)
+    )  # (B, H, W, C), as channels_last stores it: each pixel sees its window
+    return torch.where(winner == code, values, values.new_zeros(())).permute(0, 3, 1, 2)
 
 
 def _pick(x: Tensor, winner: Tensor) -> Tensor:
@@ -194,15 +193,16 @@ def interleave_zeros(x: Tensor, stride: int) -> Tensor:
 
 
 class Deconvolution(nn.Module):
-    """A 2-D deconvolution with stride 1 that keeps the size: (B, C, H, W) -> (B, D, H, W).
+    """A 2-D deconvolution with stride 1, cropped by `padding` on each side: (B, C, H, W) -> (B, D, H + k - 1 - 2p, …).
 
-    Parameters as `nn.ConvTranspose2d(C, D, k, padding=k // 2)` has them: weight (C, D, k, k), bias (D,).
+    Parameters as `nn.ConvTranspose2d(C, D, k, padding=padding)` has them: weight (C, D, k, k), bias (D,).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
         super().__init__()
+        self.padding = padding
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, flipped(self.weight), self.bias, padding=self.weight.shape[-1] // 2)
+        return F.conv2d(x, flipped(self.weight), self.bias, padding=self.weight.shape[-1] - 1 - self.padding)

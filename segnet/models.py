@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
-from segnet.config import ModelConfig, NormalizationConfig, StageConfig
+from segnet.config import ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
 from segnet.errors import ExitCode, UserError
-from segnet.layers import Deconvolution, max_pool, max_unpool
+from segnet.layers import Deconvolution, Size, deconvolve, flipped, max_pool, max_unpool
+
+Weights = dict[str, Tensor]
 
 
 class Normalize(nn.Module):
@@ -33,6 +37,56 @@ class Normalize(nn.Module):
         return F.local_response_norm(x, size=5, alpha=1e-4, beta=0.75) if self.local_response else x
 
 
+class Unpooling(nn.Module):
+    """Back to the places that the encoder's pooling remembered: SegNet and DeconvNet."""
+
+    def forward(self, x: Tensor, winner: Tensor, size: Size) -> Tensor:
+        return max_unpool(x, winner, size)
+
+
+class BilinearUpsampling(nn.Module):
+    """Fixed interpolation, which ignores the winners: "Bilinear-Interpolation" in SegNet's table 1."""
+
+    def forward(self, x: Tensor, winner: Tensor, size: Size) -> Tensor:
+        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+class StridedDeconvolution(nn.Module):
+    """A learnt 4×4 deconvolution with stride 2, which ignores the winners; it starts as bilinear interpolation, as FCN's does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        side = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        self.weight = nn.Parameter(torch.eye(channels)[:, :, None, None] * torch.outer(side, side))
+
+    def forward(self, x: Tensor, winner: Tensor, size: Size) -> Tensor:
+        return deconvolve(x, self.weight, stride=2, crop=1)[..., : size[0], : size[1]]
+
+
+class Neck(nn.Sequential):
+    """Unpadded convolutions and the deconvolutions that undo their loss of size, each with batch normalisation and ReLU.
+
+    DeconvNet (Noh, Hong & Han, ICCV 2015, section 3): 7×7 to a single pixel at 224×224, and back. Smaller inputs are
+    padded with zeros to what the kernels need, so every picture size works.
+    """
+
+    def __init__(self, in_channels: int, layers: tuple[NeckLayerConfig, ...]) -> None:
+        super().__init__()
+        side = self.smallest = 1
+        for layer in layers:
+            grows = layer.operation == "deconvolution"
+            side += layer.kernel_size - 1 if not grows else 1 - layer.kernel_size
+            self.smallest = max(self.smallest, side)
+            operation = Deconvolution if grows else nn.Conv2d
+            self.append(_build_block(operation, in_channels, layer.width, layer.kernel_size, padding=0, relu=True))
+            in_channels = layer.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        padded = F.pad(x, (0, max(0, self.smallest - width), 0, max(0, self.smallest - height)))
+        return super().forward(padded)[..., :height, :width]
+
+
 class EncoderDecoder(nn.Module):
     """SegNet and its relatives (Badrinarayanan, Kendall & Cipolla, PAMI 2017, section 3).
 
@@ -45,17 +99,20 @@ class EncoderDecoder(nn.Module):
         self.normalize = Normalize(config.normalization)
         self.encoder = nn.ModuleList()
         self.encoder_dropout = nn.ModuleList()
+        self.upsampling = nn.ModuleList()
         self.decoder = nn.ModuleList()
         width = 3
         for stage in config.encoder:
-            self.encoder.append(_build_stage(width, stage, nn.Conv2d, config.kernel_size, relu=True))
+            self.encoder.append(_build_stage(nn.Conv2d, width, stage, config.kernel_size, relu=True))
             self.encoder_dropout.append(nn.Dropout(stage.dropout))
             width = stage.widths[-1]
-        operation = Deconvolution if config.decoder_operation == "deconvolution" else nn.Conv2d
+        self.neck = Neck(width, config.neck)
+        width = config.neck[-1].width if config.neck else width
+        operation = _OPERATIONS[config.decoder_operation]
         for stage in config.decoder:
-            decoder_stage = _build_stage(width, stage, operation, config.kernel_size, relu=config.decoder_relu)
-            decoder_stage.append(nn.Dropout(stage.dropout))
-            self.decoder.append(decoder_stage)
+            self.upsampling.append(_build_upsampling(config, width))
+            decoder_stage = _build_stage(operation, width, stage, config.kernel_size, relu=config.decoder_relu)
+            self.decoder.append(decoder_stage.append(nn.Dropout(stage.dropout)))
             width = stage.widths[-1]
         self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
 
@@ -64,30 +121,45 @@ class EncoderDecoder(nn.Module):
         x, winners = self.normalize(image), []
         for stage, dropout in zip(self.encoder, self.encoder_dropout, strict=True):
             x = stage(x)
-            size = tuple(x.shape[-2:])
+            size = x.shape[-2:]
             x, winner = max_pool(x)  # (B, C, h, w) -> (B, C, ⌈h/2⌉, ⌈w/2⌉) and one byte per window
             x = dropout(x)
             winners.append((winner, size))
-        for stage in self.decoder:
-            x = stage(max_unpool(x, *winners.pop()))  # back to the size that this stage's twin pooled from
+        x = self.neck(x)  # nothing, or DeconvNet's 7×7 bottleneck
+        for upsample, stage in zip(self.upsampling, self.decoder, strict=True):
+            x = stage(upsample(x, *winners.pop()))  # back to the size that this stage's twin pooled from
         return self.head(x)
 
 
-def _build_stage(
-    in_channels: int, stage: StageConfig, operation: type[nn.Conv2d] | type[Deconvolution], kernel_size: int, *, relu: bool
+_OPERATIONS: dict[str, type[nn.Conv2d] | type[Deconvolution]] = {"convolution": nn.Conv2d, "deconvolution": Deconvolution}
+
+
+def _build_upsampling(config: ModelConfig, channels: int) -> nn.Module:
+    if config.upsampling == "deconvolution":
+        return StridedDeconvolution(channels)
+    return Unpooling() if config.upsampling == "unpool" else BilinearUpsampling()
+
+
+def _build_block(
+    operation: type[nn.Conv2d] | type[Deconvolution], inputs: int, outputs: int, kernel_size: int, *, padding: int, relu: bool
 ) -> nn.Sequential:
-    """The convolutions (or deconvolutions) of one stage, each with batch normalisation and, where asked, a ReLU."""
+    """A convolution or deconvolution, batch normalisation and, where asked, a ReLU."""
+    layers = OrderedDict[str, nn.Module](
+        conv=operation(inputs, outputs, kernel_size, padding=padding), norm=nn.BatchNorm2d(outputs)
+    )
+    if relu:
+        layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
+
+
+def _build_stage(
+    operation: type[nn.Conv2d] | type[Deconvolution], inputs: int, stage: StageConfig, kernel_size: int, *, relu: bool
+) -> nn.Sequential:
+    """The blocks of one stage, which keep its size."""
     blocks = nn.Sequential()
     for width in stage.widths:
-        if operation is Deconvolution:
-            conv: nn.Module = Deconvolution(in_channels, width, kernel_size)
-        else:
-            conv = nn.Conv2d(in_channels, width, kernel_size, padding=kernel_size // 2)
-        layers = OrderedDict(conv=conv, norm=nn.BatchNorm2d(width))
-        if relu:
-            layers["relu"] = nn.ReLU(inplace=True)
-        blocks.append(nn.Sequential(layers))
-        in_channels = width
+        blocks.append(_build_block(operation, inputs, width, kernel_size, padding=kernel_size // 2, relu=relu))
+        inputs = width
     return blocks
 
 
@@ -112,6 +184,58 @@ def _initialize(model: EncoderDecoder) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, Deconvolution):  # each output sees in_channels * k * k inputs, as in a convolution
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Weights:
+    """`weights` of a network built by `old` for one built by `new` that differs in `decoder_operation` alone.
+
+    With stride 1 a deconvolution is a convolution with flipped kernels, so both networks compute the same function.
+    """
+    if old.decoder_operation == new.decoder_operation:
+        return weights
+    return {
+        name: flipped(value) if name.startswith("decoder.") and name.endswith("conv.weight") else value
+        for name, value in weights.items()
+    }
+
+
+class Part(NamedTuple):
+    """A line of a network's summary."""
+
+    name: str
+    shape: tuple[int, ...]  # of its output: (C, h, w)
+    parameters: int
+    multiply_adds: int
+    winner_bytes: int
+
+
+def summarize(config: ModelConfig, num_classes: int, size: Size) -> list[Part]:
+    """The network part by part for one picture of `size` (height, width), without computing or allocating anything.
+
+    Multiply-adds are those of convolutions and deconvolutions, counted by torch's FLOP counter (two FLOPs each).
+    """
+    with torch.device("meta"):
+        model, image = EncoderDecoder(config, num_classes), torch.zeros(1, 3, *size)
+    shapes: dict[str, tuple[int, ...]] = {}
+    stages = {f"encoder.{i}": f"encoder {i}" for i in range(len(config.encoder))} | {"neck": "neck"}
+    stages |= {f"decoder.{i}": f"decoder {i}" for i in range(len(config.decoder))} | {"head": "head"}
+    model.eval()
+    for path in stages:
+        model.get_submodule(path).register_forward_hook(
+            lambda module, inputs, output, path=path: shapes.__setitem__(path, tuple(output.shape[1:]))
+        )
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    flops = {path: sum(counts.values()) for path, counts in counter.get_flop_counts().items()}
+    parts = []
+    for path, name in stages.items():
+        modules = [path, path.replace("decoder", "upsampling")] if path.startswith("decoder") else [path]
+        channels, height, width = shapes[path]
+        parameters = sum(p.numel() for m in modules for p in model.get_submodule(m).parameters())
+        multiply_adds = sum(flops.get(f"EncoderDecoder.{m}", 0) for m in modules) // 2
+        winners = channels * -(-height // 2) * -(-width // 2) if path.startswith("encoder") else 0
+        parts.append(Part(name, shapes[path], parameters, multiply_adds, winners))
+    return [part for part in parts if part.name != "neck" or config.neck]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -143,7 +267,7 @@ def load_encoder_weights(model: EncoderDecoder, source: str) -> None:
             parameter.copy_(values)
 
 
-def _read_vgg(source: str) -> dict[str, Tensor]:
+def _read_vgg(source: str) -> Weights:
     try:
         if source in _DOWNLOADS:
             return _DOWNLOADS[source].get_state_dict(progress=True, check_hash=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +33,7 @@ class Prediction(NamedTuple):
     image: Tensor  # (3, H, W) uint8 RGB, upright
     mask: Tensor  # (H, W) uint8 class ids
     confidence: Tensor  # (H, W) float32, probability of the predicted class
-    uncertainty: Tensor  # (H, W) float32, entropy of the probabilities / log K: 0 certain .. 1 no idea
+    uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: entropy / log K, or 2 × deviation between dropout samples
     probabilities: Tensor  # (K, H, W) float32
 
 
@@ -49,10 +51,15 @@ class Predictor:
         """
         image = _as_image(picture)
         batch = image.to(self.device)[None]
-        probabilities = predict_probabilities(self.model, batch, self.config.inference)[0].cpu()  # (K, H, W)
+        mean, variance = predict_probabilities(self.model, batch, self.config.inference)
+        probabilities = mean[0].cpu()  # (K, H, W)
         confidence, mask = probabilities.max(dim=0)
-        entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(max(2, len(self.classes)))
-        return Prediction(image, mask.to(torch.uint8), confidence, entropy.clamp(0, 1), probabilities)
+        if variance is None:
+            entropy = torch.special.entr(probabilities).sum(dim=0)
+            uncertainty = (entropy / math.log(max(2, len(self.classes)))).clamp(0, 1)
+        else:
+            uncertainty = variance[0].cpu().sqrt() * 2  # a probability's deviation is at most 0.5
+        return Prediction(image, mask.to(torch.uint8), confidence, uncertainty, probabilities)
 
 
 def _as_image(picture: Picture) -> Tensor:
@@ -60,7 +67,7 @@ def _as_image(picture: Picture) -> Tensor:
         return open_image(picture)
     if isinstance(picture, Image.Image):
         return image_to_tensor(picture)
-    image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0)
+    image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture)).movedim(-1, 0)
     if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
         raise ValueError(f"expected RGB uint8, array (H, W, 3) or tensor (3, H, W); got {tuple(picture.shape)} {picture.dtype}")
     return image
@@ -94,7 +101,8 @@ class Job(NamedTuple):
 def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     """One job per picture: OUT / its path below its input folder, without the suffix.
 
-    An input is a picture, a folder (searched recursively) or a glob pattern. Raises UserError (data) when one of them
+    An input is a picture, a folder (searched recursively) or a glob pattern, whose input folder is the part without a
+    wildcard. Raises UserError (data) when one of them
     gives no picture, (config) when two pictures would share an output.
     """
     jobs: dict[Path, Job] = {}
@@ -116,8 +124,9 @@ def _pictures_of(text: str) -> list[tuple[Path, Path]]:
     elif path.exists() or not glob.has_magic(text):
         found = [(path, Path(path.name))]
     else:
+        folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        found = [(p, Path(p.name)) for p in matches if p.is_file()]
+        found = [(p, p.relative_to(folder)) for p in matches if p.is_file()]
     if not found:
         raise UserError(ExitCode.DATA, text, "no pictures here", f"expected files ending in {', '.join(sorted(SUFFIXES))}")
     return found
@@ -128,14 +137,11 @@ def predict_jobs(
 ) -> Iterator[tuple[Job, UserError | None]]:
     """Predict and write each job, in order; a bad picture is reported with its job and does not stop the others.
 
-    Raises UserError (config) before the first picture when an output exists and `overwrite` is off, or an output would
-    replace an input.
+    Raises UserError (config) before the first picture when an output exists and `overwrite` is off, when two outputs
+    would have one name, an output would replace an input, or a file stands where a folder has to be.
     """
-    targets = [_with_suffix(job.output, WRITERS[kind][0]) for job in jobs for kind in save]
-    inputs = {job.picture.resolve() for job in jobs}
-    for target in targets:
-        if target.resolve() in inputs:
-            raise UserError(ExitCode.CONFIG, target, "the output would replace an input picture", "choose another --out")
+    targets = [_with_suffix(job.output, WRITERS[kind][0]) for job in jobs for kind in dict.fromkeys(save)]
+    _check_targets(targets, {job.picture.resolve() for job in jobs})
     existing = [target for target in targets if target.exists()]
     if existing and not overwrite:
         found = "exists already" + (f", and {len(existing) - 1} more" if len(existing) > 1 else "")
@@ -151,6 +157,19 @@ def predict_jobs(
             suffix, write = WRITERS[kind]
             write(_with_suffix(job.output, suffix), prediction, predictor.classes)
         yield job, None
+
+
+def _check_targets(targets: Sequence[Path], inputs: set[Path]) -> None:
+    for target in targets:
+        if target.resolve() in inputs:
+            raise UserError(ExitCode.CONFIG, target, "the output would replace an input picture", "choose another --out")
+    for target, count in Counter(targets).items():
+        if count > 1:
+            raise UserError(ExitCode.CONFIG, target, "two outputs would have this name", "predict them into two folders")
+    for folder in {target.parent for target in targets}:
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not nearest.is_dir():
+            raise UserError(ExitCode.CONFIG, nearest, "a file where a folder has to be", "choose another --out")
 
 
 def _with_suffix(output: Path, suffix: str) -> Path:

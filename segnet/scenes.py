@@ -150,9 +150,10 @@ def sunlight_past(toy: Toy, points: Array, sun: Array) -> Array:
 # ---- paint -----------------------------------------------------------------------------------------------------
 
 
-def _color(rng: Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Array:
-    """A colour of any hue as linear RGB (3, 1)."""
-    hue = np.abs((rng.random() * 6 + np.array([[0.0], [4.0], [2.0]])) % 6 - 3) - 1
+def _color(rng: Generator, saturation: tuple[float, float], value: tuple[float, float], turn: float | None = None) -> Array:
+    """A colour as linear RGB (3, 1); its hue is `turn` of the colour circle (0 red), or any."""
+    turn = rng.random() if turn is None else turn
+    hue = np.abs((turn * 6 + np.array([[0.0], [4.0], [2.0]])) % 6 - 3) - 1
     display = rng.uniform(*value) * (1 - rng.uniform(*saturation) * (1 - np.clip(hue, 0, 1)))
     return (display**2.2).astype(np.float32)
 
@@ -171,33 +172,49 @@ def _noise(u: Array, v: Array, rng: Generator) -> Array:
     return near * (1 - f) + (field[below + column] * (1 - g) + field[below + beside] * g) * f
 
 
-def _pattern(u: Array, v: Array, rng: Generator) -> Array:
-    """Share 0..1 of the second colour: plain, stripes, checks, dots, clouds or planks."""
-    kind, width = rng.integers(6), rng.uniform(0.35, 0.8)
+def _pattern(kind: str, u: Array, v: Array, rng: Generator) -> Array:
+    """Share 0..1 of the second colour."""
+    width = rng.uniform(0.35, 0.8)
     a, b = u / width, v / width
-    if kind == 0:
+    if kind == "plain":
         return np.zeros_like(u)
-    if kind == 1:
+    if kind == "stripes":
         return np.clip(np.sin(math.pi * a) * 5 + 0.5, 0, 1)
-    if kind == 2:
+    if kind == "checks":
         return np.clip(np.sin(math.pi * a) * np.sin(math.pi * b) * 10 + 0.5, 0, 1)
-    if kind == 3:
+    if kind == "dots":
         return np.clip((0.3 - _length(a % 1 - 0.5, b % 1 - 0.5)) * 10, 0, 1)
-    if kind == 4:
+    if kind == "clouds":
         return np.clip(_noise(a, b, rng) * 3 - 1, 0, 1)
     plank = np.floor(a)
     seam = np.clip(np.abs(a - plank - 0.5) * 20 - 9, 0, 1)
     return np.clip(_noise(a * 4 + plank * 5, b / 3 + plank * 2.7, rng) + plank * 0.37 % 0.4 - 0.3 + 0.7 * seam, 0, 1)
 
 
-def _paint(u: Array, v: Array, rng: Generator, *, vivid: bool) -> Array:
-    """Albedo (3, N) of a surface with coordinates u and v: a pattern of two colours, a little worn."""
-    if vivid:
-        first, second = _color(rng, (0.3, 0.95), (0.5, 1.0)), _color(rng, (0.0, 0.9), (0.35, 1.0))
+PATTERNS = {  # what the surfaces of a class may look like
+    "background": ("plain", "stripes", "checks", "dots", "clouds", "planks"),
+    "ball": ("plain", "stripes", "dots"),
+    "crate": ("planks", "checks"),
+    "cone": ("plain", "stripes"),
+    "ring": ("plain", "clouds"),
+    "star": ("plain", "clouds"),
+}
+
+
+def _paint(u: Array, v: Array, rng: Generator, class_id: int = 0) -> Array:
+    """Albedo (3, N) of a surface with coordinates u and v: a pattern of two colours, muted on floors and walls.
+
+    Each class has a favourite hue but strays from it (deviation 14 degrees, with 72 between neighbours), and the second
+    colour is pale: colour is a hint, shape decides.
+    """
+    if class_id:
+        turn = (class_id - 1) / 5 + rng.normal(0, 0.04)
+        first, second = _color(rng, (0.55, 0.95), (0.6, 1.0), turn), _color(rng, (0.0, 0.3), (0.4, 1.0))
     else:
-        first = _color(rng, (0.02, 0.35), (0.45, 0.95))
-        second = first * rng.uniform(0.4, 0.8)
-    return (first + (second - first) * _pattern(u, v, rng)) * (0.75 + 0.5 * _noise(u * 2, v * 2, rng))
+        first = _color(rng, (0.0, 0.12), (0.45, 0.95))
+        second = first * rng.uniform(0.6, 0.9)
+    pattern = _pattern(rng.choice(PATTERNS[SAMPLE.names[class_id]]), u, v, rng)
+    return (first + (second - first) * pattern) * (0.75 + 0.5 * _noise(u * 2, v * 2, rng))
 
 
 # ---- scenes ----------------------------------------------------------------------------------------------------
@@ -217,7 +234,7 @@ def _make_toy(place: Array, radius: float, rng: Generator) -> Toy:
     class_id, proportion, spin = int(rng.integers(1, len(SAMPLE))), rng.random(), rng.uniform(0, 2 * math.pi)
     name, yaw, tilt = SAMPLE.names[class_id], rng.uniform(-1, 1), rng.uniform(0.4, 1.5)
     if name in ("crate", "cone"):
-        lies = rng.random() < 0.3  # along the picture, since a cone seen from below is a ball to anybody
+        lies = rng.random() < 0.2  # along the picture, since a cone seen from below is a ball to anybody
         tilt, yaw = (rng.choice([-1, 1]) * rng.uniform(1.2, 1.9), math.pi / 2 + 0.7 * yaw) if lies else (0.0, yaw)
     rotation = np.asarray(_turn(2, yaw) @ _turn(0, tilt) @ _turn(2, spin), np.float32)
     toy = Toy(class_id, proportion, np.zeros((3, 1), np.float32), radius, rotation)
@@ -240,7 +257,7 @@ def _compose(size: tuple[int, int], rng: Generator) -> Scene:
     toys: list[Toy] = []
     wanted = rng.integers(3, 8)
     for _ in range(80):
-        ray, radius = rays[:, rng.integers(rays.shape[1])], 0.46 * math.exp(rng.uniform(0, 1.15))
+        ray, radius = rays[:, rng.integers(rays.shape[1])], 0.62 * math.exp(rng.uniform(0, 0.9))
         place = (eye - ray * eye[2] / min(ray[2], -1e-3))[:2]
         apart = all(math.dist(toy.center[:2, 0], place) > 0.85 * (toy.radius + radius) for toy in toys)
         if len(toys) < wanted and apart and place[1] < min(wall - radius, 4.0):
@@ -259,7 +276,7 @@ def _lay_floor(scene: Scene, rng: Generator) -> Surfaces:
     albedo, normal = np.empty_like(point), np.zeros_like(point)
     normal[1], normal[2] = -1.0 * on_wall, 1.0 * ~on_wall
     for part, (u, v) in ((~on_wall, (point[0], point[1])), (on_wall, (x * to_wall * 0.7, scene.eye[2] + z * to_wall))):
-        albedo[:, part] = _paint(u[part], v[part], rng, vivid=False)
+        albedo[:, part] = _paint(u[part], v[part], rng)
     return Surfaces(depth, normal, albedo, np.zeros_like(depth), np.zeros(depth.shape, np.uint8))
 
 
@@ -270,7 +287,7 @@ def _place_toys(scene: Scene, surfaces: Surfaces, rng: Generator) -> None:
         nearer = depth < surfaces.depth[index]
         at, point = index[nearer], point[:, nearer]
         u, v, _ = _turn(0, rng.uniform(0, math.pi)) @ point * 1.2
-        surfaces.albedo[:, at] = _paint(u, v, rng, vivid=True)
+        surfaces.albedo[:, at] = _paint(u, v, rng, toy.class_id)
         surfaces.normal[:, at] = _normal(toy, point)
         surfaces.depth[at], surfaces.owner[at], surfaces.gloss[at] = depth[nearer], number, rng.uniform(0.05, 0.8)
 

@@ -33,6 +33,7 @@ from segnet.datasets import (
     build_loader,
     class_statistics,
     derive_seed,
+    split_path,
 )
 from segnet.devices import choose_device, describe_device
 from segnet.errors import ExitCode, UserError
@@ -179,7 +180,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         remove_stale_temporaries(run)
         state = build_state(config, device)
         if resume:
-            _resume(state, config, run)
+            _resume(state, config, run, train_set)
         write_text(run / "config.yaml", config_to_yaml(config))
         write_text(run / "environment.json", json.dumps(environment(device), indent=1) + "\n")
         _Run(config, run, state, train_set, val_set).train()
@@ -227,10 +228,10 @@ class _Run:
         criterion = build_criterion(config.loss, self.train_set, self.device)
         board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.step)
         board.add_text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
-        batches = iter(self._loader())
         bar: Bar = tqdm(total=self.total_steps, initial=state.step, unit="step", disable=None, file=sys.stderr)
         self.clock, self.clock_step = time.perf_counter(), state.step
         with _stop_signals() as stop, board, bar:
+            batches = iter(self._loader())  # its workers inherit the handlers, so Ctrl-C does not kill them mid-step
             while state.step < self.total_steps:
                 lr = learning_rate(state.step, self.total_steps, config.optim)
                 train_step(state, _to_device(next(batches), self.device), criterion, lr=lr, config=config)
@@ -315,7 +316,7 @@ class _Run:
         for index in range(min(3, len(self.val_set))):
             sample = self.val_set.read(index)
             image = sample.image[None].to(self.device)
-            prediction = predict_probabilities(self.state.scored_model, image, self.config.inference).argmax(dim=1)[0]
+            prediction = predict_probabilities(self.state.scored_model, image, self.config.inference).mean.argmax(dim=1)[0]
             rows.append(comparison(sample.image, sample.mask, prediction, self.val_set.classes))
         board.add_image("val/picture, truth, prediction", grid(rows), step, dataformats="HWC")
         bar.write(f"step {step}  epoch {self._epoch():.2f}  val mIoU {100 * scores.miou:.2f}{remark}", file=sys.stdout)
@@ -338,13 +339,13 @@ class _Run:
             "best_miou": state.best_miou,
             "loss_sum": state.loss_sum,
             "loss_steps": state.loss_steps,
-            "pictures": derive_seed(*self.train_set.ids),
+            "pictures": _fingerprint(self.train_set),
         }
         save_checkpoint(self.folder / "last.pt", self._checkpoint(None)._replace(training=training))
 
 
-def _resume(state: TrainState, config: Config, run: Path) -> None:
-    """Bring `state` to where last.pt stands. Raises UserError (checkpoint) when it is of another configuration."""
+def _resume(state: TrainState, config: Config, run: Path, train_set: SegmentationDataset) -> None:
+    """Bring `state` to where last.pt stands. Raises UserError (checkpoint) when it is of another configuration or data."""
     path = run / "last.pt"
     if not path.exists():
         print(f"no checkpoint in {run} yet: starting at step 0")
@@ -357,6 +358,9 @@ def _resume(state: TrainState, config: Config, run: Path) -> None:
     if changed:
         found = f"was trained with another {', '.join(changed)}"
         raise UserError(ExitCode.CHECKPOINT, path, found, "resume with the same configuration, or choose another --run")
+    if training["pictures"] != _fingerprint(train_set):
+        found = f"was trained with another list of pictures than {split_path(train_set.root, train_set.split)}"
+        raise UserError(ExitCode.CHECKPOINT, path, found, "restore the list, or choose another --run")
     if state.ema:
         load_weights(state.ema.module, checkpoint.weights, path)
         load_weights(state.model, training["ema"]["model"], path)
@@ -369,6 +373,11 @@ def _resume(state: TrainState, config: Config, run: Path) -> None:
     state.loss_sum.copy_(training["loss_sum"])
     state.loss_steps = training["loss_steps"]
     print(f"resuming {path} at step {state.step}")
+
+
+def _fingerprint(dataset: SegmentationDataset) -> int:
+    """A number that changes with the ids of a split or their order."""
+    return derive_seed(*dataset.ids)
 
 
 _FREE_TO_CHANGE = {"device", "data.root", "data.workers", "train.log_every", "train.eval_every", "train.save_every"}

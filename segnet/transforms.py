@@ -49,7 +49,10 @@ class RandomZoomCrop(v2.Transform):
         if any(beyond):
             inpt = functional.pad(inpt, beyond, fill=_FILL[type(inpt)])
         window = functional.crop(inpt, max(0, top), max(0, left), height, width)
-        return functional.resize(window, list(self.size), antialias=True)  # masks: nearest neighbour
+        if isinstance(window, tv_tensors.Mask):  # v2 would take the pixel's corner, and the mask stand off by half a pixel
+            exact = functional.resize_image(window[None], list(self.size), functional.InterpolationMode.NEAREST_EXACT)
+            return tv_tensors.wrap(exact[0], like=window)
+        return functional.resize(window, list(self.size), antialias=True)
 
 
 def _uniform(low: float, high: float) -> float:

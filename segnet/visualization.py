@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from segnet.classes import ClassSet
@@ -47,6 +48,35 @@ def grid(rows: Sequence[Sequence[np.ndarray]], *, gap: int = 4) -> np.ndarray:
             top, left = sum(heights[:i]) + gap * i, sum(widths[:j]) + gap * j
             canvas[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
     return canvas
+
+
+def activation_grid(image: Tensor, stages: Sequence[tuple[Tensor, Tensor]], *, height: int = 120) -> np.ndarray:
+    """A picture and, column by column, what each decoder stage makes of it: unpooled above, deconvolved below.
+
+    Of each (C, h, w) the channel with the largest sum of the stage's output is shown, brightest = its maximum.
+    """
+    size = (height, round(height * image.shape[2] / image.shape[1]))
+    columns = [[to_array(image), np.full((*image.shape[1:], 3), 255, np.uint8)]]
+    for stage in stages:
+        columns.append([_heat(activation[activation.abs().sum(dim=(1, 2)).argmax()]) for activation in stage])
+    rows = [[_resize(cells[row], size) for cells in columns] for row in (0, 1)]
+    return grid(rows)
+
+
+def _heat(values: Tensor) -> np.ndarray:
+    """(h, w) numbers -> (h, w, 3): black over red and yellow to white, by their size."""
+    x = (values.abs() / values.abs().max().clamp(min=1e-12)).numpy()[..., None]
+    return (255 * np.clip(3 * x - np.arange(3), 0, 1)).round().astype(np.uint8)
+
+
+def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
+    """(H, W, 3) -> (factor·H, factor·W, 3), every pixel a square."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """To (height, width) without smoothing, so that single pixels stay visible."""
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
 def comparison(image: Tensor, truth: Tensor, prediction: Tensor, classes: ClassSet) -> list[np.ndarray]:

@@ -1,0 +1,130 @@
+"""Checkpoints come back as they were, or not at all."""
+
+import os
+import pickle
+import random
+
+import pytest
+import torch
+
+from segnet.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_model, load_weights, save_checkpoint
+from segnet.errors import ExitCode, UserError
+from segnet.models import build_model
+
+
+def refused(function, *arguments) -> UserError:
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    return caught.value
+
+
+def test_round_trip_is_exact(tiny_config, tmp_path):
+    model = build_model(tiny_config.model, 3)
+    training = {"optimizer": {"state": {0: {"momentum": torch.randn(3)}}}, "best_miou": 0.1, "list": [1, None, "ä"]}
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(tiny_config, 7, 0.25, model.state_dict(), training))
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert (loaded.config, loaded.step, loaded.miou) == (tiny_config, 7, 0.25)
+    assert all(torch.equal(loaded.weights[name], value) for name, value in model.state_dict().items())
+    assert loaded.training is not None
+    assert torch.equal(loaded.training["optimizer"]["state"][0]["momentum"], training["optimizer"]["state"][0]["momentum"])
+    assert loaded.training["list"] == training["list"]
+
+
+def test_the_loaded_network_predicts_as_the_saved_one(tiny_config, tmp_path):
+    torch.manual_seed(0)
+    model = build_model(tiny_config.model, 3).eval()
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(tiny_config, 1, None, model.state_dict()))
+    image = torch.randint(0, 256, (1, 3, 17, 19), dtype=torch.uint8)
+    for path in (tmp_path, tmp_path / "best.pt", str(tmp_path)):
+        loaded = load_model(path)
+        assert torch.equal(loaded.model(image), model(image))
+        assert loaded.classes == tiny_config.data.class_set
+
+
+def test_flipped_bits_are_never_loaded(tiny_run):
+    """Every flip is refused, or hits a byte of the container that the content does not depend on."""
+    path = tiny_run / "best.pt"
+    intact, original = load_checkpoint(path), path.read_bytes()
+    dice, refusals = random.Random(0), 0
+    for _ in range(150):
+        place, bit = dice.randrange(len(original)), 1 << dice.randrange(8)
+        path.write_bytes(original[:place] + bytes([original[place] ^ bit]) + original[place + 1 :])
+        try:
+            loaded = load_checkpoint(path)
+        except UserError:
+            refusals += 1
+        else:
+            assert loaded.config == intact.config
+            assert all(torch.equal(loaded.weights[name], value) for name, value in intact.weights.items())
+    assert refusals > 20
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9, 0.999])
+def test_truncated_files_are_refused(tiny_run, share):
+    path = tiny_run / "best.pt"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert refused(load_checkpoint, path).code == ExitCode.CHECKPOINT
+
+
+def test_a_changed_weight_is_noticed_by_the_digest(tiny_run):
+    path = tiny_run / "best.pt"
+    payload = torch.load(path, weights_only=True)
+    payload["content"]["weights"]["head.bias"][0] += 1e-6
+    torch.save(payload, path)
+    assert "does not match its digest" in str(refused(load_checkpoint, path))
+
+
+class Bomb:
+    """Unpickled freely, it makes a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("dump", [torch.save, pickle.dump], ids=["torch", "pickle"])
+def test_a_hostile_pickle_runs_nothing(tmp_path, dump):
+    proof = tmp_path / "proof"
+    with (tmp_path / "bomb.pt").open("wb") as file:
+        dump(Bomb(str(proof)), file)
+    assert refused(load_checkpoint, tmp_path / "bomb.pt").code == ExitCode.CHECKPOINT
+    assert not proof.exists()
+    load_freely = torch.load if dump is torch.save else pickle.load
+    with (tmp_path / "bomb.pt").open("rb") as file:
+        load_freely(file, **({"weights_only": False} if dump is torch.save else {}))
+    assert proof.exists(), "the bomb is a dud, and this test proves nothing"
+
+
+def test_foreign_files_are_named(tmp_path, tiny_run):
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    assert "not a checkpoint of this program" in str(refused(load_checkpoint, tmp_path / "foreign.pt"))
+    (tmp_path / "page.pt").write_text("<html>")
+    assert "not a readable checkpoint" in str(refused(load_checkpoint, tmp_path / "page.pt"))
+    assert "no such file" in str(refused(load_checkpoint, tmp_path / "none.pt"))
+    payload = torch.load(tiny_run / "best.pt", weights_only=True)
+    torch.save({**payload, "format": 99}, tmp_path / "newer.pt")
+    assert "format 99" in str(refused(load_checkpoint, tmp_path / "newer.pt"))
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tiny_config, tmp_path):
+    weights = build_model(tiny_config.model, 3).state_dict()
+    weights["head.bias"] = torch.tensor([0.0, float("nan"), 0.0])
+    error = refused(save_checkpoint, tmp_path / "a.pt", Checkpoint(tiny_config, 1, None, weights))
+    assert error.code == ExitCode.NUMERIC
+    assert list(tmp_path.glob("*.pt")) == []
+
+
+def test_run_folder_without_a_best_checkpoint_says_what_to_do(tmp_path):
+    assert "name a run folder" in str(refused(find_checkpoint, tmp_path))
+    (tmp_path / "last.pt").touch()
+    assert "name last.pt" in str(refused(find_checkpoint, tmp_path))
+
+
+def test_weights_of_another_network_are_named(tiny_config, tmp_path):
+    model = build_model(tiny_config.model, 3)
+    other = build_model(tiny_config.model, 5).state_dict()
+    assert "'head.weight': found (5, 4, 3, 3), expected (3, 4, 3, 3)" in str(refused(load_weights, model, other, tmp_path))
+    missing = {k: v for k, v in model.state_dict().items() if k != "head.bias"}
+    assert "'head.bias': found nothing" in str(refused(load_weights, model, missing, tmp_path))

@@ -1,0 +1,60 @@
+"""The commands as a user meets them: help, mistakes, exit codes."""
+
+import pytest
+from helpers import ROOT
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_opens_with_three_examples(run_script, name):
+    found = run_script(name, "--help")
+    assert found.returncode == 0
+    examples = [line for line in found.stdout.splitlines() if line.strip().startswith(f"python scripts/{name}.py")]
+    assert len(examples) == 3
+
+
+MISTAKES = [
+    ("train", ["configs/none.yaml"], 2, "configs/none.yaml: no such file"),
+    ("train", ["configs/sample.yaml", "train.epoch=3"], 2, "did you mean 'epochs'?"),
+    ("train", ["configs/sample.yaml", "data.root=/nowhere", "--run", "{tmp}/run"], 3, "/nowhere/ImageSets"),
+    ("train", ["configs/sample.yaml", "device=cuda", "--run", "{tmp}/run"], 5, "no usable GPU"),
+    ("evaluate", ["{tmp}"], 4, "no best.pt"),
+    ("evaluate", ["{tmp}/none.pt"], 4, "no such file"),
+    ("predict", ["{tmp}", "none.jpg", "--out", "{tmp}/masks"], 4, "no best.pt"),
+    ("predict", ["{tmp}"], 2, "required"),
+    ("show", ["config", "README.md"], 2, "README.md"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "code", "message"), MISTAKES)
+def test_a_mistake_is_one_line_and_its_exit_code(run_script, tmp_path, name, arguments, code, message):
+    found = run_script(name, *[argument.format(tmp=tmp_path) for argument in arguments])
+    assert found.returncode == code, found.stderr
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "masks").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_picture_among_good_ones_is_exit_7(run_script, tiny_run, tiny_data, tmp_path):
+    (tiny_data / "JPEGImages" / "broken.jpg").write_bytes(b"<html>")
+    found = run_script("predict", tiny_run, tiny_data / "JPEGImages", "--out", tmp_path / "masks")
+    assert found.returncode == 7
+    assert "broken.jpg: not a readable picture" in found.stderr
+    assert len(list((tmp_path / "masks").iterdir())) == 9
+
+
+def test_show_prints_a_schema_that_knows_every_section(run_script):
+    import json
+
+    schema = json.loads(run_script("show", "schema").stdout)
+    assert {"base", "model", "data", "augment", "loss", "optim", "train", "inference"} <= schema["properties"].keys()
+
+
+def test_every_recipe_names_its_source_and_command():
+    for path in (ROOT / "configs").glob("*.yaml"):
+        comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        assert any("python scripts/train.py" in line for line in comment), path.name
+        assert any("Expected" in line for line in comment), path.name
+        assert any("Cost" in line for line in comment), path.name

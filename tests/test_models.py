@@ -1,0 +1,256 @@
+"""The networks against the papers' parameter counts and against a plain composition of torch operations."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, export
+
+from segnet.config import ModelConfig, load_config
+from segnet.errors import ExitCode, UserError
+from segnet.layers import Deconvolution
+from segnet.models import EncoderDecoder, StridedDeconvolution, Unpooling, build_model, convert_decoder, summarize
+
+MODELS = Path(__file__).parent.parent / "configs" / "model"
+VGG16_WEIGHTS = Path(__file__).parent.parent.parent / "shared" / "weights" / "vgg16_features_fp16.pt"
+
+
+def model_config(name: str) -> ModelConfig:
+    return load_config(MODELS / f"{name}.yaml", ["data={root: data, classes: voc}"]).model
+
+
+SMALL = ModelConfig.model_validate_json(
+    '{"encoder": [{"widths": [4, 5]}, {"widths": [6]}], "decoder": [{"widths": [6, 5]}, {"widths": [4]}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "expected"),
+    [
+        ("segnet", 11, 29_449_355),
+        ("segnet", 21, 29_455_125),
+        ("segnet_basic", 11, 1_416_587),
+        ("bayesian_segnet", 11, 29_449_355),
+        ("deconvnet", 21, 251_805_653),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, classes, expected):
+    with torch.device("meta"):
+        model = EncoderDecoder(model_config(name), classes)
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert sum(part.parameters for part in summarize(model_config(name), classes, (64, 64))) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [("segnet", (360, 480), "106.7"), ("segnet", (224, 224), "30.9"), ("segnet_basic", (360, 480), "59.2")],
+)
+def test_multiply_adds_are_the_known_ones(name, size, expected):
+    parts = summarize(model_config(name), 11, size)
+    assert f"{sum(part.multiply_adds for part in parts) / 1e9:.1f}" == expected
+
+
+def test_winners_of_a_camvid_picture_take_five_megabytes():
+    assert sum(part.winner_bytes for part in summarize(model_config("segnet"), 11, (360, 480))) == 5_283_840
+
+
+def plain_forward(model: EncoderDecoder, image: Tensor, *, decoder_relu: bool) -> Tensor:
+    """The same weights through nothing but torch's own operations, transposed convolutions included."""
+
+    def block(x: Tensor, layers: nn.Module, relu: bool, padded: bool = True) -> Tensor:
+        conv, norm = layers.conv, layers.norm
+        padding = conv.weight.shape[-1] // 2 if padded else 0
+        operation = F.conv2d if isinstance(conv, nn.Conv2d) else F.conv_transpose2d
+        x = operation(x, conv.weight, conv.bias, padding=padding)
+        x = F.batch_norm(x, None, None, norm.weight, norm.bias, training=True)
+        return F.relu(x) if relu else x
+
+    normalize, pooled = model.normalize, []
+    x = (image.to(model.head.weight.dtype) - normalize.mean) / normalize.std
+    if normalize.local_response:
+        square = F.pad((x**2)[:, None], (0, 0, 0, 0, 2, 2))
+        x = x / (1 + 1e-4 * F.avg_pool3d(square, (5, 1, 1), stride=1)[:, 0]) ** 0.75
+    for stage in model.encoder:
+        for layers in stage:
+            x = block(x, layers, True)
+        size = x.shape[-2:]
+        x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+        pooled.append((indices, size))
+    for layers in model.neck:
+        x = block(x, layers, True, padded=False)
+    for stage in model.decoder:
+        indices, size = pooled.pop()
+        x = F.max_unpool2d(x, indices, 2, output_size=size)
+        for layers in list(stage)[:-1]:  # the last entry is the dropout
+            x = block(x, layers, decoder_relu)
+    return F.conv2d(x, model.head.weight, model.head.bias, padding=model.head.kernel_size[0] // 2)
+
+
+def narrow(config: ModelConfig) -> ModelConfig:
+    """The same architecture at an eighth of its width, so that double precision takes no time."""
+    tree = config.model_dump(mode="json")
+    for stage in [*tree["encoder"], *tree["decoder"]]:
+        stage["widths"] = [max(1, width // 8) for width in stage["widths"]]
+    for layer in tree["neck"]:
+        layer["width"] //= 8 if layer["operation"] == "deconvolution" else 64
+    return ModelConfig.model_validate_json(json.dumps(tree))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("segnet", (37, 50)), ("segnet_basic", (37, 50)), ("bayesian_segnet", (37, 50)), ("deconvnet", (224, 251))],
+)
+def test_forward_and_backward_equal_a_plain_composition(name, size):
+    torch.manual_seed(0)
+    config = narrow(model_config(name))
+    model = build_model(config, 5).double()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    upstream = torch.randn(2, 5, *size, dtype=torch.float64)
+    outputs = [model(image), plain_forward(model, image, decoder_relu=config.decoder_relu)]
+    torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
+    gradients = [torch.autograd.grad((out * upstream).sum(), list(model.parameters())) for out in outputs]
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (15, 17), (33, 31)])
+def test_any_input_size_gives_logits_of_that_size(size):
+    model = build_model(SMALL, 7).eval()
+    assert model(torch.zeros(2, 3, *size, dtype=torch.uint8)).shape == (2, 7, *size)
+
+
+def test_the_winners_matter():
+    """Moving the maxima inside their windows moves the output: the indices are used."""
+    torch.manual_seed(0)
+    model = build_model(SMALL, 3).eval()
+    image = torch.randint(0, 256, (1, 3, 16, 16)).float()
+    mirrored_windows = image.unflatten(3, (8, 2)).flip(4).flatten(3)
+    a, b = model(image), model(mirrored_windows)
+    assert (a - b).abs().max() > 1e-3
+
+
+def test_uint8_and_float_pictures_give_the_same_logits():
+    model = build_model(SMALL, 3).eval()
+    image = torch.randint(0, 256, (1, 3, 12, 12), dtype=torch.uint8)
+    assert torch.equal(model(image), model(image.float()))
+
+
+def test_no_parameter_is_shared_or_idle():
+    model = build_model(SMALL, 3)
+    model(torch.randint(0, 256, (1, 3, 16, 16)).float()).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert len({p.data_ptr() for p in model.parameters()}) == len(list(model.parameters()))
+
+
+def test_logits_can_be_negative():
+    """No ReLU after the head: without it half of the logits of a fresh network are below zero."""
+    torch.manual_seed(0)
+    logits = build_model(SMALL, 8)(torch.randint(0, 256, (1, 3, 32, 32)).float())
+    assert 0.2 < (logits < 0).float().mean() < 0.8
+
+
+def test_a_deconvolution_decoder_loads_as_a_convolution_decoder_and_back():
+    torch.manual_seed(0)
+    convolution = SMALL.model_copy(update={"decoder_operation": "convolution"})
+    original, converted, back = (build_model(config, 3).eval() for config in (SMALL, convolution, SMALL))
+    converted.load_state_dict(convert_decoder(original.state_dict(), SMALL, convolution))
+    back.load_state_dict(convert_decoder(converted.state_dict(), convolution, SMALL))
+    image = torch.randint(0, 256, (1, 3, 13, 22), dtype=torch.uint8)
+    assert torch.equal(original(image), converted(image))
+    assert all(torch.equal(value, back.state_dict()[name]) for name, value in original.state_dict().items())
+    assert any(m.__class__ is Deconvolution for m in original.modules())
+    assert not any(m.__class__ is Deconvolution for m in converted.modules())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 200), (224, 224), (230, 97)])
+def test_deconvnet_takes_any_size(size):
+    model = build_model(narrow(model_config("deconvnet")), 4).eval()
+    assert model(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape == (1, 4, *size)
+
+
+@pytest.mark.parametrize("name", ["segnet_basic_bilinear", "segnet_basic_deconvolution"])
+@pytest.mark.parametrize("size", [(16, 16), (19, 33)])
+def test_ablations_forget_the_winners_and_keep_the_size(name, size):
+    model = build_model(narrow(model_config(name)), 4).eval()
+    assert not any(isinstance(module, Unpooling) for module in model.modules())
+    assert model(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape == (1, 4, *size)
+
+
+def test_a_learnt_upsampling_starts_as_bilinear_interpolation():
+    x = torch.randn(1, 3, 6, 7)
+    ours = StridedDeconvolution(3)(x, torch.empty(0), (12, 14))
+    theirs = F.interpolate(x, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL.model_copy(update={"upsampling": "deconvolution"})])
+def test_exports_with_dynamic_sizes(config):
+    torch.manual_seed(0)
+    model = build_model(config, 3).eval()
+    sizes = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
+    exported = export(model, (torch.zeros(2, 3, 18, 23),), dynamic_shapes=(sizes,)).module()
+    for size in ((16, 16), (17, 16), (33, 21)):
+        image = torch.randint(0, 256, (3, 3, *size)).float()
+        torch.testing.assert_close(exported(image), model(image))
+
+
+# ---- VGG16 weights --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def segnet_config() -> ModelConfig:
+    return model_config("segnet")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
+def test_torchvisions_vgg_is_copied_by_name(tmp_path, segnet_config, name):
+    from torchvision import models
+
+    torch.manual_seed(1)
+    vgg = getattr(models, name)(weights=None).features.eval()
+    for module in vgg:
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)
+    torch.save({f"features.{key}": value for key, value in vgg.state_dict().items()}, tmp_path / "vgg.pt")
+    model = build_model(segnet_config.model_copy(update={"encoder_weights": str(tmp_path / "vgg.pt")}), 2).eval()
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    x = ours = model.normalize(image)
+    x = vgg(x)
+    for stage in model.encoder:
+        for layers in stage:
+            ours = layers.conv(ours) if name == "vgg16" else layers.norm(layers.conv(ours))
+            ours = ours.relu()
+        ours = F.max_pool2d(ours, 2)
+    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not VGG16_WEIGHTS.exists(), reason="the real VGG16 weights are not on this machine")
+def test_real_weights_fill_every_convolution_of_the_encoder(segnet_config):
+    weights = torch.load(VGG16_WEIGHTS, weights_only=True)
+    model = build_model(segnet_config.model_copy(update={"encoder_weights": str(VGG16_WEIGHTS)}), 2)
+    convolutions = [m for stage in model.encoder for m in stage.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 13
+    for convolution, place in zip(convolutions, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), strict=True):
+        assert torch.equal(convolution.weight, weights[f"features.{place}.weight"].float())
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path, segnet_config):
+    config = segnet_config.model_copy(update={"encoder_weights": str(tmp_path / "vgg.pt")})
+    for content, complaint in (
+        ({"features.0.weight": torch.zeros(64, 3, 5, 5)}, r"'features.0.weight' is \(64, 3, 5, 5\)"),
+        ({"features.0.weight": torch.zeros(64, 3, 3, 3)}, "no 'features.0.bias'"),
+        ([1, 2], "not a table of tensors"),
+    ):
+        torch.save(content, tmp_path / "vgg.pt")
+        with pytest.raises(UserError, match=complaint) as caught:
+            build_model(config, 2)
+        assert caught.value.code == ExitCode.CHECKPOINT
+    (tmp_path / "vgg.pt").write_bytes(b"<html>")
+    with pytest.raises(UserError, match="cannot be read"):
+        build_model(config, 2)

@@ -1,0 +1,127 @@
+"""A killed and resumed run ends with the bits of one that was never killed – and so does any other schedule."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT
+
+from segnet.checkpoint import load_checkpoint
+from segnet.config import Config, override_config
+from segnet.training import train
+
+LONG = ["train.epochs=12", "train.save_every=0.34", "train.eval_every=2", "train.ema_decay=0.9", "optim.momentum=0.9"]
+
+
+def same(a: object, b: object) -> bool:
+    """Equal to the bit, through nested tables and lists."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    for name in ("last.pt", "best.pt"):
+        first, second = load_checkpoint(a / name), load_checkpoint(b / name)
+        assert first.step == second.step
+        assert same(first.weights, second.weights), f"{name}: weights differ"
+        assert same(first.training, second.training), f"{name}: training state differs"
+    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
+
+
+def start(config: Path, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """train.py in a process group of its own."""
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(config), "--run", str(run), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def steps_logged(run: Path) -> int:
+    """The last step in metrics.csv."""
+    path = run / "metrics.csv"
+    lines = path.read_text().splitlines()[1:] if path.exists() else []
+    return int(lines[-1].split(",")[0]) if lines else 0
+
+
+def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int) -> int:
+    """Send a signal to the process and its workers, as Ctrl-C does, once `step` is logged; the exit status."""
+    deadline = time.monotonic() + 90
+    while steps_logged(run) < step and process.poll() is None:
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.005)
+    os.killpg(process.pid, number)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_equals_uninterrupted(tiny_config_file, tmp_path, workers):
+    arguments = [*LONG, f"data.workers={workers}"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(tiny_config_file, whole, *arguments)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output.decode()
+    assert kill_after(start(tiny_config_file, killed, *arguments), killed, 10, signal.SIGKILL) == -signal.SIGKILL
+    assert 0 < load_checkpoint(killed / "last.pt").step < 36
+    process = start(tiny_config_file, killed, *arguments, "--resume")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output.decode()
+    assert b"resuming" in output
+    assert_same_run(whole, killed)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_signal_saves_and_says_how_to_go_on(tiny_config_file, tmp_path, number, status):
+    run = tmp_path / "run"
+    process = start(tiny_config_file, run, *LONG, "train.save_every=100", "train.epochs=200", "data.workers=1")
+    assert kill_after(process, run, 5, number) == status
+    assert load_checkpoint(run / "last.pt").step >= 5
+
+
+def test_two_runs_in_one_folder_have_one_winner(tiny_config_file, tmp_path):
+    run = tmp_path / "run"
+    first = start(tiny_config_file, run, *LONG, "train.epochs=2000", "data.workers=1")
+    try:
+        while steps_logged(run) < 1:
+            time.sleep(0.01)
+        second = start(tiny_config_file, run, *LONG, "train.epochs=2000", "--resume")
+        output = second.communicate(timeout=60)[0]
+        assert second.returncode == 5, output.decode()
+        assert b"another run is writing" in output
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.fixture
+def reference(tiny_config: Config, tmp_path: Path) -> Path:
+    train(override_config(tiny_config, LONG), tmp_path / "reference")
+    return tmp_path / "reference"
+
+
+@pytest.mark.parametrize("change", ["data.workers=2", "train.log_every=7", "train.eval_every=0.5", "train.save_every=5"])
+def test_what_is_learnt_does_not_depend_on_the_schedule(tiny_config, tmp_path, reference, change):
+    train(override_config(tiny_config, [*LONG, change]), tmp_path / "other")
+    a, b = load_checkpoint(reference / "last.pt"), load_checkpoint(tmp_path / "other" / "last.pt")
+    assert same(a.weights, b.weights)
+    assert a.training is not None
+    assert b.training is not None
+    assert same(a.training["optimizer"], b.training["optimizer"])
+
+
+def test_another_seed_learns_something_else(tiny_config, tmp_path, reference):
+    """The negative control: the comparison can fail."""
+    train(override_config(tiny_config, [*LONG, "seed=1"]), tmp_path / "other")
+    a, b = load_checkpoint(reference / "last.pt"), load_checkpoint(tmp_path / "other" / "last.pt")
+    assert not same(a.weights, b.weights)

@@ -1,0 +1,140 @@
+"""Picture and mask change together: they stay aligned, no label is invented, and what lies beyond is ignored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision import tv_tensors
+
+from segnet.classes import IGNORE_INDEX
+from segnet.config import AugmentConfig
+from segnet.transforms import RandomZoomCrop, eval_transform, train_transform
+
+MEAN_COLOR = torch.tensor([124, 116, 104], dtype=torch.uint8)
+
+
+def labelled_picture(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A mask of two large regions of ids 40 and 200, and a picture whose every channel is the mask."""
+    mask = torch.full((height, width), 40, dtype=torch.uint8)
+    rng = np.random.default_rng(seed)
+    top, left = rng.integers(0, max(1, height // 2)), rng.integers(0, max(1, width // 2))
+    mask[top : top + height // 2 + 1, left : left + width // 2 + 1] = 200
+    return mask.expand(3, -1, -1).clone(), mask
+
+
+def apply(config: AugmentConfig, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(seed)
+    return train_transform(config)(image, mask)
+
+
+augmentations = st.builds(
+    AugmentConfig,
+    crop_size=st.tuples(st.integers(16, 40), st.integers(16, 40)),
+    scale=st.tuples(st.floats(0.25, 1), st.floats(1, 4)),
+    flip=st.sampled_from([0.0, 0.5, 1.0]),
+    brightness=st.sampled_from([0.0, 0.5]),
+    hue=st.sampled_from([0.0, 0.1]),
+)
+sides = st.integers(1, 60)
+
+
+@settings(max_examples=80)
+@given(augmentations, sides, sides, st.integers(0, 1000))
+def test_any_picture_gives_the_crop_size_and_no_new_label(config: AugmentConfig, height: int, width: int, seed: int) -> None:
+    image, mask = labelled_picture(height, width)
+    new_image, new_mask = apply(config, image, mask, seed)
+    assert (new_image.dtype, new_mask.dtype, type(new_image), type(new_mask)) == (torch.uint8, torch.uint8, Tensor, Tensor)
+    assert (new_image.shape, new_mask.shape) == ((3, *config.crop_size), config.crop_size)
+    assert set(new_mask.unique().tolist()) <= {*mask.unique().tolist(), IGNORE_INDEX}
+    assert torch.equal(image, labelled_picture(height, width)[0])  # the input is left alone
+
+
+@settings(max_examples=60)
+@given(st.tuples(sides, sides), st.booleans(), st.integers(0, 1000))
+def test_at_its_own_resolution_the_picture_is_cut_exactly(size: tuple[int, int], flip: bool, seed: int) -> None:
+    """Each pixel of the crop is the same pixel in both, and what lies beyond is mean colour and ignored."""
+    image, mask = labelled_picture(*size)
+    config = AugmentConfig(crop_size=(24, 32), scale=(1.0, 1.0), flip=float(flip))
+    new_image, new_mask = apply(config, image, mask, seed)
+    beyond = new_mask == IGNORE_INDEX
+    assert int((~beyond).sum()) == min(size[0], 24) * min(size[1], 32)  # a picture is never cut without need
+    assert torch.equal(new_image[:, ~beyond], new_mask[~beyond].expand(3, -1))
+    assert torch.all(new_image[:, beyond] == MEAN_COLOR[:, None])
+
+
+def test_every_window_of_the_picture_may_be_drawn() -> None:
+    crop = RandomZoomCrop((16, 16), (1.0, 1.0))
+    for side, places in ((20, range(5)), (16, range(1)), (13, range(-3, 1))):
+        drawn = [crop.make_params([torch.zeros(3, side, 16)])["window"] for _ in range(150)]
+        assert {window[0] for window in drawn} == set(places)
+        assert {tuple(window[1:]) for window in drawn} == {(0, 16, 16)}
+
+
+def test_the_zoom_is_uniform_in_its_logarithm_and_keeps_proportions() -> None:
+    torch.manual_seed(0)
+    crop = RandomZoomCrop((400, 800), (0.5, 2.0))
+    windows = np.array([crop.make_params([torch.zeros(3, 8, 8)])["window"][2:] for _ in range(2000)], dtype=np.float64)
+    zooms = np.log2(400 / windows[:, 0])
+    assert (-1.01 < zooms.min() < -0.95, 0.95 < zooms.max() < 1.01) == (True, True)
+    assert np.histogram(zooms, bins=4, range=(-1.01, 1.01))[0].min() > 400
+    assert np.abs(windows[:, 1] / windows[:, 0] - 2).max() < 0.01
+
+
+def edge_position(values: Tensor, low: int, high: int) -> float:
+    """Where a row steps from `low` to `high`, to a fraction of a pixel: its brightness says so."""
+    return float((high - values.double()).sum() / (high - low))
+
+
+@pytest.mark.parametrize("zoom", [0.37, 0.71, 1.37, 2.9])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_picture_and_mask_do_not_drift_apart_when_resized(zoom: float, axis: int) -> None:
+    """On average over all places of an edge, it stands at the same place in both, to a tenth of a pixel."""
+    drift = []
+    crop = RandomZoomCrop((64, 64), (zoom, zoom))
+    side = round(64 / zoom)
+    for edge in range(side // 4, side // 4 * 3):
+        mask = torch.zeros(side, side, dtype=torch.uint8)
+        mask.narrow(axis, edge, side - edge).fill_(200)
+        params = {"window": [0, 0, side, side]}
+        image, mask = (crop.transform(wrapped, params) for wrapped in wrap(mask))
+        rows = [(part if axis == 1 else part.T)[5] for part in (image[0], mask)]
+        drift.append(edge_position(rows[0], 0, 200) - edge_position(rows[1], 0, 200))
+    assert abs(np.mean(drift)) < 0.1
+
+
+def wrap(mask: Tensor) -> tuple[Tensor, Tensor]:
+    return tv_tensors.Image(mask.expand(3, -1, -1).clone()), tv_tensors.Mask(mask)
+
+
+def test_a_mirrored_picture_has_a_mirrored_mask() -> None:
+    image, mask = labelled_picture(16, 16)
+    config = AugmentConfig(crop_size=(16, 16), scale=(1.0, 1.0))
+    seen = [apply(config, image, mask, seed) for seed in range(40)]
+    mirrored = [torch.equal(new_mask, mask.flip(-1)) for _, new_mask in seen]
+    assert 8 < sum(mirrored) < 32
+    for (new_image, new_mask), turned in zip(seen, mirrored, strict=True):
+        assert torch.equal(new_image, image.flip(-1) if turned else image)
+        assert torch.equal(new_mask, mask.flip(-1) if turned else mask)
+
+
+@pytest.mark.parametrize("change", ["brightness", "contrast", "saturation", "hue"])
+def test_colours_change_and_the_mask_does_not(change: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=generator)
+    mask = labelled_picture(16, 16)[1]
+    config = AugmentConfig(crop_size=(16, 16), scale=(1.0, 1.0), flip=0.0, **{change: 0.4})
+    seen = [apply(config, image, mask, seed) for seed in range(5)]
+    assert all(torch.equal(new_mask, mask) for _, new_mask in seen)
+    assert len({new_image.numpy().tobytes() for new_image, _ in seen}) == 5
+
+
+def test_without_augmentation_nothing_changes() -> None:
+    image, mask = labelled_picture(16, 20)
+    config = AugmentConfig(crop_size=(16, 20), scale=(1.0, 1.0), flip=0.0)
+    for new_image, new_mask in (apply(config, image, mask, 0), eval_transform(image, mask)):
+        assert torch.equal(new_image, image)
+        assert torch.equal(new_mask, mask)

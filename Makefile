@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/python scripts/prepare_data.py sample
 	$(BIN)/python scripts/train.py configs/sample.yaml --resume
 	$(BIN)/python scripts/evaluate.py runs/sample
-	$(BIN)/python scripts/predict.py runs/sample data/sample/JPEGImages --out runs/sample/predictions --save mask,overlay --overwrite
+	$(BIN)/python scripts/predict.py runs/sample 'data/sample/JPEGImages/*[49].jpg' --out runs/sample/predictions --save mask,overlay --overwrite
 	@echo "look at runs/sample/predictions/*.overlay.jpg and runs/sample/evaluation/val/metrics.json"
 
 test: .venv/installed-dev

@@ -204,11 +204,11 @@ PATTERNS = {  # what the surfaces of a class may look like
 def _paint(u: Array, v: Array, rng: Generator, class_id: int = 0) -> Array:
     """Albedo (3, N) of a surface with coordinates u and v: a pattern of two colours, muted on floors and walls.
 
-    Each class has a favourite hue but strays from it (deviation 14 degrees, with 72 between neighbours), and the second
+    Each class has a favourite hue but strays from it (deviation 11 degrees, with 72 between neighbours), and the second
     colour is pale: colour is a hint, shape decides.
     """
     if class_id:
-        turn = (class_id - 1) / 5 + rng.normal(0, 0.04)
+        turn = (class_id - 1) / 5 + rng.normal(0, 0.03)
         first, second = _color(rng, (0.55, 0.95), (0.6, 1.0), turn), _color(rng, (0.0, 0.3), (0.4, 1.0))
     else:
         first = _color(rng, (0.0, 0.12), (0.45, 0.95))

@@ -1,0 +1,68 @@
+"""What the README tells people to type works as it stands there, on a small copy of the sample data."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from segnet.config import load_config
+from segnet.preparation import generate_sample
+
+README = (ROOT / "README.md").read_text()
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a fresh clone after `prepare_data.py sample`, with 20 pictures instead of 300."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    generate_sample(folder / "data" / "sample", count=20)
+    return folder
+
+
+def run(command: str, folder: Path) -> None:
+    executable = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": executable, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_commands_work_in_their_order(clone):
+    block = next(block for block in code_blocks("") if "scripts/train.py" in block)
+    commands = [line for line in block.splitlines() if line.startswith("python ")]
+    assert [command.split()[1] for command in commands] == ["scripts/train.py", "scripts/evaluate.py", "scripts/predict.py"]
+    for command in commands:
+        run(command, clone)
+    assert len(list((clone / "masks").glob("*.png"))) == 20
+    assert len(list((clone / "masks").glob("*.overlay.jpg"))) == 20
+    assert (clone / "runs" / "mine" / "evaluation" / "val" / "metrics.json").exists()
+    (python,) = code_blocks("python")
+    (clone / "example.py").write_text(python)
+    run("python example.py", clone)
+
+
+def test_the_configuration_of_an_own_data_set_is_valid(clone):
+    (text,) = code_blocks("yaml")
+    (clone / "configs" / "leaves.yaml").write_text(text)
+    config = load_config(clone / "configs" / "leaves.yaml")
+    assert config.data.class_set.names == ("background", "leaf", "spot")
+
+
+def test_every_file_that_is_linked_or_named_exists():
+    linked = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"`((?:segnet|configs|scripts)/[\w/.]+)`", README)
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+def test_every_script_and_architecture_is_mentioned():
+    names = [path.name for path in [*(ROOT / "scripts").glob("*.py"), *(ROOT / "configs" / "model").glob("*.yaml")]]
+    assert [name for name in names if name.removesuffix(".yaml") not in README] == []

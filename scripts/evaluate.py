@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--split", help="split to score (default: data.val_split)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/evaluation/<split>)")
     arguments = parser.parse_intermixed_args()
-    model, classes, config = load_model(arguments.source, overrides=arguments.overrides)
+    model, classes, config = load_model(arguments.source, arguments.overrides)
     device = choose_device(config.device)
     split = arguments.split or config.data.val_split
     print(f"evaluate {find_checkpoint(arguments.source)} on {split}, {describe_device(device)}", flush=True)

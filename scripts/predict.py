@@ -2,7 +2,7 @@
 
 examples:
   python scripts/predict.py runs/sample street.jpg --out masks
-  python scripts/predict.py runs/sample data/sample/JPEGImages --out masks --save mask,overlay
+  python scripts/predict.py runs/sample data/sample/JPEGImages --out masks --save mask,overlay --set inference.flip=true
   python scripts/predict.py runs/camvid/last.pt "drive/**/*.png" --out masks --save mask,uncertainty --overwrite
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from segnet.devices import choose_device, describe_device
+from segnet.devices import describe_device
 from segnet.errors import ExitCode, run_command
 from segnet.prediction import WRITERS, Predictor, plan_jobs, predict_jobs
 
@@ -24,15 +24,15 @@ def main() -> ExitCode:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the masks go")
     parser.add_argument("--save", default="mask", metavar="KINDS", help=f"of {', '.join(WRITERS)}, comma-separated (mask)")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: the GPU when there is one")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides: inference.flip=true device=cpu")
     arguments = parser.parse_args()
     save = [kind for kind in arguments.save.split(",") if kind]
     unknown = [kind for kind in save if kind not in WRITERS]
     if unknown or not save:
         parser.error(f"--save {arguments.save}: choose of {', '.join(WRITERS)}")
-    print(f"predict on {describe_device(choose_device(arguments.device))}", flush=True)
     jobs = plan_jobs(arguments.inputs, arguments.out)
-    predictor = Predictor(arguments.source, arguments.device)
+    predictor = Predictor(arguments.source, arguments.set)
+    print(f"predict {len(jobs)} pictures on {describe_device(predictor.device)}", flush=True)
     results = predict_jobs(predictor, jobs, save, overwrite=arguments.overwrite)
     failures = [error for _, error in tqdm(results, "predict", len(jobs), unit="picture", disable=None) if error]
     for error in failures:

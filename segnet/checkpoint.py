@@ -84,20 +84,20 @@ def find_checkpoint(path: Path) -> Path:
     return path / "best.pt"
 
 
-def load_model(path: Path | str, device: torch.device | str = "cpu", *, overrides: Sequence[str] = ()) -> LoadedModel:
-    """The network of a run folder (its best checkpoint) or of a checkpoint file, ready to predict on `device`.
+def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
+    """The network of a run folder (its best checkpoint) or of a checkpoint file, ready to predict, on the CPU.
 
     `overrides` change its configuration, e.g. "inference.flip=true"; "model.decoder_operation=convolution" converts the
-    weights exactly. Raises UserError (checkpoint) when there is none or its weights do not fit, (config) for a mistake in
-    an override.
+    weights exactly. The device it was trained on is forgotten.
+    Raises UserError (checkpoint) when there is none or its weights do not fit, (config) for a mistake in an override.
     """
     found = find_checkpoint(Path(path))
     checkpoint = load_checkpoint(found)
-    config = override_config(checkpoint.config, overrides)
+    config = override_config(checkpoint.config, ["device=auto", *overrides])
     classes = config.data.class_set
     model = EncoderDecoder(config.model, len(classes))
     load_weights(model, convert_decoder(checkpoint.weights, checkpoint.config.model, config.model), found)
-    model.to(memory_format=torch.channels_last).to(device).eval()
+    model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config)
 
 

@@ -5,10 +5,13 @@ Every operation is stated by what it equals, and tests prove each equality. Size
     max_pool, max_unpool          the winner of each 2x2 window in one byte
     deconvolve, Deconvolution     transposed convolution, 1-D and 2-D, with stride and crop
     interleave_zeros              sub-pixel convolution: deconvolution with stride s is interleaving, then stride 1
+    as_matrix                     any of them as the matrix that it is
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -190,6 +193,15 @@ def interleave_zeros(x: Tensor, stride: int) -> Tensor:
     else:
         interleaved[..., ::stride, ::stride] = x
     return interleaved
+
+
+def as_matrix(operation: Callable[[Tensor], Tensor], size: tuple[int, ...]) -> Tensor:
+    """The (m, n) float64 matrix of a linear operation on one-channel signals of `size`, n samples in all.
+
+    operation(x).flatten() = matrix @ x.flatten(). The matrix of a deconvolution is the transpose of the convolution's.
+    """
+    impulses = torch.eye(math.prod(size), dtype=torch.float64).view(-1, 1, *size)
+    return operation(impulses).flatten(1).T
 
 
 class Deconvolution(nn.Module):

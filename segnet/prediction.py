@@ -40,9 +40,11 @@ class Prediction(NamedTuple):
 class Predictor:
     """A trained network that predicts pictures: a run folder or a checkpoint is all it needs."""
 
-    def __init__(self, path: Path | str, device: str = "auto") -> None:
-        self.device = choose_device(device)
-        self.model, self.classes, self.config = load_model(path, self.device)
+    def __init__(self, path: Path | str, overrides: Sequence[str] = ()) -> None:
+        """Load it, with configuration overrides such as "inference.flip=true" or "device=cpu". Raises UserError."""
+        self.model, self.classes, self.config = load_model(path, overrides)
+        self.device = choose_device(self.config.device)
+        self.model.to(self.device)
 
     def predict(self, picture: Picture) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.

@@ -9,6 +9,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from segnet.datasets import (
     derive_seed,
     split_path,
 )
-from segnet.devices import choose_device, describe_device
+from segnet.devices import choose_device, describe_device, use_deterministic_algorithms
 from segnet.errors import ExitCode, UserError
 from segnet.evaluation import evaluate
 from segnet.files import lock_folder, remove_stale_temporaries, write_text
@@ -64,7 +65,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None
     step: int = 0  # steps done
-    best_miou: float = -1.0
+    best_miou: float = -math.inf
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over the steps since the last log line
     loss_steps: int = 0
 
@@ -168,7 +169,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
     (checkpoint) when last.pt is damaged or of another configuration, (numeric) when the loss is not finite.
     """
     device = choose_device(config.device)
-    torch.use_deterministic_algorithms(config.train.deterministic)
+    use_deterministic_algorithms(config.train.deterministic)
     classes, root = config.data.class_set, Path(config.data.root)
     transform = train_transform(config.augment)
     train_set = SegmentationDataset(root, config.data.train_split, classes, transform=transform, seed=config.seed)
@@ -219,17 +220,19 @@ class _Run:
         self.eval_every = max(1, round(config.train.eval_every * per_epoch))
         self.save_every = max(1, round(config.train.save_every * per_epoch))
         self.metrics = MetricsFile(folder / "metrics.csv", state.step)
+        self.clock, self.clock_step = time.perf_counter(), state.step
 
     def train(self) -> None:
         config, state = self.config, self.state
         if state.step >= self.total_steps:
             print(f"the run is complete ({state.step} steps)")
             return
+        parameters, pictures = sum(p.numel() for p in state.model.parameters()), (len(self.train_set), len(self.val_set))
+        print(f"{parameters:,} parameters, {pictures[0]} train and {pictures[1]} val pictures, {self.total_steps} steps")
         criterion = build_criterion(config.loss, self.train_set, self.device)
         board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.step)
         board.add_text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
         bar: Bar = tqdm(total=self.total_steps, initial=state.step, unit="step", disable=None, file=sys.stderr)
-        self.clock, self.clock_step = time.perf_counter(), state.step
         with _stop_signals() as stop, board, bar:
             batches = iter(self._loader())  # its workers inherit the handlers, so Ctrl-C does not kill them mid-step
             while state.step < self.total_steps:
@@ -293,9 +296,10 @@ class _Run:
         state, inference = self.state, self.config.inference
         loader = build_loader(self.val_set, workers=self.config.data.workers)
         scores = evaluate(state.scored_model, loader, inference)
-        improved = scores.miou > state.best_miou
+        miou = -1.0 if math.isnan(scores.miou) else scores.miou  # NaN: the split has no scored pixel
+        improved = miou > state.best_miou
         if improved:
-            state.best_miou = scores.miou
+            state.best_miou = miou
             save_checkpoint(self.folder / "best.pt", self._checkpoint(scores.miou))
         self._report(board, bar, scores, "  best so far" if improved else "")
         state.model.train()
@@ -404,7 +408,8 @@ class MetricsFile:
         self.path = path
         kept = [",".join(self.COLUMNS)]
         if step and path.exists():
-            kept += [line for line in path.read_text().splitlines()[1:] if int(line.split(",")[0]) <= step]
+            rows = path.read_text().split("\n")[1:-1]  # what stands behind the last line break was cut off by a kill
+            kept += [row for row in rows if int(row.split(",")[0]) <= step]
         write_text(path, "".join(line + "\n" for line in kept))
 
     def append(self, **values: float) -> None:
@@ -420,7 +425,8 @@ def _stop_signals() -> Iterator[list[int]]:
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    previous = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

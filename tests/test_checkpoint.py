@@ -41,6 +41,20 @@ def test_the_loaded_network_predicts_as_the_saved_one(tiny_config, tmp_path):
         assert loaded.classes == tiny_config.data.class_set
 
 
+def test_overrides_change_how_it_predicts_and_the_training_device_is_forgotten(tiny_config, tmp_path):
+    torch.manual_seed(0)
+    model = build_model(tiny_config.model, 3).eval()
+    on_gpu = tiny_config.model_copy(update={"device": "cuda"})
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(on_gpu, 1, None, model.state_dict()))
+    loaded = load_model(tmp_path, ["model.decoder_operation=convolution", "inference.flip=true"])
+    assert loaded.config.device == "auto"
+    assert loaded.config.inference.flip
+    image = torch.randint(0, 256, (1, 3, 17, 19), dtype=torch.uint8)
+    assert torch.equal(loaded.model(image), model(image))
+    with pytest.raises(UserError, match=r"inference\.flips: unknown key"):
+        load_model(tmp_path, ["inference.flips=true"])
+
+
 def test_flipped_bits_are_never_loaded(tiny_run):
     """Every flip is refused, or hits a byte of the container that the content does not depend on."""
     path = tiny_run / "best.pt"
@@ -84,6 +98,7 @@ class Bomb:
         return os.mkdir, (self.folder,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("dump", [torch.save, pickle.dump], ids=["torch", "pickle"])
 def test_a_hostile_pickle_runs_nothing(tmp_path, dump):
     proof = tmp_path / "proof"

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segnet.classes import CAMVID, class_set
-from segnet.config import Config, config_schema, config_to_yaml, load_config, override_config, parse_yaml
+from segnet.config import Config, config_schema, config_to_yaml, load_config, override_config
 from segnet.errors import ExitCode, UserError
+from segnet.yaml_tree import parse_yaml
 
 BASE = ROOT / "configs" / "sample.yaml"
 SAMPLE_CONFIG = load_config(BASE)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 LAYERS = (
     ("errors", "classes", "layers"),
-    ("devices", "files", "config", "metrics", "losses", "scenes"),
+    ("devices", "files", "yaml_tree", "metrics", "losses", "scenes"),
+    ("config",),
     ("images", "models", "transforms", "visualization"),
     ("datasets", "preparation", "inference", "checkpoint"),
     ("evaluation", "prediction"),

@@ -1,6 +1,7 @@
 """Pooling, unpooling and deconvolution against torch's own operations, and against sums written by hand."""
 
 import itertools
+import math
 import os
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segnet.layers import Deconvolution, deconvolve, flipped, interleave_zeros, max_pool, max_unpool
+from segnet.layers import Deconvolution, as_matrix, deconvolve, flipped, interleave_zeros, max_pool, max_unpool
 
 SIZES = list(itertools.product(range(1, 71), range(1, 71)))
 KINDS = ("plain", "ties", "nan", "infinite")
@@ -176,13 +177,24 @@ def test_equals_torchs_transposed_convolution(dimensions, stride, crop, side):
 
 
 @pytest.mark.parametrize(("stride", "crop"), [(1, 0), (1, 1), (2, 0), (2, 1)])
-def test_its_matrix_is_the_transpose_of_the_convolutions(stride, crop):
-    kernel = torch.randn(1, 1, 3, dtype=torch.float64)
-    n = 4
-    m = (n - 1) * stride + 3 - 2 * crop
-    throws = deconvolve(torch.eye(n, dtype=torch.float64)[:, None], kernel, stride=stride, crop=crop)[:, 0]  # (n, m)
-    gathers = F.conv1d(torch.eye(m, dtype=torch.float64)[:, None], kernel, stride=stride, padding=crop)[:, 0]  # (m, n)
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_its_matrix_is_the_transpose_of_the_convolutions(dimensions, stride, crop):
+    kernel = torch.randn(1, 1, *[3] * dimensions, dtype=torch.float64)
+    small = (4, 3)[:dimensions]
+    large = tuple((n - 1) * stride + 3 - 2 * crop for n in small)
+    convolve = F.conv1d if dimensions == 1 else F.conv2d
+    throws = as_matrix(lambda x: deconvolve(x, kernel, stride=stride, crop=crop), small)
+    gathers = as_matrix(lambda x: convolve(x, kernel, stride=stride, padding=crop), large)
+    assert throws.shape == (math.prod(large), math.prod(small))
     torch.testing.assert_close(throws, gathers.T)
+
+
+def test_the_lectures_convolution():
+    """y0 = b·x0 + c·x1, y1 = a·x0 + b·x1 + c·x2, …; with stride 2 three samples remain of five."""
+    x = torch.tensor([1.0, 10.0, 100.0, 1e3, 1e4]).view(1, 1, 5)
+    whole = F.conv1d(x, KERNEL, padding=1).flatten().tolist()
+    assert whole[:2] == [B + 10 * C, A + 10 * B + 100 * C]
+    assert F.conv1d(x, KERNEL, padding=1, stride=2).flatten().tolist() == whole[::2]
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
@@ -202,7 +214,7 @@ def test_strided_convolution_misses_a_maximum_that_pooling_keeps():
 
 def test_the_layer_equals_torchs_and_shares_its_parameters():
     theirs = torch.nn.ConvTranspose2d(3, 5, 3, padding=1)
-    ours = Deconvolution(3, 5, 3)
+    ours = Deconvolution(3, 5, 3, padding=1)
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 3, 9, 8)
     torch.testing.assert_close(ours(x), theirs(x))

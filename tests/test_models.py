@@ -1,14 +1,20 @@
 """The networks against the papers' parameter counts and against a plain composition of torch operations."""
 
+import hashlib
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, export
+from torchvision.models import Weights, WeightsEnum, vgg16, vgg16_bn
 
+from segnet import models
 from segnet.config import ModelConfig, load_config
 from segnet.errors import ExitCode, UserError
 from segnet.layers import Deconvolution
@@ -189,10 +195,9 @@ def test_a_learnt_upsampling_starts_as_bilinear_interpolation():
     torch.testing.assert_close(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1])
 
 
-@pytest.mark.parametrize("config", [SMALL, SMALL.model_copy(update={"upsampling": "deconvolution"})])
-def test_exports_with_dynamic_sizes(config):
+def test_exports_with_dynamic_sizes():
     torch.manual_seed(0)
-    model = build_model(config, 3).eval()
+    model = build_model(SMALL, 3).eval()
     sizes = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
     exported = export(model, (torch.zeros(2, 3, 18, 23),), dynamic_shapes=(sizes,)).module()
     for size in ((16, 16), (17, 16), (33, 21)):
@@ -208,12 +213,10 @@ def segnet_config() -> ModelConfig:
     return model_config("segnet")
 
 
-@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
-def test_torchvisions_vgg_is_copied_by_name(tmp_path, segnet_config, name):
-    from torchvision import models
-
+@pytest.mark.parametrize("network", [vgg16, vgg16_bn])
+def test_torchvisions_vgg_is_copied_by_name(tmp_path, segnet_config, network):
     torch.manual_seed(1)
-    vgg = getattr(models, name)(weights=None).features.eval()
+    vgg = network(weights=None).features.eval()
     for module in vgg:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean)
@@ -224,10 +227,47 @@ def test_torchvisions_vgg_is_copied_by_name(tmp_path, segnet_config, name):
     x = vgg(x)
     for stage in model.encoder:
         for layers in stage:
-            ours = layers.conv(ours) if name == "vgg16" else layers.norm(layers.conv(ours))
+            ours = layers.conv(ours) if network is vgg16 else layers.norm(layers.conv(ours))
             ours = ours.relu()
         ours = F.max_pool2d(ours, 2)
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def weights_server(tmp_path):
+    """A folder served over HTTP on this machine, its address, and a switch to turn the server off."""
+    (tmp_path / "served").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield tmp_path / "served", f"http://127.0.0.1:{server.server_port}", server.shutdown
+    server.shutdown()
+    server.server_close()
+
+
+def test_weights_are_downloaded_once_and_their_checksum_verified(tmp_path, monkeypatch, weights_server):
+    served, address, turn_off = weights_server
+    shapes = {"0": (4, 3, 3, 3), "2": (5, 4, 3, 3), "5": (6, 5, 3, 3)}  # where VGG's rule puts the layers of SMALL
+    weights = {f"features.{place}.weight": torch.randn(shape) for place, shape in shapes.items()}
+    weights |= {f"features.{place}.bias": torch.randn(shape[0]) for place, shape in shapes.items()}
+    torch.save(weights, served / "vgg.pth")
+    digest = hashlib.sha256((served / "vgg.pth").read_bytes()).hexdigest()[:8]
+    (served / "vgg.pth").rename(served / f"vgg-{digest}.pth")
+    (served / "vgg-00000000.pth").write_bytes((served / f"vgg-{digest}.pth").read_bytes())
+
+    class Local(WeightsEnum):
+        GOOD = Weights(url=f"{address}/vgg-{digest}.pth", transforms=None, meta={})
+        DAMAGED = Weights(url=f"{address}/vgg-00000000.pth", transforms=None, meta={})
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    config = SMALL.model_copy(update={"encoder_weights": "vgg16"})
+    monkeypatch.setitem(models._DOWNLOADS, "vgg16", Local.DAMAGED)
+    with pytest.raises(UserError, match="invalid hash value"):
+        build_model(config, 2)
+    monkeypatch.setitem(models._DOWNLOADS, "vgg16", Local.GOOD)
+    assert torch.equal(build_model(config, 2).encoder[1][0].conv.bias, weights["features.5.bias"])
+    turn_off()
+    assert torch.equal(build_model(config, 2).encoder[1][0].conv.bias, weights["features.5.bias"])
 
 
 @pytest.mark.skipif(not VGG16_WEIGHTS.exists(), reason="the real VGG16 weights are not on this machine")

@@ -22,7 +22,7 @@ Usage, Data = ExitCode.CONFIG, ExitCode.DATA
 
 @pytest.fixture
 def predictor(tiny_run: Path) -> Predictor:
-    return Predictor(tiny_run, "cpu")
+    return Predictor(tiny_run, ["device=cpu"])
 
 
 def write_picture(path: Path, size: tuple[int, int] = (9, 12), seed: int = 0) -> Path:
@@ -112,7 +112,7 @@ def test_prediction_needs_no_training_data_and_repeats(predictor: Predictor, tmp
     path = write_picture(tmp_path / "picture.png")
     first = predictor.predict(path)
     (tmp_path / "data").rename(tmp_path / "gone")
-    assert torch.equal(Predictor(str(tiny_run / "best.pt"), "cpu").predict(path).probabilities, first.probabilities)
+    assert torch.equal(Predictor(str(tiny_run / "best.pt"), ["device=cpu"]).predict(path).probabilities, first.probabilities)
     assert torch.equal(predictor.predict(path).probabilities, first.probabilities)
 
 

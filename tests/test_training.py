@@ -13,9 +13,10 @@ from segnet.checkpoint import load_checkpoint, load_model
 from segnet.config import Config, OptimConfig, override_config
 from segnet.datasets import Sample
 from segnet.errors import ExitCode
+from segnet.images import save_mask
 from segnet.losses import cross_entropy
 from segnet.models import build_model
-from segnet.training import build_ema, build_optimizer, build_state, learning_rate, train, train_step
+from segnet.training import MetricsFile, build_ema, build_optimizer, build_state, learning_rate, train, train_step
 
 
 def rates(**optim) -> list[float]:
@@ -180,11 +181,39 @@ def test_missing_data_is_said_before_the_run_folder_exists(tiny_config, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_val_split_without_a_scored_pixel_still_ends_with_a_network(tiny_config, tiny_data, tiny_classes, tmp_path):
+    for name in ("val_0", "val_1", "val_2"):
+        save_mask(tiny_data / "SegmentationClass" / f"{name}.png", torch.full((32, 32), 255), tiny_classes)
+    train(tiny_config, tmp_path / "run")
+    assert load_model(tmp_path / "run", ["device=cpu"]).config == tiny_config
+
+
+def test_a_row_that_a_kill_cut_off_is_dropped_on_resume(tmp_path):
+    path = tmp_path / "metrics.csv"
+    whole = MetricsFile(path, 0)
+    for step in (1, 2, 3):
+        whole.append(step=step, loss=0.5)
+    path.write_text(path.read_text() + "3,1.0,0.")
+    MetricsFile(path, 2)
+    assert [row["step"] for row in csv.DictReader(path.open())] == ["1", "2"]
+
+
+def test_deterministic_mode_trains_and_gives_the_same_weights(tiny_config, tmp_path):
+    config = override_config(tiny_config, ["train.deterministic=true"])
+    try:
+        for name in ("a", "b"):
+            train(config, tmp_path / name)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    a, b = (load_checkpoint(tmp_path / name / "last.pt").weights for name in ("a", "b"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_median_frequency_weights_and_moving_average_train(tiny_config, tmp_path, precision):
     config: Config = override_config(
         tiny_config, ["loss.class_weights=median_frequency", "train.ema_decay=0.9", f"train.precision={precision}"]
     )
     train(config, tmp_path / "run")
-    loaded = load_model(tmp_path / "run")
+    loaded = load_model(tmp_path / "run", ["device=cpu"])
     assert loaded.config == config

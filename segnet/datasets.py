@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -202,6 +203,12 @@ class _Loader(DataLoader[Sample]):
             yield batch
 
 
+def _ignore_stop_signals(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole process group; only the main process decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def build_loader(
     dataset: SegmentationDataset, batches: Sampler[list[SampleKey]] | None = None, *, workers: int, pin_memory: bool = False
 ) -> DataLoader[Sample]:
@@ -213,6 +220,7 @@ def build_loader(
         _Reading(dataset),
         batch_sampler=[[SampleKey(0, index)] for index in range(len(dataset))] if batches is None else batches,
         collate_fn=_collate,
+        worker_init_fn=_ignore_stop_signals,
         num_workers=workers,
         pin_memory=pin_memory,
     )

@@ -234,7 +234,7 @@ class _Run:
         board.add_text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
         bar: Bar = tqdm(total=self.total_steps, initial=state.step, unit="step", disable=None, file=sys.stderr)
         with _stop_signals() as stop, board, bar:
-            batches = iter(self._loader())  # its workers inherit the handlers, so Ctrl-C does not kill them mid-step
+            batches = iter(self._loader())
             while state.step < self.total_steps:
                 lr = learning_rate(state.step, self.total_steps, config.optim)
                 train_step(state, _to_device(next(batches), self.device), criterion, lr=lr, config=config)

@@ -55,12 +55,12 @@ def steps_logged(run: Path) -> int:
 
 
 def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int) -> int:
-    """Send a signal to the process and its workers, as Ctrl-C does, once `step` is logged; the exit status."""
+    """Send a signal once `step` is logged: SIGKILL to the process alone, others also to its workers, as Ctrl-C does."""
     deadline = time.monotonic() + 90
     while steps_logged(run) < step and process.poll() is None:
         assert time.monotonic() < deadline, "the run does not get on"
         time.sleep(0.005)
-    os.killpg(process.pid, number)
+    (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
     process.communicate(timeout=60)
     return process.returncode
 

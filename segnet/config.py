@@ -88,7 +88,7 @@ class ModelConfig(Section):
     normalization: NormalizationConfig = NormalizationConfig()
     """The first operation of the network, on RGB values 0..255."""
     encoder_weights: str | None = None
-    """Where the encoder starts from: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or null: He."""
+    """Where encoder and neck start from: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or null: He."""
 
     @model_validator(mode="after")
     def _mirrored(self) -> ModelConfig:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
 from segnet.config import ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
-from segnet.errors import ExitCode, UserError
 from segnet.layers import Deconvolution, Size, deconvolve, flipped, max_pool, max_unpool
+from segnet.pretrained import load_vgg16
 
 Weights = dict[str, Tensor]
 
@@ -171,7 +168,7 @@ def build_model(config: ModelConfig, num_classes: int) -> EncoderDecoder:
     model = EncoderDecoder(config, num_classes)
     _initialize(model)
     if config.encoder_weights is not None:
-        load_encoder_weights(model, config.encoder_weights)
+        load_vgg16(model.encoder, model.neck, config.encoder_weights)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -236,64 +233,3 @@ def summarize(config: ModelConfig, num_classes: int, size: Size) -> list[Part]:
         winners = channels * -(-height // 2) * -(-width // 2) if path.startswith("encoder") else 0
         parts.append(Part(name, shapes[path], parameters, multiply_adds, winners))
     return [part for part in parts if part.name != "neck" or config.neck]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# VGG16 weights for the encoder
-# ---------------------------------------------------------------------------------------------------------------------
-
-_DOWNLOADS = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg16_bn": VGG16_BN_Weights.IMAGENET1K_V1}
-
-
-def load_encoder_weights(model: EncoderDecoder, source: str) -> None:
-    """Copy the convolutions (and batch normalisation, where there is one) of torchvision's VGG16 into the encoder.
-
-    `source`: "vgg16" or "vgg16_bn" (downloaded once, checksum verified, cached by torch) or a file with such weights.
-    Raises UserError (checkpoint) that names the first parameter that is missing or has another shape; nothing is then
-    copied.
-    """
-    weights = _read_vgg(source)
-    with_norm = "features.1.weight" in weights  # in vgg16 that place holds a ReLU
-    pairs = []
-    for name, parameter in _vgg_names(model, with_norm=with_norm):
-        if name not in weights:
-            raise UserError(ExitCode.CHECKPOINT, source, f"no '{name}' in it", "expected torchvision's vgg16 or vgg16_bn")
-        if weights[name].shape != parameter.shape:
-            found, expected = tuple(weights[name].shape), tuple(parameter.shape)
-            raise UserError(ExitCode.CHECKPOINT, source, f"'{name}' is {found}, the encoder's is {expected}", "use VGG16")
-        pairs.append((parameter, weights[name]))
-    with torch.no_grad():
-        for parameter, values in pairs:
-            parameter.copy_(values)
-
-
-def _read_vgg(source: str) -> Weights:
-    try:
-        if source in _DOWNLOADS:
-            return _DOWNLOADS[source].get_state_dict(progress=True, check_hash=True)
-        if not Path(source).is_file():
-            raise UserError(ExitCode.CHECKPOINT, source, "no such file", "write vgg16, vgg16_bn or the path of a weights file")
-        weights = torch.load(source, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:  # unpickling and downloading fail in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(ExitCode.CHECKPOINT, source, f"cannot be read ({reason})", "expected a VGG16 state dict") from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(ExitCode.CHECKPOINT, source, "not a table of tensors", "expected a VGG16 state dict")
-    return weights
-
-
-def _vgg_names(model: EncoderDecoder, *, with_norm: bool) -> Iterator[tuple[str, Tensor]]:
-    """torchvision's name of each encoder tensor: conv, (norm,) ReLU take a place each, and so does every pooling."""
-    place = 0
-    for stage in model.encoder:
-        assert isinstance(stage, nn.Sequential)
-        for block in stage:
-            for kind in ("weight", "bias"):
-                yield f"features.{place}.{kind}", getattr(block.conv, kind)
-            if with_norm:
-                for kind in ("weight", "bias", "running_mean", "running_var"):
-                    yield f"features.{place + 1}.{kind}", getattr(block.norm, kind)
-            place += 3 if with_norm else 2
-        place += 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from segnet.classes import ClassSet
+from segnet.config import ModelConfig, load_config
 from segnet.errors import ExitCode, UserError
 from segnet.files import write_text
 from segnet.images import save_image, save_mask
@@ -63,3 +64,8 @@ def refused(code: ExitCode, *parts: str) -> Iterator[None]:
 def folder_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below `folder` and its content, to see that nothing changed."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def model_config(name: str) -> ModelConfig:
+    """The network of configs/model/<name>.yaml."""
+    return load_config(ROOT / "configs" / "model" / f"{name}.yaml", ["data={root: data, classes: voc}"]).model

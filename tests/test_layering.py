@@ -7,8 +7,9 @@ LAYERS = (
     ("errors", "classes", "layers"),
     ("devices", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("config",),
-    ("images", "models", "transforms", "visualization"),
-    ("datasets", "preparation", "inference", "checkpoint"),
+    ("images", "pretrained", "transforms", "visualization"),
+    ("datasets", "models", "preparation"),
+    ("inference", "checkpoint"),
     ("evaluation", "prediction"),
     ("training",),
 )

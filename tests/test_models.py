@@ -1,32 +1,17 @@
 """The networks against the papers' parameter counts and against a plain composition of torch operations."""
 
-import hashlib
 import json
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import model_config
 from torch import Tensor, nn
 from torch.export import Dim, export
-from torchvision.models import Weights, WeightsEnum, vgg16, vgg16_bn
 
-from segnet import models
-from segnet.config import ModelConfig, load_config
-from segnet.errors import ExitCode, UserError
+from segnet.config import ModelConfig
 from segnet.layers import Deconvolution
 from segnet.models import EncoderDecoder, StridedDeconvolution, Unpooling, build_model, convert_decoder, summarize
-
-MODELS = Path(__file__).parent.parent / "configs" / "model"
-VGG16_WEIGHTS = Path(__file__).parent.parent.parent / "shared" / "weights" / "vgg16_features_fp16.pt"
-
-
-def model_config(name: str) -> ModelConfig:
-    return load_config(MODELS / f"{name}.yaml", ["data={root: data, classes: voc}"]).model
-
 
 SMALL = ModelConfig.model_validate_json(
     '{"encoder": [{"widths": [4, 5]}, {"widths": [6]}], "decoder": [{"widths": [6, 5]}, {"widths": [4]}]}'
@@ -203,94 +188,3 @@ def test_exports_with_dynamic_sizes():
     for size in ((16, 16), (17, 16), (33, 21)):
         image = torch.randint(0, 256, (3, 3, *size)).float()
         torch.testing.assert_close(exported(image), model(image))
-
-
-# ---- VGG16 weights --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def segnet_config() -> ModelConfig:
-    return model_config("segnet")
-
-
-@pytest.mark.parametrize("network", [vgg16, vgg16_bn])
-def test_torchvisions_vgg_is_copied_by_name(tmp_path, segnet_config, network):
-    torch.manual_seed(1)
-    vgg = network(weights=None).features.eval()
-    for module in vgg:
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean)
-    torch.save({f"features.{key}": value for key, value in vgg.state_dict().items()}, tmp_path / "vgg.pt")
-    model = build_model(segnet_config.model_copy(update={"encoder_weights": str(tmp_path / "vgg.pt")}), 2).eval()
-    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
-    x = ours = model.normalize(image)
-    x = vgg(x)
-    for stage in model.encoder:
-        for layers in stage:
-            ours = layers.conv(ours) if network is vgg16 else layers.norm(layers.conv(ours))
-            ours = ours.relu()
-        ours = F.max_pool2d(ours, 2)
-    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-5)
-
-
-@pytest.fixture
-def weights_server(tmp_path):
-    """A folder served over HTTP on this machine, its address, and a switch to turn the server off."""
-    (tmp_path / "served").mkdir()
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield tmp_path / "served", f"http://127.0.0.1:{server.server_port}", server.shutdown
-    server.shutdown()
-    server.server_close()
-
-
-def test_weights_are_downloaded_once_and_their_checksum_verified(tmp_path, monkeypatch, weights_server):
-    served, address, turn_off = weights_server
-    shapes = {"0": (4, 3, 3, 3), "2": (5, 4, 3, 3), "5": (6, 5, 3, 3)}  # where VGG's rule puts the layers of SMALL
-    weights = {f"features.{place}.weight": torch.randn(shape) for place, shape in shapes.items()}
-    weights |= {f"features.{place}.bias": torch.randn(shape[0]) for place, shape in shapes.items()}
-    torch.save(weights, served / "vgg.pth")
-    digest = hashlib.sha256((served / "vgg.pth").read_bytes()).hexdigest()[:8]
-    (served / "vgg.pth").rename(served / f"vgg-{digest}.pth")
-    (served / "vgg-00000000.pth").write_bytes((served / f"vgg-{digest}.pth").read_bytes())
-
-    class Local(WeightsEnum):
-        GOOD = Weights(url=f"{address}/vgg-{digest}.pth", transforms=None, meta={})
-        DAMAGED = Weights(url=f"{address}/vgg-00000000.pth", transforms=None, meta={})
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    config = SMALL.model_copy(update={"encoder_weights": "vgg16"})
-    monkeypatch.setitem(models._DOWNLOADS, "vgg16", Local.DAMAGED)
-    with pytest.raises(UserError, match="invalid hash value"):
-        build_model(config, 2)
-    monkeypatch.setitem(models._DOWNLOADS, "vgg16", Local.GOOD)
-    assert torch.equal(build_model(config, 2).encoder[1][0].conv.bias, weights["features.5.bias"])
-    turn_off()
-    assert torch.equal(build_model(config, 2).encoder[1][0].conv.bias, weights["features.5.bias"])
-
-
-@pytest.mark.skipif(not VGG16_WEIGHTS.exists(), reason="the real VGG16 weights are not on this machine")
-def test_real_weights_fill_every_convolution_of_the_encoder(segnet_config):
-    weights = torch.load(VGG16_WEIGHTS, weights_only=True)
-    model = build_model(segnet_config.model_copy(update={"encoder_weights": str(VGG16_WEIGHTS)}), 2)
-    convolutions = [m for stage in model.encoder for m in stage.modules() if isinstance(m, nn.Conv2d)]
-    assert len(convolutions) == 13
-    for convolution, place in zip(convolutions, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), strict=True):
-        assert torch.equal(convolution.weight, weights[f"features.{place}.weight"].float())
-
-
-def test_weights_that_do_not_fit_are_named(tmp_path, segnet_config):
-    config = segnet_config.model_copy(update={"encoder_weights": str(tmp_path / "vgg.pt")})
-    for content, complaint in (
-        ({"features.0.weight": torch.zeros(64, 3, 5, 5)}, r"'features.0.weight' is \(64, 3, 5, 5\)"),
-        ({"features.0.weight": torch.zeros(64, 3, 3, 3)}, "no 'features.0.bias'"),
-        ([1, 2], "not a table of tensors"),
-    ):
-        torch.save(content, tmp_path / "vgg.pt")
-        with pytest.raises(UserError, match=complaint) as caught:
-            build_model(config, 2)
-        assert caught.value.code == ExitCode.CHECKPOINT
-    (tmp_path / "vgg.pt").write_bytes(b"<html>")
-    with pytest.raises(UserError, match="cannot be read"):
-        build_model(config, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -28,4 +29,8 @@ def describe_device(device: torch.device) -> str:
     """One line for people: the GPU's name, or the processor and its threads."""
     if device.type == "cuda":
         return f"GPU ({torch.cuda.get_device_name(device)})"
-    return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+    cpuinfo = Path("/proc/cpuinfo")  # on Linux; elsewhere Python knows the name
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"CPU ({name}, {torch.get_num_threads()} threads)"

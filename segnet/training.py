@@ -182,6 +182,9 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         state = build_state(config, device)
         if resume:
             _resume(state, config, run, train_set)
+        if state.step >= total_steps(config, train_set):
+            print(f"the run is complete ({state.step} steps)")
+            return run / "best.pt"
         write_text(run / "config.yaml", config_to_yaml(config))
         write_text(run / "environment.json", json.dumps(environment(device), indent=1) + "\n")
         _Run(config, run, state, train_set, val_set).train()
@@ -201,6 +204,11 @@ def build_state(config: Config, device: torch.device) -> TrainState:
     )
 
 
+def total_steps(config: Config, train_set: SegmentationDataset) -> int:
+    """How many steps the run has: enough for every epoch, at least one."""
+    return max(1, math.ceil(config.train.epochs * len(train_set) / config.train.batch_size))
+
+
 def due(step: int, total_steps: int, every: int) -> bool:
     """Whether something that happens every so many steps, and at the end, happens after `step` steps."""
     return step % every == 0 or step == total_steps
@@ -216,7 +224,7 @@ class _Run:
         self.train_set, self.val_set = train_set, val_set
         self.device = next(state.model.parameters()).device
         per_epoch = len(train_set) / config.train.batch_size
-        self.total_steps = max(1, math.ceil(config.train.epochs * per_epoch))
+        self.total_steps = total_steps(config, train_set)
         self.eval_every = max(1, round(config.train.eval_every * per_epoch))
         self.save_every = max(1, round(config.train.save_every * per_epoch))
         self.metrics = MetricsFile(folder / "metrics.csv", state.step)
@@ -224,9 +232,6 @@ class _Run:
 
     def train(self) -> None:
         config, state = self.config, self.state
-        if state.step >= self.total_steps:
-            print(f"the run is complete ({state.step} steps)")
-            return
         parameters, pictures = sum(p.numel() for p in state.model.parameters()), (len(self.train_set), len(self.val_set))
         print(f"{parameters:,} parameters, {pictures[0]} train and {pictures[1]} val pictures, {self.total_steps} steps")
         criterion = build_criterion(config.loss, self.train_set, self.device)

@@ -43,24 +43,32 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises UserError (numeric) rather than keep a weight that is not finite.
     """
-    bad = _first_non_finite(checkpoint.weights)
+    bad = _first_non_finite({**checkpoint.weights, "training": checkpoint.training})
     if bad:
         raise UserError(ExitCode.NUMERIC, path, f"'{bad}' is not finite; nothing was saved", "lower optim.lr")
     content = {**checkpoint._asdict(), "config": dump_config(checkpoint.config)}
-    with atomic_write(path) as file:
-        torch.save({"format": FORMAT, "content": content, "digest": _digest(content)}, file)
+    try:
+        with atomic_write(path) as file:
+            torch.save({"format": FORMAT, "content": content, "digest": _digest(content)}, file)
+    except RuntimeError as error:  # torch's own words for a write that failed
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint. Raises UserError (checkpoint) for anything but an intact one of this program."""
+    if not path.is_file():
+        found = "not a file" if path.exists() else "no such file"
+        raise _bad(path, found, "name a run folder or a checkpoint such as runs/sample/best.pt")
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise _bad(path, "no such file", "name a run folder or a checkpoint such as runs/sample/best.pt") from None
-    except PermissionError:
+        return _verify(torch.load(path, map_location="cpu", weights_only=True), path)
+    except (UserError, PermissionError, MemoryError):
         raise
     except Exception as error:  # damaged or hostile bytes fail in every way there is; nothing is executed
         raise _bad(path, f"not a readable checkpoint ({_reason(error)})", "use another checkpoint of the run") from None
+
+
+def _verify(payload: object, path: Path) -> Checkpoint:
+    """The checkpoint in what was read. Raises UserError, or anything, for what is none."""
     if not isinstance(payload, dict) or not {"format", "content", "digest"} <= payload.keys():
         raise _bad(path, "not a checkpoint of this program", "name a last.pt or best.pt")
     if payload["format"] != FORMAT:
@@ -95,7 +103,8 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     checkpoint = load_checkpoint(found)
     config = override_config(checkpoint.config, ["device=auto", *overrides])
     classes = config.data.class_set
-    model = EncoderDecoder(config.model, len(classes))
+    with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
+        model = EncoderDecoder(config.model, len(classes))
     load_weights(model, convert_decoder(checkpoint.weights, checkpoint.config.model, config.model), found)
     model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config)
@@ -106,22 +115,34 @@ def load_weights(model: torch.nn.Module, weights: Weights, path: Path) -> None:
     own = model.state_dict()
     for name in [*own, *weights]:
         found, expected = weights.get(name), own.get(name)
-        if found is None or expected is None or found.shape != expected.shape:
-            sizes = [tuple(t.shape) if t is not None else "nothing" for t in (found, expected)]
-            raise _bad(path, f"'{name}': found {sizes[0]}, expected {sizes[1]}", "use the configuration it was trained with")
-    model.load_state_dict(weights)
+        if found is None or expected is None or (found.shape, found.dtype) != (expected.shape, expected.dtype):
+            remedy = "use the configuration it was trained with"
+            raise _bad(path, f"'{name}': found {_describe(found)}, expected {_describe(expected)}", remedy)
+    on_meta = any(parameter.is_meta for parameter in model.parameters())
+    model.load_state_dict(weights, assign=on_meta)
 
 
 def _bad(path: Path, found: str, remedy: str) -> UserError:
     return UserError(ExitCode.CHECKPOINT, path, found, remedy)
 
 
+def _describe(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
-def _first_non_finite(weights: Weights) -> str | None:
-    return next((name for name, t in weights.items() if t.is_floating_point() and not t.isfinite().all()), None)
+def _first_non_finite(values: dict[Any, Any]) -> str | None:
+    """The name of the first tensor with a NaN or an infinity, at any depth."""
+    for name, value in values.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            return str(name)
+        inner = _first_non_finite(value) if isinstance(value, dict) else None
+        if inner is not None:
+            return f"{name}.{inner}"
+    return None
 
 
 def _digest(content: dict[str, Any]) -> str:

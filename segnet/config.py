@@ -24,6 +24,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Width = Annotated[int, Field(ge=1, le=65536)]
 Positive = Annotated[float, Field(gt=0)]
+Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -192,7 +193,7 @@ class OptimConfig(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
     """Weight decay of kernels; biases and batch normalisation have none."""
     schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
-    """How the rate falls from its peak to zero."""
+    """How the rate falls from its peak to zero; constant: not at all."""
     power: Positive = 0.9
     """Exponent of the polynomial schedule."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -204,7 +205,7 @@ class OptimConfig(Section):
 class TrainConfig(Section):
     """The loop."""
 
-    epochs: Positive = 100.0
+    epochs: Epochs = 100.0
     """How often each training picture is seen."""
     batch_size: int = Field(default=8, ge=1, le=4096)
     """Pictures per step."""
@@ -216,9 +217,9 @@ class TrainConfig(Section):
     """Only algorithms that give the same bits every time, also on a GPU, where that costs time."""
     log_every: int = Field(default=50, ge=1)
     """Steps between two log lines."""
-    eval_every: Positive = 1.0
+    eval_every: Epochs = 1.0
     """Epochs between two evaluations on the val split."""
-    save_every: Positive = 1.0
+    save_every: Epochs = 1.0
     """Epochs between two checkpoints."""
 
 
@@ -249,6 +250,14 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="after")
+    def _enough_to_normalize(self) -> Config:
+        taken = sum(layer.kernel_size - 1 for layer in self.model.neck if layer.operation == "convolution")
+        sides = [max(1, -(-side // 2 ** len(self.model.encoder)) - taken) for side in self.augment.crop_size]
+        if sides[0] * sides[1] * self.train.batch_size == 1:
+            raise ValueError("this augment.crop_size leaves batch normalisation a single value; raise train.batch_size")
+        return self
 
 
 # ---------------------------------------------------------------------------------------------------------------------

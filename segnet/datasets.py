@@ -121,7 +121,11 @@ def read_split(root: Path, split: str) -> list[str]:
 def _find_pictures(root: Path, ids: list[str]) -> list[Path]:
     """The picture of each id, whatever its suffix. Raises UserError (data) that lists all that miss a picture or mask."""
     folder = root / "JPEGImages"
-    present = {p.relative_to(folder).with_suffix("").as_posix(): p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES}
+    present: dict[str, Path] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        other = present.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        if other != path:
+            raise UserError(ExitCode.DATA, path, f"has the id of {other.name} too", "remove or rename one of them")
     missing = [(folder / f"{name}.jpg", "picture") for name in ids if name not in present]
     missing += [(mask_path(root, name), "mask") for name in ids if not mask_path(root, name).is_file()]
     if missing:
@@ -182,25 +186,31 @@ class _Reading(Dataset[Sample]):
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: SampleKey) -> Sample | UserError:  # type: ignore[override]
+    def __getitem__(self, key: SampleKey) -> Sample | Exception:  # type: ignore[override]
         try:
             return self.dataset[key]
-        except UserError as error:
+        except (UserError, OSError) as error:
             return error
 
 
-def _collate(samples: list[Sample | UserError]) -> Sample | UserError:
-    return next((sample for sample in samples if isinstance(sample, UserError)), None) or default_collate(samples)
+def _collate(samples: list[Sample | Exception]) -> Sample | Exception:
+    return next((sample for sample in samples if isinstance(sample, Exception)), None) or default_collate(samples)
 
 
 class _Loader(DataLoader[Sample]):
     """Batches; a picture that was refused, here or in a worker, raises its UserError here."""
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, Exception):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            found = f"a data worker was lost ({str(error).splitlines()[0]})"
+            raise UserError(ExitCode.WORKER_LOST, "data.workers", found, "free memory, or lower data.workers") from None
 
 
 def _ignore_stop_signals(worker: int) -> None:

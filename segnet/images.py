@@ -92,6 +92,7 @@ def open_mask(path: Path, classes: ClassSet) -> Tensor:
             path, f"a mask in mode {picture.mode}; expected a palette or grey PNG whose values are class ids", "convert it"
         )
     mask = torch.from_numpy(np.asarray(picture, dtype=np.uint8).copy())  # (H, W)
+    mask //= _grey_step(path)
     ids = torch.bincount(mask.flatten(), minlength=256).nonzero().flatten().tolist()
     unknown = [i for i in ids if i >= len(classes) and i != classes.ignore_index]
     if unknown:
@@ -101,6 +102,13 @@ def open_mask(path: Path, classes: ClassSet) -> Tensor:
             "renumber the mask, or add the class to data.classes",
         )
     return mask
+
+
+def _grey_step(path: Path) -> int:
+    """The distance of neighbouring grey values once decoded: Pillow spreads 2 and 4 bits of grey over 0..255."""
+    with path.open("rb") as file:
+        depth, color_type = file.read(26)[24:26]  # of the PNG's first chunk, IHDR
+    return {2: 85, 4: 17}.get(depth, 1) if color_type == 0 else 1
 
 
 def save_mask(path: Path, mask: Tensor | np.ndarray, classes: ClassSet) -> None:

@@ -47,7 +47,7 @@ class ConfusionMatrix:
         t, p = truth[scored].long(), prediction[scored].long()
         for name, ids in (("truth", t), ("prediction", p)):
             if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.num_classes):
-                raise ValueError(f"{name} has id {int(ids.max())}; expected 0..{self.num_classes - 1}")
+                raise ValueError(f"{name} has ids {int(ids.min())}..{int(ids.max())}; expected 0..{self.num_classes - 1}")
         pairs = torch.bincount(t * self.num_classes + p, minlength=self.num_classes**2)
         self.counts += pairs.view(self.num_classes, self.num_classes).cpu()
         self.ignored += truth.numel() - t.numel()

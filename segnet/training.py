@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import platform
 import signal
 import subprocess
@@ -34,7 +35,6 @@ from segnet.datasets import (
     build_loader,
     class_statistics,
     derive_seed,
-    split_path,
 )
 from segnet.devices import choose_device, describe_device, use_deterministic_algorithms
 from segnet.errors import ExitCode, UserError
@@ -44,7 +44,7 @@ from segnet.inference import predict_probabilities
 from segnet.losses import Criterion, cross_entropy, median_frequency_weights
 from segnet.metrics import Scores
 from segnet.models import build_model
-from segnet.transforms import train_transform
+from segnet.transforms import TrainTransform
 from segnet.visualization import comparison, grid
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -130,17 +130,19 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
 
 
 def build_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of weights and batch statistics; its decay grows from 0.1 to `decay` over the first steps."""
+    """A moving average of weights and batch statistics; its decay grows over the first steps, (1 + n) / (10 + n), to `decay`."""
 
     @torch.no_grad()
-    def average(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
+    def average(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
+        count = int(ema.n_averaged)  # on the CPU; the argument is its copy on the device, and reading it would wait for the GPU
+        now = min(decay, (1 + count) / (10 + count))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - now)
         else:
             torch._foreach_copy_(averaged, current)
 
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    return ema
 
 
 def build_criterion(loss: LossConfig, dataset: SegmentationDataset, device: torch.device) -> Criterion:
@@ -171,7 +173,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
     device = choose_device(config.device)
     use_deterministic_algorithms(config.train.deterministic)
     classes, root = config.data.class_set, Path(config.data.root)
-    transform = train_transform(config.augment)
+    transform = TrainTransform(config.augment)
     train_set = SegmentationDataset(root, config.data.train_split, classes, transform=transform, seed=config.seed)
     val_set = SegmentationDataset(root, config.data.val_split, classes)
     if not resume and any((run / name).exists() for name in ("last.pt", "metrics.csv")):
@@ -179,22 +181,27 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
     run.mkdir(parents=True, exist_ok=True)
     with lock_folder(run):
         remove_stale_temporaries(run)
-        state = build_state(config, device)
-        if resume:
-            _resume(state, config, run, train_set)
+        resumes = resume and (run / "last.pt").exists()
+        if resume and not resumes:
+            print(f"no checkpoint in {run} yet: starting at step 0")
+        fingerprint = derive_seed(*train_set.ids, "/", *val_set.ids)
+        state = build_state(config, device, pretrained=not resumes)
+        if resumes:
+            _resume(state, config, run / "last.pt", fingerprint)
         if state.step >= total_steps(config, train_set):
             print(f"the run is complete ({state.step} steps)")
             return run / "best.pt"
         write_text(run / "config.yaml", config_to_yaml(config))
         write_text(run / "environment.json", json.dumps(environment(device), indent=1) + "\n")
-        _Run(config, run, state, train_set, val_set).train()
+        _Run(config, run, state, train_set, val_set, fingerprint).train()
     return run / "best.pt"
 
 
-def build_state(config: Config, device: torch.device) -> TrainState:
-    """A fresh network and optimizer, a function of the seed."""
+def build_state(config: Config, device: torch.device, *, pretrained: bool = True) -> TrainState:
+    """A fresh network and optimizer, a function of the seed; without `pretrained`, `model.encoder_weights` are not read."""
     torch.manual_seed(derive_seed(config.seed, "weights"))
-    model = build_model(config.model, len(config.data.class_set)).to(device)
+    network = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
+    model = build_model(network, len(config.data.class_set)).to(device)
     return TrainState(
         model=model,
         optimizer=build_optimizer(model, config.optim),
@@ -218,10 +225,16 @@ class _Run:
     """One run: the loop, and what it writes."""
 
     def __init__(
-        self, config: Config, folder: Path, state: TrainState, train_set: SegmentationDataset, val_set: SegmentationDataset
+        self,
+        config: Config,
+        folder: Path,
+        state: TrainState,
+        train_set: SegmentationDataset,
+        val_set: SegmentationDataset,
+        fingerprint: int,
     ) -> None:
         self.config, self.folder, self.state = config, folder, state
-        self.train_set, self.val_set = train_set, val_set
+        self.train_set, self.val_set, self.fingerprint = train_set, val_set, fingerprint
         self.device = next(state.model.parameters()).device
         per_epoch = len(train_set) / config.train.batch_size
         self.total_steps = total_steps(config, train_set)
@@ -235,7 +248,7 @@ class _Run:
         parameters, pictures = sum(p.numel() for p in state.model.parameters()), (len(self.train_set), len(self.val_set))
         print(f"{parameters:,} parameters, {pictures[0]} train and {pictures[1]} val pictures, {self.total_steps} steps")
         criterion = build_criterion(config.loss, self.train_set, self.device)
-        board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.step)
+        board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.step + 1)
         board.add_text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
         bar: Bar = tqdm(total=self.total_steps, initial=state.step, unit="step", disable=None, file=sys.stderr)
         with _stop_signals() as stop, board, bar:
@@ -270,7 +283,7 @@ class _Run:
         mean = float(self.state.loss_sum) / max(1, self.state.loss_steps)
         if not math.isfinite(mean):
             found = f"the loss was not finite between steps {self.state.step - self.state.loss_steps} and {self.state.step}"
-            raise UserError(ExitCode.NUMERIC, self.folder, found, "lower optim.lr, or set optim.clip_norm=1; last.pt is intact")
+            raise UserError(ExitCode.NUMERIC, self.folder, found, "lower optim.lr, or set optim.clip_norm=1")
         return mean
 
     def _log(self, board: SummaryWriter, bar: Bar, lr: float) -> None:
@@ -348,17 +361,13 @@ class _Run:
             "best_miou": state.best_miou,
             "loss_sum": state.loss_sum,
             "loss_steps": state.loss_steps,
-            "pictures": _fingerprint(self.train_set),
+            "pictures": self.fingerprint,
         }
         save_checkpoint(self.folder / "last.pt", self._checkpoint(None)._replace(training=training))
 
 
-def _resume(state: TrainState, config: Config, run: Path, train_set: SegmentationDataset) -> None:
-    """Bring `state` to where last.pt stands. Raises UserError (checkpoint) when it is of another configuration or data."""
-    path = run / "last.pt"
-    if not path.exists():
-        print(f"no checkpoint in {run} yet: starting at step 0")
-        return
+def _resume(state: TrainState, config: Config, path: Path, fingerprint: int) -> None:
+    """Bring `state` to where a checkpoint stands. Raises UserError (checkpoint) when it is of other configuration or data."""
     checkpoint = load_checkpoint(path)
     training = checkpoint.training
     if training is None:
@@ -367,9 +376,9 @@ def _resume(state: TrainState, config: Config, run: Path, train_set: Segmentatio
     if changed:
         found = f"was trained with another {', '.join(changed)}"
         raise UserError(ExitCode.CHECKPOINT, path, found, "resume with the same configuration, or choose another --run")
-    if training["pictures"] != _fingerprint(train_set):
-        found = f"was trained with another list of pictures than {split_path(train_set.root, train_set.split)}"
-        raise UserError(ExitCode.CHECKPOINT, path, found, "restore the list, or choose another --run")
+    if training["pictures"] != fingerprint:
+        found = f"was trained with another list of pictures than the splits in {config.data.root} hold now"
+        raise UserError(ExitCode.CHECKPOINT, path, found, "restore the lists, or choose another --run")
     if state.ema:
         load_weights(state.ema.module, checkpoint.weights, path)
         load_weights(state.model, training["ema"]["model"], path)
@@ -382,11 +391,6 @@ def _resume(state: TrainState, config: Config, run: Path, train_set: Segmentatio
     state.loss_sum.copy_(training["loss_sum"])
     state.loss_steps = training["loss_steps"]
     print(f"resuming {path} at step {state.step}")
-
-
-def _fingerprint(dataset: SegmentationDataset) -> int:
-    """A number that changes with the ids of a split or their order."""
-    return derive_seed(*dataset.ids)
 
 
 _FREE_TO_CHANGE = {"device", "data.root", "data.workers", "train.log_every", "train.eval_every", "train.save_every"}
@@ -414,12 +418,14 @@ class MetricsFile:
         kept = [",".join(self.COLUMNS)]
         if step and path.exists():
             rows = path.read_text().split("\n")[1:-1]  # what stands behind the last line break was cut off by a kill
-            kept += [row for row in rows if int(row.split(",")[0]) <= step]
+            kept += [row for row in rows if row.split(",")[0].isdecimal() and int(row.split(",")[0]) <= step]
         write_text(path, "".join(line + "\n" for line in kept))
 
     def append(self, **values: float) -> None:
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.COLUMNS, lineterminator="\n").writerow(values)
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint never knows more than this file
 
 
 @contextmanager

@@ -59,18 +59,18 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), dtype=torch.float64))
 
 
-def train_transform(config: AugmentConfig) -> JointTransform:
+class TrainTransform:
     """Random zoom, crop, mirror and colour. Draws from torch's global generator, which the data set seeds per sample."""
-    steps: list[v2.Transform] = [RandomZoomCrop(config.crop_size, config.scale), v2.RandomHorizontalFlip(config.flip)]
-    if config.brightness or config.contrast or config.saturation or config.hue:
-        steps.append(v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue))
-    pipeline = v2.Compose(steps)
 
-    def apply(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        image, mask = pipeline(tv_tensors.Image(image), tv_tensors.Mask(mask))
+    def __init__(self, config: AugmentConfig) -> None:
+        steps: list[v2.Transform] = [RandomZoomCrop(config.crop_size, config.scale), v2.RandomHorizontalFlip(config.flip)]
+        if config.brightness or config.contrast or config.saturation or config.hue:
+            steps.append(v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue))
+        self.pipeline = v2.Compose(steps)
+
+    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        image, mask = self.pipeline(tv_tensors.Image(image), tv_tensors.Mask(mask))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
-
-    return apply
 
 
 def eval_transform(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import yaml
 
 from segnet.errors import ExitCode, UserError
 
-_MAX_BYTES, _MAX_DEPTH, _MAX_EVENTS, _MAX_BASES = 1_000_000, 20, 20_000, 5
+_MAX_BYTES, _MAX_DEPTH, _MAX_EVENTS, _MAX_BASES = 1_000_000, 20, 20_000, 4
 
 Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None  # what a YAML file may hold
 Tree = dict[str, Value]
@@ -120,7 +120,10 @@ def read_tree(path: Path, origins: Origins, children: tuple[Path, ...] = ()) -> 
         raise refuse(path, "not a mapping of sections", "write 'train:' and its keys below it")
     bases = tree.pop("base", [])
     merged: Tree = {}
-    for base in bases if isinstance(bases, list) else [bases]:
+    bases = bases if isinstance(bases, list) else [bases]
+    if len(bases) > _MAX_BASES:
+        raise refuse(path, f"{len(bases)} base files", f"name {_MAX_BASES} at most")
+    for base in bases:
         if not isinstance(base, str):
             raise refuse(path, f"base: {base!r} is not a file name", "list file names relative to this file")
         merged = merge(merged, read_tree(path.parent / base, origins, (*children, resolved)))
@@ -141,7 +144,7 @@ def override_tree(override: str, origins: Origins) -> Tree:
     """'train.epochs=5' -> {'train': {'epochs': 5}}; what it sets is noted in `origins`."""
     key, separator, text = override.partition("=")
     parts = tuple(key.strip().split("."))
-    if not separator or not all(parts):
+    if not separator or not all(parts) or len(parts) > _MAX_DEPTH:
         raise refuse(override, "not KEY=VALUE", "write e.g. train.epochs=5")
     value, keys_inside = parse_yaml(text, override)
     origins.update({(*parts, *path): override for path in [(), *keys_inside]})

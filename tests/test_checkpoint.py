@@ -140,6 +140,22 @@ def test_run_folder_without_a_best_checkpoint_says_what_to_do(tmp_path):
 def test_weights_of_another_network_are_named(tiny_config, tmp_path):
     model = build_model(tiny_config.model, 3)
     other = build_model(tiny_config.model, 5).state_dict()
-    assert "'head.weight': found (5, 4, 3, 3), expected (3, 4, 3, 3)" in str(refused(load_weights, model, other, tmp_path))
+    message = str(refused(load_weights, model, other, tmp_path))
+    assert "'head.weight': found (5, 4, 3, 3) float32, expected (3, 4, 3, 3) float32" in message
     missing = {k: v for k, v in model.state_dict().items() if k != "head.bias"}
     assert "'head.bias': found nothing" in str(refused(load_weights, model, missing, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, [], {"config": 1}, {"config": torch.float32}, {"weights": [1]}, {"weights": {"a": torch.zeros(1).to_sparse()}}],
+)
+def test_a_malformed_content_is_refused(tmp_path, content):
+    torch.save({"format": 1, "content": content, "digest": ""}, tmp_path / "a.pt")
+    assert refused(load_checkpoint, tmp_path / "a.pt").code == ExitCode.CHECKPOINT
+
+
+def test_another_type_of_number_is_named(tiny_config, tmp_path):
+    model = build_model(tiny_config.model, 3)
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    assert "found (1, 3, 1, 1) float16" in str(refused(load_weights, model, halves, tmp_path))

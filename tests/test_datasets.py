@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from itertools import chain, islice
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from helpers import refused, tiny_mask, write_pair, write_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from segnet.classes import ClassSet
 from segnet.config import AugmentConfig
@@ -29,7 +31,7 @@ from segnet.datasets import (
 )
 from segnet.errors import ExitCode
 from segnet.images import open_image, open_mask, save_mask
-from segnet.transforms import train_transform
+from segnet.transforms import TrainTransform
 
 Data = ExitCode.DATA
 
@@ -136,7 +138,7 @@ def test_a_mask_that_lies_on_its_side_is_refused(tmp_path: Path, tiny_classes: C
 
 
 def augmented(root: Path, classes: ClassSet, seed: int = 0) -> SegmentationDataset:
-    transform = train_transform(AugmentConfig(crop_size=(16, 24), brightness=0.5))
+    transform = TrainTransform(AugmentConfig(crop_size=(16, 24), brightness=0.5))
     return SegmentationDataset(root, "train", classes, transform=transform, seed=seed)
 
 
@@ -284,3 +286,18 @@ def test_reading_changes_nothing_on_disk(tiny_data: Path, tiny_classes: ClassSet
     list(build_loader(augmented(tiny_data, tiny_classes), [[SampleKey(0, 0), SampleKey(0, 1)]], workers=0))
     assert [(path, path.stat().st_mtime_ns) for path in sorted(tiny_data.rglob("*"))] == before
     assert open_mask(mask_path(tiny_data, "train_0"), tiny_classes).shape == (32, 32)
+
+
+def test_two_pictures_of_one_id_are_refused(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    picture = tiny_data / "JPEGImages" / "train_0.jpg"
+    Image.open(picture).save(picture.with_suffix(".png"))
+    with refused(ExitCode.DATA, "train_0.png", "has the id of train_0.jpg too"):
+        SegmentationDataset(tiny_data, "train", tiny_classes)
+
+
+def test_samples_are_the_same_whatever_way_workers_start(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    """Everything a worker needs can be sent to it, as Windows, macOS and new Pythons do."""
+    transform = TrainTransform(AugmentConfig(crop_size=(16, 16), brightness=0.2))
+    dataset = SegmentationDataset(tiny_data, "train", tiny_classes, transform=transform)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[SampleKey(1, 2)].image, dataset[SampleKey(1, 2)].image)

@@ -327,3 +327,18 @@ def test_the_suffix_says_how_a_picture_is_saved(name: str, kind: str, shape: tup
     save_image(tmp_path / name, np.full(shape, 120, np.uint8))
     assert Image.open(tmp_path / name).format == kind
     assert (open_image(tmp_path / name).int() - 120).abs().max() <= 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_grey_mask_of_few_bits_keeps_its_ids(bits: int, tmp_path: Path) -> None:
+    """Pillow spreads 2 and 4 bits over 0..255; the ids are what the file holds."""
+    ids = np.array([[0, 1], [2 ** bits - 1, 0]], dtype=np.uint8)
+    rows = b"".join(b"\0" + bytes([int(row[0]) << (8 - bits) | int(row[1]) << (8 - 2 * bits)]) for row in ids)
+    header = struct.pack(">IIBBBBB", 2, 2, bits, 0, 0, 0, 0)
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    (tmp_path / "mask.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert open_mask(tmp_path / "mask.png", VOC).tolist() == ids.tolist()

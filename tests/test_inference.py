@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import model_config
 
 from segnet.config import InferenceConfig, override_config
 from segnet.inference import decoder_activations, predict_probabilities
-from segnet.models import build_model
+from segnet.models import EncoderDecoder, build_model
 
 
 @pytest.fixture
@@ -79,7 +80,13 @@ def test_samples_are_seeded_and_averaged(bayesian):
     torch.testing.assert_close(first.mean.sum(dim=1), torch.ones(1, 20, 17))
     assert first.variance is not None
     assert first.variance.shape == (1, 20, 17)
-    assert first.variance.max() > 0
+    assert first.variance.max() > 1e-4
+
+
+def test_bayesian_segnet_drops_in_six_places():
+    model = EncoderDecoder(model_config("bayesian_segnet"), 2)
+    assert [dropout.p for dropout in model.encoder_dropout] == [0, 0, 0.5, 0.5, 0.5]
+    assert [stage[-1].p for stage in model.decoder] == [0.5, 0.5, 0.5, 0, 0]
 
 
 def test_mean_and_variance_are_those_of_single_samples(bayesian):

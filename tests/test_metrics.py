@@ -104,7 +104,7 @@ def test_a_class_with_iou_zero_counts_and_an_absent_one_does_not():
 
 @pytest.mark.parametrize(
     ("truth", "prediction", "complaint"),
-    [([3], [0], "truth has id 3"), ([0], [3], "prediction has id 3"), ([0, 1], [0], "differ in shape"), ([0], [255], "id 255")],
+    [([3], [0], "truth has ids 3"), ([0], [3], "prediction has ids 3"), ([0, 1], [0], "differ in"), ([0], [255], "ids 255")],
 )
 def test_impossible_ids_are_refused(truth, prediction, complaint):
     with pytest.raises(ValueError, match=complaint):

@@ -9,14 +9,23 @@ import pytest
 import torch
 from helpers import folder_bytes, refused, write_split
 
-from segnet.checkpoint import load_checkpoint, load_model
-from segnet.config import Config, OptimConfig, override_config
-from segnet.datasets import Sample
+from segnet.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from segnet.config import Config, LossConfig, OptimConfig, override_config
+from segnet.datasets import Sample, SegmentationDataset, class_statistics
 from segnet.errors import ExitCode
 from segnet.images import save_mask
-from segnet.losses import cross_entropy
+from segnet.losses import cross_entropy, median_frequency_weights
 from segnet.models import build_model
-from segnet.training import MetricsFile, build_ema, build_optimizer, build_state, learning_rate, train, train_step
+from segnet.training import (
+    MetricsFile,
+    build_criterion,
+    build_ema,
+    build_optimizer,
+    build_state,
+    learning_rate,
+    train,
+    train_step,
+)
 
 
 def rates(**optim) -> list[float]:
@@ -161,7 +170,7 @@ def test_resume_with_another_configuration_names_the_key(tiny_config, tmp_path):
 def test_resume_with_other_pictures_is_refused(tiny_config, tiny_data, tmp_path):
     train(tiny_config, tmp_path / "run")
     write_split(tiny_data, "train", ["train_1", "train_0", "train_2", "train_3", "train_4", "train_5"])
-    with refused(ExitCode.CHECKPOINT, "another list of pictures", "train.txt"):
+    with refused(ExitCode.CHECKPOINT, "another list of pictures", str(tiny_data)):
         train(tiny_config, tmp_path / "run", resume=True)
 
 
@@ -206,6 +215,50 @@ def test_deterministic_mode_trains_and_gives_the_same_weights(tiny_config, tmp_p
         torch.use_deterministic_algorithms(False)
     a, b = (load_checkpoint(tmp_path / name / "last.pt").weights for name in ("a", "b"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_what_is_kept_is_the_moving_average(tiny_config, tmp_path):
+    train(override_config(tiny_config, ["train.ema_decay=0.9"]), tmp_path / "run")
+    last = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert not torch.equal(last.weights["head.weight"], last.training["ema"]["model"]["head.weight"])
+
+
+def test_class_weights_come_from_the_masks(tiny_config, tiny_data, tiny_classes):
+    dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
+    logits, mask = torch.randn(1, 3, 32, 32), dataset.read_mask(0)[None]
+    counted = class_statistics(dataset)
+    weight = median_frequency_weights(counted.pixels, counted.pixels_of_pictures)
+    criterion = build_criterion(LossConfig(class_weights="median_frequency"), dataset, torch.device("cpu"))
+    torch.testing.assert_close(criterion(logits, mask), cross_entropy(logits, mask, weight=weight))
+    assert not torch.allclose(criterion(logits, mask), cross_entropy(logits, mask))
+
+
+def test_a_resumed_run_needs_no_pretrained_file(tiny_config, tmp_path):
+    weights = {f"features.{place}.{kind}": torch.randn(shape) for place, kind, shape in VGG_OF_TINY}
+    torch.save(weights, tmp_path / "vgg.pt")
+    config = override_config(tiny_config, [f"model.encoder_weights={tmp_path / 'vgg.pt'}"])
+    train(config, tmp_path / "run")
+    (tmp_path / "vgg.pt").unlink()
+    train(config, tmp_path / "run", resume=True)
+
+
+VGG_OF_TINY = [(0, "weight", (4, 3, 3, 3)), (0, "bias", (4,)), (3, "weight", (8, 4, 3, 3)), (3, "bias", (8,))]
+
+
+def test_an_optimizer_state_that_is_not_finite_is_not_saved(tiny_config, tmp_path):
+    weights = build_model(tiny_config.model, 3).state_dict()
+    training = {"optimizer": {"state": {0: {"momentum_buffer": torch.tensor([float("inf")])}}}}
+    with refused(ExitCode.NUMERIC, "training.optimizer.state.0.momentum_buffer"):
+        save_checkpoint(tmp_path / "last.pt", Checkpoint(tiny_config, 1, None, weights, training))
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_batch_that_leaves_batch_normalisation_one_value_is_refused(tiny_config):
+    changes = ["augment.crop_size=[16, 16]", "train.batch_size=1", "model.encoder=[{widths: [1]}, {widths: [1]}]"]
+    override_config(tiny_config, [*changes, "model.decoder=[{widths: [1]}, {widths: [1]}]"])
+    with refused(ExitCode.CONFIG, "batch normalisation"):
+        four = "[{widths: [1]}, {widths: [1]}, {widths: [1]}, {widths: [1]}]"
+        override_config(tiny_config, [*changes[:2], f"model.encoder={four}", f"model.decoder={four}"])
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])

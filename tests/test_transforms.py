@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 
 from segnet.classes import IGNORE_INDEX
 from segnet.config import AugmentConfig
-from segnet.transforms import RandomZoomCrop, eval_transform, train_transform
+from segnet.transforms import RandomZoomCrop, TrainTransform, eval_transform
 
 MEAN_COLOR = torch.tensor([124, 116, 104], dtype=torch.uint8)
 
@@ -28,7 +28,7 @@ def labelled_picture(height: int, width: int, seed: int = 0) -> tuple[Tensor, Te
 
 def apply(config: AugmentConfig, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
-    return train_transform(config)(image, mask)
+    return TrainTransform(config)(image, mask)
 
 
 augmentations = st.builds(

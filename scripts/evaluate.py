@@ -30,8 +30,8 @@ def main() -> None:
     dataset = SegmentationDataset(Path(config.data.root), split, classes)
     scores = evaluate(model.to(device), build_loader(dataset, workers=config.data.workers), config.inference)
     out = arguments.out or find_checkpoint(arguments.source).parent / "evaluation" / split
+    print(scores_table(scores, classes), flush=True)
     save_scores(out, scores, classes)
-    print(scores_table(scores, classes))
     print(f"written: {out}/metrics.json, {out}/confusion.csv")
 
 

@@ -21,6 +21,8 @@ def main() -> None:
     sample.add_argument("--count", type=int, default=300, help="pictures, a fifth of them for val (default: 300)")
     sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures (default: 0)")
     arguments = parser.parse_args()
+    if arguments.count < 5 or arguments.seed < 0:
+        parser.error("--count is 5 or more, so that a picture is left for val; --seed is 0 or more")
     counts = generate_sample(arguments.root, seed=arguments.seed, count=arguments.count)
     print(f"{arguments.root}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 

@@ -109,7 +109,10 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:
+        earlier = out.resolve() if Path(text).resolve() in out.resolve().parents else None  # outputs below the input folder
         for picture, relative in _pictures_of(text):
+            if earlier and earlier in picture.resolve().parents:
+                continue
             job = Job(picture, out / relative.with_suffix(""))
             clash = jobs.setdefault(job.output, job)
             if clash.picture.resolve() != picture.resolve():

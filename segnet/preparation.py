@@ -23,15 +23,17 @@ def _write_pair(seed: int, index: int, picture_path: Path, mask_path: Path) -> N
 
 
 def _start_anew(root: Path, recipe: str) -> None:
-    """Remove what another recipe left below `root`, and note this one in `sample.json`.
+    """Remove what another recipe made below `root`, and nothing else, and note this one in `sample.json`.
 
-    Raises UserError (data) when the folder holds a data set that was not made here.
+    Raises UserError (data) when the folder holds files that were not made here.
     """
-    lists, mark = list(root.glob("ImageSets/Segmentation/*.txt")), root / "sample.json"
-    if lists and not mark.exists():
-        raise UserError(ExitCode.DATA, root, "holds a data set that is not the sample", "choose another --root")
-    for path in [*lists, *root.glob("JPEGImages/sample_*.jpg"), *root.glob("SegmentationClass/sample_*.png")]:
-        path.unlink()
+    mark, number = root / "sample.json", "[0-9]" * 5
+    if not mark.exists() and any(path.is_file() for path in root.rglob("*")):
+        raise UserError(ExitCode.DATA, root, "holds files that are not the sample's", "choose another --root")
+    made = (f"JPEGImages/sample_{number}.jpg", f"SegmentationClass/sample_{number}.png", "ImageSets/Segmentation/train.txt")
+    for pattern in (*made, "ImageSets/Segmentation/val.txt"):
+        for path in root.glob(pattern):
+            path.unlink()
     write_text(mark, recipe)
 
 

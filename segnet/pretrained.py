@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,9 @@ def _read(source: str) -> dict[str, Tensor]:
         weights = torch.load(source, map_location="cpu", weights_only=True)
     except UserError:
         raise
+    except URLError as error:
+        remedy = "download it elsewhere, and give model.encoder_weights=FILE"
+        raise UserError(ExitCode.ENVIRONMENT, source, f"cannot be downloaded ({error.reason})", remedy) from None
     except Exception as error:  # unpickling and downloading fail in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(ExitCode.CHECKPOINT, source, f"cannot be read ({reason})", "expected a VGG16 state dict") from None

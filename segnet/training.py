@@ -217,8 +217,11 @@ def total_steps(config: Config, train_set: SegmentationDataset) -> int:
 
 
 def due(step: int, total_steps: int, every: int) -> bool:
-    """Whether something that happens every so many steps, and at the end, happens after `step` steps."""
-    return step % every == 0 or step == total_steps
+    """Whether something that happens every so many steps, and at the end, happens after `step` steps.
+
+    Not shortly before the end, where the end would only repeat it.
+    """
+    return step == total_steps or (step % every == 0 and total_steps - step >= every / 2)
 
 
 class _Run:
@@ -283,7 +286,7 @@ class _Run:
         mean = float(self.state.loss_sum) / max(1, self.state.loss_steps)
         if not math.isfinite(mean):
             found = f"the loss was not finite between steps {self.state.step - self.state.loss_steps} and {self.state.step}"
-            raise UserError(ExitCode.NUMERIC, self.folder, found, "lower optim.lr, or set optim.clip_norm=1")
+            raise UserError(ExitCode.NUMERIC, self.folder, found, "start another --run with a lower optim.lr or optim.clip_norm=1")
         return mean
 
     def _log(self, board: SummaryWriter, bar: Bar, lr: float) -> None:
@@ -430,11 +433,14 @@ class MetricsFile:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """A list that receives SIGINT or SIGTERM; the loop looks at it after each step."""
+    """A list that receives the first SIGINT or SIGTERM; the loop looks at it after each step. A second one interrupts."""
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
         received.append(number)
+        print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, note) for number in numbers}

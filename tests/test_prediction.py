@@ -283,3 +283,10 @@ def test_the_command_writes_the_good_ones_and_ends_with_seven(run_script: RunScr
     ]
     assert "1 of 2 pictures written" in result.stdout
     assert set(folder_bytes(tmp_path / "out")) == {"good.png"}
+
+
+def test_masks_of_an_earlier_run_below_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
+    write_picture(tmp_path / "pictures" / "a.jpg")
+    write_picture(tmp_path / "pictures" / "masks" / "a.png")
+    jobs = plan_jobs([str(tmp_path / "pictures")], tmp_path / "pictures" / "masks")
+    assert [job.picture.name for job in jobs] == ["a.jpg"]

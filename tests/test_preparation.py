@@ -145,3 +145,11 @@ def test_the_mask_shows_what_the_picture_shows() -> None:
         on_edges.append(slope[mask == SAMPLE.ignore_index].mean())
         elsewhere.append(slope[mask == 0].mean())
     assert np.mean(on_edges) > 2 * np.mean(elsewhere)
+
+
+def test_a_folder_with_files_of_others_is_refused_and_untouched(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "JPEGImages" / "sample_00001.jpg").write_bytes(b"mine")
+    with pytest.raises(UserError, match="holds files that are not the sample's"):
+        generate_sample(tmp_path, count=COUNT)
+    assert contents(tmp_path) == {"JPEGImages/sample_00001.jpg": b"mine"}

@@ -22,6 +22,7 @@ from segnet.training import (
     build_ema,
     build_optimizer,
     build_state,
+    due,
     learning_rate,
     train,
     train_step,
@@ -269,3 +270,9 @@ def test_median_frequency_weights_and_moving_average_train(tiny_config, tmp_path
     train(config, tmp_path / "run")
     loaded = load_model(tmp_path / "run", ["device=cpu"])
     assert loaded.config == config
+
+
+def test_nothing_is_done_twice_at_the_end():
+    assert [step for step in range(1, 332) if due(step, 331, 165)] == [165, 331]
+    assert [step for step in range(1, 11) if due(step, 10, 4)] == [4, 8, 10]
+    assert [step for step in range(1, 4) if due(step, 3, 100)] == [3]

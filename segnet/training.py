@@ -286,7 +286,7 @@ class _Run:
         mean = float(self.state.loss_sum) / max(1, self.state.loss_steps)
         if not math.isfinite(mean):
             found = f"the loss was not finite between steps {self.state.step - self.state.loss_steps} and {self.state.step}"
-            raise UserError(ExitCode.NUMERIC, self.folder, found, "start another --run with a lower optim.lr or optim.clip_norm=1")
+            raise UserError(ExitCode.NUMERIC, self.folder, found, "start a new --run with a lower optim.lr")
         return mean
 
     def _log(self, board: SummaryWriter, bar: Bar, lr: float) -> None:

@@ -60,7 +60,8 @@ def test_the_configuration_of_an_own_data_set_is_valid(clone):
 
 def test_every_file_that_is_linked_or_named_exists():
     linked = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"`((?:segnet|configs|scripts)/[\w/.]+)`", README)
-    assert [path for path in linked if not (ROOT / path).exists()] == []
+    to_be_written = {"configs/leaves.yaml"}  # by the reader
+    assert [path for path in linked if not (ROOT / path).exists() and path not in to_be_written] == []
 
 
 def test_every_script_and_architecture_is_mentioned():

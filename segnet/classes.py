@@ -36,9 +36,9 @@ class ClassSet:
         return [channel for color in colors for channel in color]
 
 
-def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = (), ignore_index: int = IGNORE_INDEX) -> ClassSet:
+def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = ()) -> ClassSet:
     """A class set of a user's own; without colours it takes VOC's."""
-    return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))), ignore_index)
+    return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))))
 
 
 _VOC = (

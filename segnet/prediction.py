@@ -104,8 +104,8 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     """One job per picture: OUT / its path below its input folder, without the suffix.
 
     An input is a picture, a folder (searched recursively) or a glob pattern, whose input folder is the part without a
-    wildcard. Raises UserError (data) when one of them
-    gives no picture, (config) when two pictures would share an output.
+    wildcard. Pictures below OUT are outputs of an earlier call, not inputs, where OUT lies inside the input folder.
+    Raises UserError (data) when an input gives no picture, (config) when two pictures would share an output.
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:

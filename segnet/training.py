@@ -51,7 +51,6 @@ from segnet.visualization import comparison, grid
 # The step
 # ---------------------------------------------------------------------------------------------------------------------
 
-
 Bar: TypeAlias = "tqdm[Any]"
 Tensors = tuple[Tensor, ...] | list[Tensor]
 

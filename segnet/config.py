@@ -124,6 +124,8 @@ class DataConfig(Section):
     """Split file that picks the best checkpoint."""
     workers: int = Field(default=2, ge=0, le=256)
     """Processes that read and augment pictures; they do not change what is learnt."""
+    worker_timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds without a batch after which the workers count as hung."""
 
     @model_validator(mode="after")
     def _aligned(self) -> DataConfig:
@@ -171,12 +173,14 @@ class AugmentConfig(Section):
 class LossConfig(Section):
     """Cross-entropy over the pixels that are not ignored."""
 
-    class_weights: Literal["none", "median_frequency"] = "none"
-    """Weights per class, measured on the training masks: Eigen & Fergus 2015, section 6.3.2."""
+    class_weights: Literal["none", "median_frequency", "enet"] = "none"
+    """Weights per class, measured on the training masks: Eigen & Fergus 2015, section 6.3.2, or ENet (Paszke et al. 2016)."""
     weight_power: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Exponent on those weights: 1 as published, 0.5 their square roots (gentler)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread evenly over the classes."""
+    hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of each picture's scored pixels that counts, those with the highest loss (online hard example mining); 1: all."""
 
 
 class OptimConfig(Section):
@@ -192,8 +196,8 @@ class OptimConfig(Section):
     """Momentum of SGD; AdamW's first beta."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
     """Weight decay of kernels; biases and batch normalisation have none."""
-    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
-    """How the rate falls from its peak to zero; constant: not at all."""
+    schedule: Literal["polynomial", "cosine", "one_cycle", "constant"] = "polynomial"
+    """How the rate falls from its peak to zero; one_cycle: it also rises along a cosine; constant: it does not fall."""
     power: Positive = 0.9
     """Exponent of the polynomial schedule."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -208,9 +212,17 @@ class TrainConfig(Section):
     epochs: Epochs = 100.0
     """How often each training picture is seen."""
     batch_size: int = Field(default=8, ge=1, le=4096)
-    """Pictures per step."""
+    """Pictures per step, over all ranks."""
+    accumulate: int = Field(default=1, ge=1, le=4096)
+    """Parts in which a step computes its batch, one after the other, for less memory. The gradient is that of the whole batch
+    (batch normalisation sees a part at a time)."""
     precision: Precision = "bfloat16"
     """Arithmetic of the forward and backward pass (autocast); weights stay in float32."""
+    memory: Literal["plain", "lean", "checkpoint"] = "plain"
+    """What the forward pass keeps for the backward pass: plain all activations, lean the outputs of convolutions, checkpoint
+    those of stages; the rest is computed again. The gradients are the same."""
+    compile: bool = False
+    """Let torch.compile fuse the network; the first step takes minutes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights, which is then what is scored and kept as best; 0: none."""
     deterministic: bool = False
@@ -221,6 +233,8 @@ class TrainConfig(Section):
     """Epochs between two evaluations on the val split."""
     save_every: Epochs = 1.0
     """Epochs between two checkpoints."""
+    max_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Stop after so many minutes, with a checkpoint that --resume continues from; 0: no limit."""
 
 
 class InferenceConfig(Section):

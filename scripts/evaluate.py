@@ -12,6 +12,7 @@ from pathlib import Path
 from segnet.checkpoint import find_checkpoint, load_model
 from segnet.datasets import SegmentationDataset, build_loader
 from segnet.devices import choose_device, describe_device
+from segnet.distributed import is_main, process_group
 from segnet.errors import run_command
 from segnet.evaluation import evaluate, save_scores, scores_table
 
@@ -26,9 +27,13 @@ def main() -> None:
     model, classes, config = load_model(arguments.source, arguments.overrides)
     device = choose_device(config.device)
     split = arguments.split or config.data.val_split
-    print(f"evaluate {find_checkpoint(arguments.source)} on {split}, {describe_device(device)}", flush=True)
+    if is_main():
+        print(f"evaluate {find_checkpoint(arguments.source)} on {split}, {describe_device(device)}", flush=True)
     dataset = SegmentationDataset(Path(config.data.root), split, classes)
-    scores = evaluate(model.to(device), build_loader(dataset, workers=config.data.workers), config.inference)
+    with process_group(device):
+        scores = evaluate(model.to(device), build_loader(dataset, workers=config.data.workers), config.inference)
+    if not is_main():
+        return
     out = arguments.out or find_checkpoint(arguments.source).parent / "evaluation" / split
     print(scores_table(scores, classes), flush=True)
     save_scores(out, scores, classes)

@@ -4,6 +4,8 @@ examples:
   python scripts/train.py configs/sample.yaml
   python scripts/train.py configs/voc_segnet.yaml train.epochs=5 device=cpu --run runs/short
   python scripts/train.py configs/voc_segnet.yaml --resume
+
+`torchrun --standalone --nproc-per-node 4 scripts/train.py …` divides each batch among four GPUs (or processes).
 """
 
 import argparse
@@ -11,8 +13,9 @@ from pathlib import Path
 
 from segnet.config import load_config
 from segnet.devices import choose_device, describe_device
-from segnet.errors import run_command
-from segnet.training import train
+from segnet.distributed import is_main
+from segnet.errors import ExitCode, UserError, run_command
+from segnet.training import overfit_one_batch, train
 
 
 def main() -> None:
@@ -21,13 +24,27 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/<name of CONFIG>)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run folder")
+    parser.add_argument(
+        "--overfit-one-batch", type=int, nargs="?", const=200, metavar="STEPS", help="see whether it can learn one batch (200)"
+    )
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     run = arguments.run or Path("runs") / arguments.config.stem
-    print(f"train {arguments.config} on {describe_device(choose_device(config.device))} into {run}", flush=True)
+    where = describe_device(choose_device(config.device))
+    if arguments.overfit_one_batch:
+        print(f"overfit one batch of {arguments.config} on {where}", flush=True)
+        miou = overfit_one_batch(config, arguments.overfit_one_batch).miou
+        print(f"mIoU {100 * miou:.1f} on that batch after {arguments.overfit_one_batch} steps")
+        if not miou >= 0.9:
+            remedy = "give it more STEPS or another optim.lr; if that does not help, look at the pictures and masks"
+            raise UserError(ExitCode.NUMERIC, arguments.config, "the network did not learn a single batch", remedy)
+        return
+    if is_main():
+        print(f"train {arguments.config} on {where} into {run}", flush=True)
     best = train(config, run, resume=arguments.resume)
-    print(f"best network: {best}\nscore it:     python scripts/evaluate.py {run}")
-    print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save mask,overlay")
+    if is_main() and best.exists():
+        print(f"best network: {best}\nscore it:     python scripts/evaluate.py {run}")
+        print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save mask,overlay")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
-"""Checkpoints: plain tensors and plain values, written atomically, verified when read, never unpickled freely."""
+"""Checkpoints: plain tensors and plain values, written atomically, verified when read, never unpickled freely.
+
+A file is what `torch.save` writes, and behind it the SHA-256 of all those bytes: no bit of it can change unnoticed.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
+import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +22,9 @@ from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write
 from segnet.models import EncoderDecoder, Weights, convert_decoder
 
-FORMAT = 1
+FORMAT = 2
+_MARK = b"\nsha256 "
+_TRAILER = len(_MARK) + 64  # bytes: the mark and 64 hexadecimal digits
 
 
 class Checkpoint(NamedTuple):
@@ -38,20 +45,43 @@ class LoadedModel(NamedTuple):
     config: Config
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` atomically, with a digest of its content.
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = None) -> None:
+    """Write `checkpoint` atomically; what stood at `path` before becomes `keep`.
 
-    Raises UserError (numeric) rather than keep a weight that is not finite.
+    Raises UserError (numeric) rather than keep a weight that is not finite, (environment) when the disk is full.
     """
     bad = _first_non_finite({**checkpoint.weights, "training": checkpoint.training})
     if bad:
         raise UserError(ExitCode.NUMERIC, path, f"'{bad}' is not finite; nothing was saved", "lower optim.lr")
-    content = {**checkpoint._asdict(), "config": dump_config(checkpoint.config)}
+    content = {"format": FORMAT, **checkpoint._asdict(), "config": dump_config(checkpoint.config)}
     try:
-        with atomic_write(path) as file:
-            torch.save({"format": FORMAT, "content": content, "digest": _digest(content)}, file)
-    except RuntimeError as error:  # torch's own words for a write that failed
-        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        with atomic_write(path, keep=keep) as file:
+            digesting = _Digesting(file)
+            torch.save(content, cast(BinaryIO, digesting))
+            file.write(_MARK + digesting.sha.hexdigest().encode())
+    except (OSError, RuntimeError) as error:  # torch has words of its own for a write that failed
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        if cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise cause from None
+        need, have = _size(content) / 1e6, shutil.disk_usage(path.parent).free / 1e6
+        found = f"the disk is full: a checkpoint needs {need:.1f} MB, {have:.1f} MB are free"
+        raise UserError(ExitCode.ENVIRONMENT, path, found, "free some space, then go on with --resume") from None
+
+
+class _Digesting:
+    """A file that is written through, and digested."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.sha = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -59,27 +89,47 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         found = "not a file" if path.exists() else "no such file"
         raise _bad(path, found, "name a run folder or a checkpoint such as runs/sample/best.pt")
+    _verify_digest(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise _bad(path, "holds compressed entries", "use a checkpoint as this program writes it")
         return _verify(torch.load(path, map_location="cpu", weights_only=True), path)
     except (UserError, PermissionError, MemoryError):
         raise
-    except Exception as error:  # damaged or hostile bytes fail in every way there is; nothing is executed
+    except Exception as error:  # hostile bytes fail in every way there is; nothing is executed
         raise _bad(path, f"not a readable checkpoint ({_reason(error)})", "use another checkpoint of the run") from None
 
 
-def _verify(payload: object, path: Path) -> Checkpoint:
-    """The checkpoint in what was read. Raises UserError, or anything, for what is none."""
-    if not isinstance(payload, dict) or not {"format", "content", "digest"} <= payload.keys():
-        raise _bad(path, "not a checkpoint of this program", "name a last.pt or best.pt")
-    if payload["format"] != FORMAT:
-        raise _bad(path, f"format {payload['format']}, this version reads {FORMAT}", "use the version that wrote it")
-    content = payload["content"]
-    if _digest(content) != payload["digest"]:
+def _verify_digest(path: Path) -> None:
+    """Raises UserError (checkpoint) unless the file ends with the digest of all that stands before it."""
+    sha, left = hashlib.sha256(), path.stat().st_size - _TRAILER
+    with path.open("rb") as file:
+        while left > 0:
+            block = file.read(min(left, 1 << 20))
+            if not block:
+                break
+            sha.update(block)
+            left -= len(block)
+        trailer = file.read()
+    if not trailer.startswith(_MARK):
+        found = "not a readable checkpoint of this program: no digest at its end"
+        raise _bad(path, found, "name a whole last.pt or best.pt of a run folder")
+    if trailer != _MARK + sha.hexdigest().encode():
         raise _bad(path, "damaged: its content does not match its digest", "use another checkpoint of the run")
+
+
+def _verify(content: object, path: Path) -> Checkpoint:
+    """The checkpoint in what was read. Raises UserError, or anything, for what is none."""
+    if not isinstance(content, dict) or "format" not in content:
+        raise _bad(path, "not a checkpoint of this program", "name a last.pt or best.pt")
+    if content["format"] != FORMAT:
+        raise _bad(path, f"format {content['format']}, this version reads {FORMAT}", "use the version that wrote it")
     bad = _first_non_finite(content["weights"])
     if bad:
         raise _bad(path, f"'{bad}' is not finite", "use another checkpoint of the run")
-    return Checkpoint(**{**content, "config": validate_config(content["config"], path)})
+    fields = {name: value for name, value in content.items() if name != "format"}
+    return Checkpoint(**{**fields, "config": validate_config(content["config"], path)})
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -145,24 +195,8 @@ def _first_non_finite(values: dict[Any, Any]) -> str | None:
     return None
 
 
-def _digest(content: dict[str, Any]) -> str:
-    """SHA-256 over every name, value, dtype, shape and byte."""
-    sha = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, Tensor):
-            sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
-            sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                sha.update(f"{key!r}:".encode())
-                add(item)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                add(item)
-        else:
-            sha.update(json.dumps(value).encode())
-        sha.update(b";")
-
-    add(content)
-    return sha.hexdigest()
+def _size(value: object) -> int:
+    """Bytes of all tensors in `value`, at any depth."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    return sum(map(_size, value.values())) if isinstance(value, dict) else 0

@@ -6,6 +6,7 @@ import hashlib
 import random
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segnet.classes import ClassSet
+from segnet.distributed import share
 from segnet.errors import ExitCode, UserError
 from segnet.files import is_safe_name
 from segnet.images import SUFFIXES, open_image, open_mask
@@ -135,6 +137,19 @@ def _find_pictures(root: Path, ids: list[str]) -> list[Path]:
     return [present[name] for name in ids]
 
 
+def content_digests(dataset: SegmentationDataset) -> Tensor:
+    """(N,) int64: for each picture of `dataset` a digest of its file's bytes and its mask's. Unreadable files raise OSError."""
+
+    def digest(index: int) -> int:
+        content = hashlib.blake2b(digest_size=8)
+        for path in (dataset.pictures[index], mask_path(dataset.root, dataset.ids[index])):
+            content.update(hashlib.blake2b(path.read_bytes()).digest())
+        return int.from_bytes(content.digest(), "big", signed=True)
+
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
+        return torch.tensor(list(pool.map(digest, range(len(dataset)))), dtype=torch.int64)
+
+
 class ClassStatistics(NamedTuple):
     """Per class: its pixels, and all pixels of the pictures in which it occurs."""
 
@@ -158,26 +173,30 @@ class ResumableSampler(Sampler[list[SampleKey]]):
     """The keys of batch `start`, `start + 1`, …, `total - 1`: a function of (seed, step) alone.
 
     The stream is one permutation of the data set after the other, cut into full batches; a batch may span two epochs,
-    so each picture is seen exactly once per epoch and no batch is short.
+    so each picture is seen exactly once per epoch and no batch is short. Under torchrun each rank gets its part of every batch.
     """
 
     def __init__(self, length: int, batch_size: int, *, seed: int, start: int, total: int) -> None:
         self.length, self.batch_size, self.seed, self.start, self.total = length, batch_size, seed, start, total
+        self._epoch, self._order = -1, list[int]()
 
     def __len__(self) -> int:
         return self.total - self.start
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        epoch, order = -1, []
         for step in range(self.start, self.total):
-            batch = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-                if position // self.length != epoch:
-                    epoch = position // self.length
-                    order = list(range(self.length))
-                    random.Random(derive_seed(self.seed, "order", epoch)).shuffle(order)
-                batch.append(SampleKey(epoch, order[position % self.length]))
-            yield batch
+            yield share(self.batch(step))
+
+    def batch(self, step: int) -> list[SampleKey]:
+        """The whole batch of a step, over all ranks."""
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [self._key(*divmod(position, self.length)) for position in positions]
+
+    def _key(self, epoch: int, place: int) -> SampleKey:
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, list(range(self.length))
+            random.Random(derive_seed(self.seed, "order", epoch)).shuffle(self._order)
+        return SampleKey(epoch, self._order[place])
 
 
 class _Reading(Dataset[Sample]):
@@ -207,10 +226,15 @@ class _Loader(DataLoader[Sample]):
                     raise batch
                 yield batch
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            reason = (str(error).splitlines() or [""])[0]
+            if "DataLoader timed out" in reason:
+                found = f"no batch for {self.timeout:g} seconds"
+                remedy = "see whether the disk hangs, or raise data.worker_timeout"
+            elif "DataLoader worker" in reason:
+                found, remedy = f"a data worker was lost ({reason})", "free memory or /dev/shm, or lower data.workers"
+            else:
                 raise
-            found = f"a data worker was lost ({str(error).splitlines()[0]})"
-            raise UserError(ExitCode.WORKER_LOST, "data.workers", found, "free memory, or lower data.workers") from None
+            raise UserError(ExitCode.WORKER_LOST, "data.workers", found, remedy) from None
 
 
 def _ignore_stop_signals(worker: int) -> None:
@@ -220,17 +244,24 @@ def _ignore_stop_signals(worker: int) -> None:
 
 
 def build_loader(
-    dataset: SegmentationDataset, batches: Sampler[list[SampleKey]] | None = None, *, workers: int, pin_memory: bool = False
+    dataset: SegmentationDataset,
+    batches: Sampler[list[SampleKey]] | None = None,
+    *,
+    workers: int,
+    timeout: float = 0,
+    pin_memory: bool = False,
 ) -> DataLoader[Sample]:
     """Samples in the given batches; without them, the whole split in order, one picture at a time at its own size.
 
-    Iterating raises UserError (data) for a damaged picture or mask, whatever the number of workers.
+    Under torchrun each rank gets its share of the split. Iterating raises UserError (data) for a damaged picture or mask,
+    whatever the number of workers, and (worker lost) for one that died or gave nothing for `timeout` seconds (0: no limit).
     """
     return _Loader(
         _Reading(dataset),
-        batch_sampler=[[SampleKey(0, index)] for index in range(len(dataset))] if batches is None else batches,
+        batch_sampler=[[SampleKey(0, index)] for index in share(list(range(len(dataset))))] if batches is None else batches,
         collate_fn=_collate,
         worker_init_fn=_ignore_stop_signals,
         num_workers=workers,
+        timeout=timeout if workers else 0,
         pin_memory=pin_memory,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -12,10 +14,26 @@ from segnet.errors import ExitCode, UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" (the GPU when there is one), "cpu" or "cuda". Raises UserError (environment) for a GPU that is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
+    """"auto" (the GPU when there is one), "cpu" or "cuda"; under torchrun each process of a machine has a GPU of its own.
+
+    Raises UserError (environment) for a GPU that is not there.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if not torch.cuda.is_available():
         raise UserError(ExitCode.ENVIRONMENT, "device=cuda", "no usable GPU here", "write device=cpu, or install a CUDA driver")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+    if index >= count:
+        raise UserError(ExitCode.ENVIRONMENT, f"local rank {index}", f"{count} GPUs here", "lower --nproc-per-node to that")
+    return torch.device("cuda", index)
+
+
+def peak_memory(device: torch.device) -> float:
+    """GB that this process has had in use at most: of the GPU's memory, or of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def use_deterministic_algorithms(on: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,21 +16,46 @@ from tqdm import tqdm
 from segnet.classes import ClassSet
 from segnet.config import InferenceConfig
 from segnet.datasets import Sample
+from segnet.distributed import agreed, gather, is_main, max_over_ranks, sum_over_ranks
 from segnet.files import write_text
 from segnet.inference import predict_probabilities
 from segnet.metrics import ConfusionMatrix, Scores
 
 
-def evaluate(model: nn.Module, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Scores:
-    """Predict every picture of `loader` and count it against its truth, at the size of the truth."""
+class EvaluationStopped(Exception):
+    """An evaluation was told to stop before its end."""
+
+
+def evaluate(
+    model: nn.Module,
+    loader: DataLoader[Sample],
+    inference: InferenceConfig | None = None,
+    *,
+    stop: Callable[[], object] = lambda: False,
+) -> Scores:
+    """Predict every picture of `loader` and count it against its truth, at the size of the truth.
+
+    Under torchrun each rank counts its own pictures, and all get the scores of the sum, the same as those of one process.
+    Raises EvaluationStopped, on all ranks, as soon as `stop()` is true on one.
+    """
     matrix: ConfusionMatrix | None = None
     device = next(model.parameters()).device
-    for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=None, file=sys.stderr):
-        probabilities = predict_probabilities(model, batch.image.to(device), inference or InferenceConfig()).mean
-        matrix = matrix or ConfusionMatrix(probabilities.shape[1])
-        matrix.update(batch.mask, probabilities.argmax(dim=1).to("cpu", torch.uint8))
-    if matrix is None:
+    hidden = None if is_main() else True  # None: hidden where there is no terminal
+    with agreed():
+        for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=hidden, file=sys.stderr):
+            if stop():
+                break
+            probabilities = predict_probabilities(model, batch.image.to(device), inference or InferenceConfig()).mean
+            matrix = matrix or ConfusionMatrix(probabilities.shape[1])
+            matrix.update(batch.mask, probabilities.argmax(dim=1).to("cpu", torch.uint8))
+    if max_over_ranks(bool(stop())):
+        raise EvaluationStopped
+    classes = max_over_ranks(matrix.num_classes if matrix else 0)  # a rank may have had no picture
+    if not classes:
         raise ValueError("the loader gave no pictures")
+    matrix = matrix or ConfusionMatrix(classes)
+    matrix.counts = sum_over_ranks(matrix.counts)
+    matrix.ignored = sum(gather(matrix.ignored))
     return matrix.scores()
 
 

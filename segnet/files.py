@@ -7,23 +7,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from segnet.errors import ExitCode, UserError
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` complete and on disk, or not at all.
 
     Order: write, fsync(file), rename, fsync(folder), so that a crash at any instant leaves the old file or the new one.
+    With `keep`, a path in the same folder, the old file is renamed to it first; between the two renames only `keep` is there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            sync_to_disk(file)
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -33,6 +35,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def sync_to_disk(file: IO[Any]) -> None:
+    """Return when everything written to `file` has left this program and the machine's memory."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

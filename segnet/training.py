@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import os
-import platform
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
-import torchvision
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from segnet.config import Config, LossConfig, OptimConfig, config_to_yaml, dump_config
+from segnet.config import Config, InferenceConfig, LossConfig, OptimConfig, config_to_yaml, dump_config
 from segnet.datasets import (
     ResumableSampler,
     Sample,
     SegmentationDataset,
     build_loader,
     class_statistics,
+    content_digests,
     derive_seed,
 )
-from segnet.devices import choose_device, describe_device, use_deterministic_algorithms
+from segnet.devices import choose_device, peak_memory, use_deterministic_algorithms
+from segnet.distributed import (
+    agreed,
+    is_main,
+    max_over_ranks,
+    process_group,
+    rank,
+    refuse_difference,
+    share_buffers,
+    sum_over_ranks,
+    world_size,
+)
 from segnet.errors import ExitCode, UserError
-from segnet.evaluation import evaluate
-from segnet.files import lock_folder, remove_stale_temporaries, write_text
+from segnet.evaluation import EvaluationStopped, evaluate
+from segnet.files import write_text
 from segnet.inference import predict_probabilities
-from segnet.losses import Criterion, cross_entropy, median_frequency_weights
-from segnet.metrics import Scores
+from segnet.losses import Criterion, enet_weights, median_frequency_weights
+from segnet.metrics import ConfusionMatrix, Scores
 from segnet.models import build_model
+from segnet.run_folder import BEST, LAST, PREVIOUS, RunLog, hold_run_folder, newest_checkpoint, record_environment
 from segnet.transforms import TrainTransform
 from segnet.visualization import comparison, grid
 
@@ -60,13 +67,17 @@ class TrainState:
     """Everything that changes while training, and all that a checkpoint needs to continue."""
 
     model: nn.Module
+    network: nn.Module  # what a step calls: the model, compiled where asked, its gradients averaged over the ranks
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None
-    step: int = 0  # steps done
-    best_miou: float = -math.inf
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over the steps since the last log line
+    loss_sum: Tensor  # over the steps since the last log line
+    first_bad: Tensor  # the first step whose loss or gradient was not finite; -1: none
     loss_steps: int = 0
+    step: int = 0  # steps done
+    scored_step: int = 0  # the steps that were done when the val split was scored last
+    best_miou: float = -math.inf
+    rows: int = 0  # of metrics.csv, when the checkpoint was written
 
     @property
     def scored_model(self) -> nn.Module:
@@ -75,14 +86,18 @@ class TrainState:
 
 
 def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
-    """The rate of step 0..total_steps-1: a linear warm-up to `optim.lr`, then the schedule down towards zero."""
+    """The rate of step 0..total_steps-1: a warm-up to `optim.lr`, then the schedule down towards zero.
+
+    The warm-up is linear from zero; that of one_cycle (Smith & Topin 2018) follows a cosine from a twenty-fifth of the peak.
+    """
     warmup = round(optim.warmup * total_steps)
     if step < warmup:
-        return optim.lr * (step + 1) / warmup
+        rise = 0.5 * (1 - math.cos(math.pi * step / warmup))
+        return optim.lr * ((1 + 24 * rise) / 25 if optim.schedule == "one_cycle" else (step + 1) / warmup)
     progress = (step - warmup) / max(1, total_steps - warmup)
     if optim.schedule == "constant":
         return optim.lr
-    if optim.schedule == "cosine":
+    if optim.schedule in ("cosine", "one_cycle"):
         return optim.lr * 0.5 * (1 + math.cos(math.pi * progress))
     return optim.lr * (1 - progress) ** optim.power
 
@@ -106,26 +121,50 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimiz
 
 
 def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: float, config: Config) -> None:
-    """One update of the weights, the optimizer and the moving average, on a batch that is on the model's device."""
-    torch.manual_seed(derive_seed(config.seed, "step", state.step))  # dropout is a function of the step
+    """One update of the weights, the optimizer and the moving average, on this rank's part of a batch, on the model's device.
+
+    The loss is a mean over the whole batch: the sums of all parts and ranks are divided by the counts of all of them.
+    Where it or its gradient is not finite, the weights stay as they are and `state.first_bad` remembers the step.
+    """
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
-    precision = getattr(torch, config.train.precision)
-    with torch.autocast(batch.image.device.type, precision, enabled=precision is not torch.float32):
-        logits = state.model(batch.image)
-    loss = criterion(logits, batch.mask)
-    state.scaler.scale(loss).backward()
+    counts = sum_over_ranks(criterion.counts(batch.mask))
+    loss, parts = torch.zeros_like(state.loss_sum), config.train.accumulate
+    for part, (image, mask) in enumerate(zip(batch.image.tensor_split(parts), batch.mask.tensor_split(parts), strict=True)):
+        torch.manual_seed(derive_seed(config.seed, "step", state.step, rank(), part))  # dropout is a function of the step
+        with _exchanging_gradients(state.network, part == parts - 1):
+            part_loss = criterion(_forward(state.network, image, config.train.precision), mask, counts)
+            state.scaler.scale(part_loss * world_size()).backward()  # gradients are averaged over the ranks, not summed
+        loss += part_loss.detach()
+    state.scaler.unscale_(state.optimizer)
+    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
     if config.optim.clip_norm:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
+        nn.utils.clip_grads_with_norm_(state.model.parameters(), config.optim.clip_norm, norm)
+    finite = loss.isfinite()
+    if not state.scaler.is_enabled():  # it skips steps itself, and lowers its scale
+        finite &= norm.isfinite()
+        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # a fused optimizer skips the step, unasked
+    state.first_bad = torch.where(finite | (state.first_bad >= 0), state.first_bad, state.step)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad()
     if state.ema:
         state.ema.update_parameters(state.model)
-    state.loss_sum += loss.detach()
+    state.loss_sum += loss
     state.loss_steps += 1
     state.step += 1
+
+
+def _forward(network: nn.Module, image: Tensor, precision: str) -> Tensor:
+    dtype = getattr(torch, precision)
+    with torch.autocast(image.device.type, dtype, enabled=dtype is not torch.float32):
+        return network(image)
+
+
+def _exchanging_gradients(network: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """Whether the backward pass averages gradients over the ranks; with several parts, the last one does for all."""
+    return nullcontext() if now or not isinstance(network, DistributedDataParallel) else network.no_sync()
 
 
 def build_ema(model: nn.Module, decay: float) -> AveragedModel:
@@ -145,16 +184,61 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def build_criterion(loss: LossConfig, dataset: SegmentationDataset, device: torch.device) -> Criterion:
-    """Cross-entropy with the weights that `loss` asks for, measured on the masks of `dataset`."""
+    """The loss that `loss` asks for, its class weights measured on the masks of `dataset`."""
     weight: Tensor | None = None
-    if loss.class_weights == "median_frequency":
+    if loss.class_weights != "none":
         counted = class_statistics(dataset)
-        weight = median_frequency_weights(counted.pixels, counted.pixels_of_pictures, loss.weight_power).to(device)
+        if loss.class_weights == "median_frequency":
+            weight = median_frequency_weights(counted.pixels, counted.pixels_of_pictures, loss.weight_power).to(device)
+        else:
+            weight = enet_weights(counted.pixels, loss.weight_power).to(device)
+    return Criterion(weight=weight, smoothing=loss.label_smoothing, hardest=loss.hardest, lovasz=loss.lovasz, dice=loss.dice)
 
-    def criterion(logits: Tensor, mask: Tensor) -> Tensor:
-        return cross_entropy(logits, mask, weight=weight, smoothing=loss.label_smoothing)
 
-    return criterion
+def build_state(config: Config, device: torch.device, *, pretrained: bool = True) -> TrainState:
+    """A fresh network and optimizer, a function of the seed; without `pretrained`, `model.encoder_weights` are not read."""
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
+    model: nn.Module = build_model(architecture, len(config.data.class_set)).to(device)
+    if world_size() > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # there is none for CPUs
+    if config.train.compile:
+        model.compile()
+    network = model
+    if world_size() > 1:
+        network = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    return TrainState(
+        model=model,
+        network=network,
+        optimizer=build_optimizer(model, config.optim),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
+        ema=build_ema(model, config.train.ema_decay) if config.train.ema_decay else None,
+        loss_sum=torch.zeros((), device=device),
+        first_bad=torch.tensor(-1, device=device),
+    )
+
+
+def overfit_one_batch(config: Config, steps: int) -> Scores:
+    """Train on the first batch alone, at the constant rate `optim.lr`, and score the network on that batch. Nothing is written.
+
+    The sanity check of a new data set or network: an mIoU near 1, or pictures, masks and network do not belong together.
+    Raises UserError (data) for a fault of the data set, (numeric) when the loss is not finite.
+    """
+    device = choose_device(config.device)
+    train_set, _ = _open_data(config)
+    sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
+    batch = _to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
+    state, criterion = build_state(config, device), build_criterion(config.loss, train_set, device)
+    for step in range(steps):
+        train_step(state, batch, criterion, lr=config.optim.lr, config=config)
+        if due(step + 1, steps, max(1, steps // 10)):
+            _say(f"step {step + 1}/{steps}  loss {float(state.loss_sum) / state.loss_steps:.4f}")
+            state.loss_sum, state.loss_steps = torch.zeros_like(state.loss_sum), 0
+    if state.first_bad >= 0:
+        found = f"step {int(state.first_bad) + 1}: the loss or its gradient is not finite (pictures {', '.join(batch.id)})"
+        raise UserError(ExitCode.NUMERIC, config.data.root, found, "lower optim.lr")
+    predicted = predict_probabilities(state.model, batch.image, InferenceConfig()).mean.argmax(dim=1)
+    return ConfusionMatrix(len(train_set.classes)).update(batch.mask.cpu(), predicted.cpu()).scores()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -165,49 +249,39 @@ def build_criterion(loss: LossConfig, dataset: SegmentationDataset, device: torc
 def train(config: Config, run: Path, *, resume: bool = False) -> Path:
     """Train as `config` says into the run folder `run`, and return the path of its best checkpoint.
 
-    With `resume` it continues from last.pt, or starts at step 0 where there is none, and says which.
+    With `resume` it continues from the newest intact checkpoint, or starts at step 0 where there is none, and says which.
+    Under torchrun the ranks divide each batch among them; all need to see the same data and the same run folder.
+    SIGINT and SIGTERM end it (SystemExit 130 or 143) after the running step, with a checkpoint.
     Raises UserError: (data) for a fault of the data set, (config) when `run` holds a run and `resume` is off,
-    (checkpoint) when last.pt is damaged or of another configuration, (numeric) when the loss is not finite.
+    (checkpoint) when every checkpoint is damaged or of another configuration, (numeric) when a loss or a gradient is not
+    finite, (worker lost) when a data worker or a rank died.
     """
     device = choose_device(config.device)
     use_deterministic_algorithms(config.train.deterministic)
-    classes, root = config.data.class_set, Path(config.data.root)
-    transform = TrainTransform(config.augment)
-    train_set = SegmentationDataset(root, config.data.train_split, classes, transform=transform, seed=config.seed)
-    val_set = SegmentationDataset(root, config.data.val_split, classes)
-    if not resume and any((run / name).exists() for name in ("last.pt", "metrics.csv")):
-        raise UserError(ExitCode.CONFIG, run, "holds a run already", "add --resume to continue it, or choose another --run")
-    run.mkdir(parents=True, exist_ok=True)
-    with lock_folder(run):
-        remove_stale_temporaries(run)
-        resumes = resume and (run / "last.pt").exists()
-        if resume and not resumes:
-            print(f"no checkpoint in {run} yet: starting at step 0")
-        fingerprint = derive_seed(*train_set.ids, "/", *val_set.ids)
-        state = build_state(config, device, pretrained=not resumes)
-        if resumes:
-            _resume(state, config, run / "last.pt", fingerprint)
-        if state.step >= total_steps(config, train_set):
-            print(f"the run is complete ({state.step} steps)")
-            return run / "best.pt"
-        write_text(run / "config.yaml", config_to_yaml(config))
-        write_text(run / "environment.json", json.dumps(environment(device), indent=1) + "\n")
-        _Run(config, run, state, train_set, val_set, fingerprint).train()
-    return run / "best.pt"
-
-
-def build_state(config: Config, device: torch.device, *, pretrained: bool = True) -> TrainState:
-    """A fresh network and optimizer, a function of the seed; without `pretrained`, `model.encoder_weights` are not read."""
-    torch.manual_seed(derive_seed(config.seed, "weights"))
-    network = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
-    model = build_model(network, len(config.data.class_set)).to(device)
-    return TrainState(
-        model=model,
-        optimizer=build_optimizer(model, config.optim),
-        scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
-        ema=build_ema(model, config.train.ema_decay) if config.train.ema_decay else None,
-        loss_sum=torch.zeros((), device=device),
-    )
+    with process_group(device), ExitStack() as held:
+        with agreed():
+            train_set, val_set = _open_data(config)
+            if is_main():
+                held.enter_context(hold_run_folder(run, resume=resume))
+        with agreed():
+            pictures = _Pictures.of(train_set, val_set)
+            found = newest_checkpoint(run) if resume else None
+            state = build_state(config, device, pretrained=found is None)
+            if found:
+                _restore(state, *found, config, pictures)
+        refuse_difference(pictures.digest, "pictures or masks")
+        refuse_difference(state.step, "checkpoints")
+        if resume:
+            _say(f"resuming {found[0]} at step {state.step}" if found else f"no checkpoint in {run} yet: starting at step 0")
+        if state.step >= total_steps(config, train_set) and state.scored_step == state.step:
+            _say(f"the run is complete ({state.step} steps)")
+            return run / BEST
+        with agreed():
+            if is_main():
+                write_text(run / "config.yaml", config_to_yaml(config))
+                record_environment(run / "environment.json", device, resumed_at=state.step if found else None)
+        _Run(config, run, state, train_set, val_set, pictures).train()
+    return run / BEST
 
 
 def total_steps(config: Config, train_set: SegmentationDataset) -> int:
@@ -223,8 +297,29 @@ def due(step: int, total_steps: int, every: int) -> bool:
     return step == total_steps or (step % every == 0 and total_steps - step >= every / 2)
 
 
+
+class _Pictures(NamedTuple):
+    """What a run learns from and is scored on: the pictures of both splits, by name and by content."""
+
+    ids: list[str]
+    names: int  # a digest of both lists
+    content: Tensor  # (N,) int64: a digest of each picture and its mask
+
+    @classmethod
+    def of(cls, train_set: SegmentationDataset, val_set: SegmentationDataset) -> _Pictures:
+        content = torch.cat([content_digests(train_set), content_digests(val_set)])
+        return cls([*train_set.ids, *val_set.ids], derive_seed(*train_set.ids, "/", *val_set.ids), content)
+
+    @property
+    def digest(self) -> int:
+        return derive_seed(self.names, *self.content.tolist())
+
+
+_TIME_IS_UP = 1000  # a reason to stop beside the numbers of signals
+
+
 class _Run:
-    """One run: the loop, and what it writes."""
+    """One run: the loop, and what it writes. Only rank 0 writes."""
 
     def __init__(
         self,
@@ -233,117 +328,148 @@ class _Run:
         state: TrainState,
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
-        fingerprint: int,
+        pictures: _Pictures,
     ) -> None:
         self.config, self.folder, self.state = config, folder, state
-        self.train_set, self.val_set, self.fingerprint = train_set, val_set, fingerprint
-        self.device = next(state.model.parameters()).device
+        self.train_set, self.val_set, self.pictures = train_set, val_set, pictures
+        self.device = state.loss_sum.device
         per_epoch = len(train_set) / config.train.batch_size
         self.total_steps = total_steps(config, train_set)
         self.eval_every = max(1, round(config.train.eval_every * per_epoch))
         self.save_every = max(1, round(config.train.save_every * per_epoch))
-        self.metrics = MetricsFile(folder / "metrics.csv", state.step)
-        self.clock, self.clock_step = time.perf_counter(), state.step
+        self.sampler = ResumableSampler(
+            len(train_set), config.train.batch_size, seed=config.seed, start=state.step, total=self.total_steps
+        )
+        self.log = RunLog(folder, step=state.step, rows=state.rows) if is_main() else None
+        hidden = None if is_main() else True  # None: hidden where there is no terminal
+        self.bar: Bar = tqdm(total=self.total_steps, initial=state.step, unit="step", disable=hidden, file=sys.stderr)
+        self.signals: list[int] = []
+        self.started = self.clock = time.perf_counter()
+        self.clock_step, self.waited = state.step, 0.0
 
     def train(self) -> None:
+        """Train until the last step, a signal, or the time limit."""
         config, state = self.config, self.state
         parameters, pictures = sum(p.numel() for p in state.model.parameters()), (len(self.train_set), len(self.val_set))
-        print(f"{parameters:,} parameters, {pictures[0]} train and {pictures[1]} val pictures, {self.total_steps} steps")
+        ranks = f", {world_size()} ranks" if world_size() > 1 else ""
+        _say(f"{parameters:,} parameters, {pictures[0]} train and {pictures[1]} val pictures, {self.total_steps} steps{ranks}")
+        if self.log:
+            self.log.text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
         criterion = build_criterion(config.loss, self.train_set, self.device)
-        board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.step + 1)
-        board.add_text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
-        bar: Bar = tqdm(total=self.total_steps, initial=state.step, unit="step", disable=None, file=sys.stderr)
-        with _stop_signals() as stop, board, bar:
-            batches = iter(self._loader())
-            while state.step < self.total_steps:
+        with _stop_signals(self.signals), self.bar, closing(self.log) if self.log else nullcontext():
+            if state.step and due(state.step, self.total_steps, self.eval_every) and state.scored_step < state.step:
+                self._score()  # the signal that stopped the run came before its evaluation
+                self._save()
+            batches, stop = iter(self._loader()), self._told_to_stop()
+            while state.step < self.total_steps and not stop:
                 lr = learning_rate(state.step, self.total_steps, config.optim)
-                train_step(state, _to_device(next(batches), self.device), criterion, lr=lr, config=config)
-                bar.update()
+                train_step(state, self._next(batches), criterion, lr=lr, config=config)
+                self.bar.update()
+                if self.device.type == "cpu":
+                    self._refuse_non_finite()  # costs nothing here; on a GPU it waits for the step to end
                 if due(state.step, self.total_steps, config.train.log_every):
-                    self._log(board, bar, lr)  # the only host sync in the loop
+                    self._log(lr)  # the only host sync in the loop
                 if due(state.step, self.total_steps, self.eval_every):
-                    self._score(board, bar)
+                    self._score()
+                stop = self._told_to_stop()
                 if due(state.step, self.total_steps, self.save_every) or stop:
                     self._save()
-                if stop:
-                    print(f"stopped at step {state.step}; --resume continues from here", file=sys.stderr)
-                    sys.exit(128 + stop[0])
+            if stop and not (state.step == self.total_steps == state.scored_step):
+                self._leave(stop)
 
     def _loader(self) -> torch.utils.data.DataLoader[Sample]:
-        sampler = ResumableSampler(
-            len(self.train_set),
-            self.config.train.batch_size,
-            seed=self.config.seed,
-            start=self.state.step,
-            total=self.total_steps,
-        )
-        workers, pin = self.config.data.workers, self.device.type == "cuda"
-        return build_loader(self.train_set, sampler, workers=workers, pin_memory=pin)
+        data, pin = self.config.data, self.device.type == "cuda"
+        return build_loader(self.train_set, self.sampler, workers=data.workers, timeout=data.worker_timeout, pin_memory=pin)
 
-    def _mean_loss(self) -> float:
-        """The mean loss since the last log line. Raises UserError (numeric) when a step's was not finite."""
-        mean = float(self.state.loss_sum) / max(1, self.state.loss_steps)
-        if not math.isfinite(mean):
-            found = f"the loss was not finite between steps {self.state.step - self.state.loss_steps} and {self.state.step}"
-            raise UserError(ExitCode.NUMERIC, self.folder, found, "start a new --run with a lower optim.lr")
-        return mean
+    def _next(self, batches: Iterator[Sample]) -> Sample:
+        """This rank's part of the next batch, on the device."""
+        started = time.perf_counter()
+        with agreed():
+            batch = next(batches)
+        self.waited += time.perf_counter() - started
+        return _to_device(batch, self.device)
 
-    def _log(self, board: SummaryWriter, bar: Bar, lr: float) -> None:
-        state, loss = self.state, self._mean_loss()
-        now = time.perf_counter()
-        speed = (state.step - self.clock_step) * self.config.train.batch_size / max(1e-9, now - self.clock)
-        self.clock, self.clock_step = now, state.step
+    def _told_to_stop(self) -> int:
+        """The signal that a rank received, or that the time is up; 0: go on."""
+        limit = self.config.train.max_minutes
+        up = _TIME_IS_UP if limit and time.perf_counter() - self.started > 60 * limit else 0
+        return max_over_ranks(self.signals[0] if self.signals else up)
+
+    def _leave(self, reason: int) -> None:
+        after = f" after {self.config.train.max_minutes:g} minutes" if reason == _TIME_IS_UP else ""
+        _say(f"stopped{after} at step {self.state.step}; --resume continues from here")
+        if reason != _TIME_IS_UP:
+            sys.exit(128 + reason)
+
+    def _refuse_non_finite(self) -> None:
+        """Raises UserError (numeric) with the pictures of the first step whose loss or gradient was not finite."""
+        with agreed():
+            step = int(self.state.first_bad)
+            if step >= 0:
+                ids = ", ".join(self.train_set.ids[key.picture] for key in self.sampler.batch(step))
+                found = f"step {step + 1}: the loss or its gradient is not finite (pictures {ids})"
+                remedy = "look at them and their masks, or start a new --run with a lower optim.lr or with optim.clip_norm"
+                raise UserError(ExitCode.NUMERIC, self.folder, found, remedy)
+
+    def _log(self, lr: float) -> None:
+        self._refuse_non_finite()
+        state = self.state
+        loss = float(sum_over_ranks(state.loss_sum)) / max(1, state.loss_steps)
         state.loss_sum.zero_()
         state.loss_steps = 0
-        self.metrics.append(step=state.step, epoch=self._epoch(), learning_rate=lr, loss=loss)
-        board.add_scalar("train/loss", loss, state.step)
-        board.add_scalar("train/learning_rate", lr, state.step)
-        board.add_scalar("train/pictures_per_second", speed, state.step)
-        if bar.disable:
+        now = time.perf_counter()
+        elapsed = max(1e-9, now - self.clock)
+        speed, waiting = (state.step - self.clock_step) * self.config.train.batch_size / elapsed, self.waited / elapsed
+        self.clock, self.clock_step, self.waited = now, state.step, 0.0
+        if not self.log:
+            return
+        memory = peak_memory(self.device)
+        speeds = {"pictures_per_second": speed, "waiting_for_data": waiting, "memory_gb": memory}
+        self.log.write(state.step, {"epoch": self._epoch(), "learning_rate": lr, "loss": loss}, **speeds)
+        if self.bar.disable:
             left = (self.total_steps - state.step) * self.config.train.batch_size / max(1e-9, speed)
-            print(
+            _say(
                 f"step {state.step}/{self.total_steps}  epoch {self._epoch():.2f}  loss {loss:.4f}  lr {lr:.2e}  "
-                f"{speed:.1f} pictures/s  {left / 60:.1f} min left",
-                flush=True,
+                f"{speed:.1f} pictures/s  data {waiting:.0%}  {memory:.1f} GB  {left / 60:.1f} min left"
             )
         else:
-            bar.set_postfix(loss=f"{loss:.4f}", lr=f"{lr:.1e}", pictures_per_second=f"{speed:.1f}")
+            self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{lr:.1e}", pictures_per_second=f"{speed:.1f}", data=f"{waiting:.0%}")
 
-    def _score(self, board: SummaryWriter, bar: Bar) -> None:
-        """Evaluate on the val split; keep the network as best.pt when it beats the best so far."""
-        self._mean_loss()
+    def _score(self) -> None:
+        """Evaluate on the val split; keep the network as best.pt when it beats the best so far. A signal leaves it unscored."""
+        self._refuse_non_finite()
         started = time.perf_counter()
-        state, inference = self.state, self.config.inference
-        loader = build_loader(self.val_set, workers=self.config.data.workers)
-        scores = evaluate(state.scored_model, loader, inference)
+        state, data = self.state, self.config.data
+        share_buffers(state.scored_model)
+        loader = build_loader(self.val_set, workers=data.workers, timeout=data.worker_timeout)
+        try:
+            scores = evaluate(state.scored_model, loader, self.config.inference, stop=lambda: self.signals)
+        except EvaluationStopped:
+            return
         miou = -1.0 if math.isnan(scores.miou) else scores.miou  # NaN: the split has no scored pixel
         improved = miou > state.best_miou
-        if improved:
-            state.best_miou = miou
-            save_checkpoint(self.folder / "best.pt", self._checkpoint(scores.miou))
-        self._report(board, bar, scores, "  best so far" if improved else "")
+        with agreed():
+            if improved and is_main():
+                save_checkpoint(self.folder / BEST, self._checkpoint(scores.miou))
+            state.best_miou, state.scored_step = max(miou, state.best_miou), state.step
+            self._report(scores, "  best so far" if improved else "")
         state.model.train()
         self.clock += time.perf_counter() - started  # evaluation is not training time
 
-    def _report(self, board: SummaryWriter, bar: Bar, scores: Scores, remark: str) -> None:
+    def _report(self, scores: Scores, remark: str) -> None:
+        if not self.log:
+            return
         step = self.state.step
-        self.metrics.append(
-            step=step,
-            epoch=self._epoch(),
-            val_miou=scores.miou,
-            val_global_accuracy=scores.global_accuracy,
-            val_mean_accuracy=scores.mean_accuracy,
-        )
-        board.add_scalar("val/miou", scores.miou, step)
-        board.add_scalar("val/global_accuracy", scores.global_accuracy, step)
+        accuracies = {"val_global_accuracy": scores.global_accuracy, "val_mean_accuracy": scores.mean_accuracy}
+        self.log.write(step, {"epoch": self._epoch(), "val_miou": scores.miou, **accuracies})
         rows = []
         for index in range(min(3, len(self.val_set))):
             sample = self.val_set.read(index)
             image = sample.image[None].to(self.device)
             prediction = predict_probabilities(self.state.scored_model, image, self.config.inference).mean.argmax(dim=1)[0]
             rows.append(comparison(sample.image, sample.mask, prediction, self.val_set.classes))
-        board.add_image("val/picture, truth, prediction", grid(rows), step, dataformats="HWC")
-        bar.write(f"step {step}  epoch {self._epoch():.2f}  val mIoU {100 * scores.miou:.2f}{remark}", file=sys.stdout)
+        self.log.picture("val/picture, truth, prediction", grid(rows), step)
+        self.bar.write(f"step {step}  epoch {self._epoch():.2f}  val mIoU {100 * scores.miou:.2f}{remark}", file=sys.stdout)
         sys.stdout.flush()
 
     def _epoch(self) -> float:
@@ -354,23 +480,49 @@ class _Run:
 
     def _save(self) -> None:
         """Write last.pt: the network, and all that training needs to continue to the bit."""
-        self._mean_loss()
+        self._refuse_non_finite()
         state = self.state
-        training = {
-            "optimizer": state.optimizer.state_dict(),
-            "scaler": state.scaler.state_dict(),
-            "ema": {"updates": state.ema.n_averaged, "model": state.model.state_dict()} if state.ema else None,
-            "best_miou": state.best_miou,
-            "loss_sum": state.loss_sum,
-            "loss_steps": state.loss_steps,
-            "pictures": self.fingerprint,
-        }
-        save_checkpoint(self.folder / "last.pt", self._checkpoint(None)._replace(training=training))
+        total = sum_over_ranks(state.loss_sum)
+        state.loss_sum.copy_(total if is_main() else torch.zeros_like(total))
+        share_buffers(state.model)
+        with agreed():
+            if not self.log:
+                return
+            training = {
+                "optimizer": state.optimizer.state_dict(),
+                "scaler": state.scaler.state_dict(),
+                "ema": {"updates": state.ema.n_averaged, "model": state.model.state_dict()} if state.ema else None,
+                "best_miou": state.best_miou,
+                "scored_step": state.scored_step,
+                "loss_sum": state.loss_sum,
+                "loss_steps": state.loss_steps,
+                "rows": self.log.rows,
+                "names": self.pictures.names,
+                "content": self.pictures.content,
+            }
+            last = self._checkpoint(None)._replace(training=training)
+            save_checkpoint(self.folder / LAST, last, keep=self.folder / PREVIOUS)
 
 
-def _resume(state: TrainState, config: Config, path: Path, fingerprint: int) -> None:
+def _to_device(batch: Sample, device: torch.device) -> Sample:
+    image = batch.image.to(device, non_blocking=True, memory_format=torch.channels_last)
+    return Sample(image, batch.mask.to(device, non_blocking=True), batch.id)
+
+
+def _open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """The train and the val split. Raises UserError (data) for a fault of theirs, (config) when ranks would have no pictures."""
+    classes, root = config.data.class_set, Path(config.data.root)
+    parts = config.train.accumulate * world_size()
+    if config.train.batch_size < parts:
+        found = f"{config.train.batch_size} pictures for {parts} parts (ranks × train.accumulate)"
+        raise UserError(ExitCode.CONFIG, "train.batch_size", found, "raise it, or use fewer ranks or parts")
+    transform = TrainTransform(config.augment)
+    train_set = SegmentationDataset(root, config.data.train_split, classes, transform=transform, seed=config.seed)
+    return train_set, SegmentationDataset(root, config.data.val_split, classes)
+
+
+def _restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Config, pictures: _Pictures) -> None:
     """Bring `state` to where a checkpoint stands. Raises UserError (checkpoint) when it is of other configuration or data."""
-    checkpoint = load_checkpoint(path)
     training = checkpoint.training
     if training is None:
         raise UserError(ExitCode.CHECKPOINT, path, "holds no training state", "resume from a last.pt")
@@ -378,9 +530,13 @@ def _resume(state: TrainState, config: Config, path: Path, fingerprint: int) -> 
     if changed:
         found = f"was trained with another {', '.join(changed)}"
         raise UserError(ExitCode.CHECKPOINT, path, found, "resume with the same configuration, or choose another --run")
-    if training["pictures"] != fingerprint:
+    if training["names"] != pictures.names:
         found = f"was trained with another list of pictures than the splits in {config.data.root} hold now"
         raise UserError(ExitCode.CHECKPOINT, path, found, "restore the lists, or choose another --run")
+    others = [pictures.ids[index] for index in (training["content"] != pictures.content).nonzero().flatten().tolist()]
+    if others:
+        found = f"{len(others)} pictures or masks in {config.data.root} have changed since: {', '.join(others[:10])}"
+        raise UserError(ExitCode.CHECKPOINT, path, found, "restore them, or choose another --run")
     if state.ema:
         load_weights(state.ema.module, checkpoint.weights, path)
         load_weights(state.model, training["ema"]["model"], path)
@@ -389,13 +545,25 @@ def _resume(state: TrainState, config: Config, path: Path, fingerprint: int) -> 
         load_weights(state.model, checkpoint.weights, path)
     state.optimizer.load_state_dict(training["optimizer"])
     state.scaler.load_state_dict(training["scaler"])
-    state.step, state.best_miou = checkpoint.step, training["best_miou"]
-    state.loss_sum.copy_(training["loss_sum"])
+    state.step, state.scored_step, state.rows = checkpoint.step, training["scored_step"], training["rows"]
+    state.best_miou = training["best_miou"] if _intact(path.with_name(BEST)) else -math.inf
+    state.loss_sum.copy_(training["loss_sum"] if is_main() else torch.zeros(()))
     state.loss_steps = training["loss_steps"]
-    print(f"resuming {path} at step {state.step}")
 
 
-_FREE_TO_CHANGE = {"device", "data.root", "data.workers", "train.log_every", "train.eval_every", "train.save_every"}
+def _intact(best: Path) -> bool:
+    """Whether the best checkpoint can be read; where not, the next evaluation makes a new one."""
+    try:
+        load_checkpoint(best)
+    except UserError as error:
+        if best.exists():
+            _say(f"warning: {error.path}: {error.found}; the best network from here on takes its place")
+        return False
+    return True
+
+
+_FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "train.memory", "train.max_minutes"}
+_FREE_TO_CHANGE |= {"train.log_every", "train.eval_every", "train.save_every"}
 
 
 def _changed_keys(old: Config, new: Config) -> list[str]:
@@ -410,61 +578,26 @@ def _changed_keys(old: Config, new: Config) -> list[str]:
     return [key for key in after if before.get(key) != after[key] and key not in _FREE_TO_CHANGE]
 
 
-class MetricsFile:
-    """metrics.csv: one row per log line and per evaluation. Rows after the step that is resumed from are dropped."""
-
-    COLUMNS = ("step", "epoch", "learning_rate", "loss", "val_miou", "val_global_accuracy", "val_mean_accuracy")
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        kept = [",".join(self.COLUMNS)]
-        if step and path.exists():
-            rows = path.read_text().split("\n")[1:-1]  # what stands behind the last line break was cut off by a kill
-            kept += [row for row in rows if row.split(",")[0].isdecimal() and int(row.split(",")[0]) <= step]
-        write_text(path, "".join(line + "\n" for line in kept))
-
-    def append(self, **values: float) -> None:
-        with open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, self.COLUMNS, lineterminator="\n").writerow(values)
-            file.flush()
-            os.fsync(file.fileno())  # a checkpoint never knows more than this file
-
-
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that receives the first SIGINT or SIGTERM; the loop looks at it after each step. A second one interrupts."""
-    received: list[int] = []
+def _stop_signals(received: list[int]) -> Iterator[None]:
+    """Put the first SIGINT or SIGTERM into `received`; the loop looks there after each step. A second one interrupts."""
 
     def note(number: int, _: FrameType | None) -> None:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
+        if is_main():
+            print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, note) for number in numbers}
     try:
-        yield received
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _to_device(batch: Sample, device: torch.device) -> Sample:
-    image = batch.image.to(device, non_blocking=True, memory_format=torch.channels_last)
-    return Sample(image, batch.mask.to(device, non_blocking=True), batch.id)
-
-
-def environment(device: torch.device) -> dict[str, str]:
-    """What a number needs beside it to be believed: versions, device, commit and command."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
-    return {
-        "command": " ".join(sys.argv),
-        "commit": commit.stdout.strip() or "unknown",
-        "device": describe_device(device),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
+def _say(text: str) -> None:
+    if is_main():
+        print(text, flush=True)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 LAYERS = (
     ("errors", "classes", "layers"),
-    ("devices", "files", "yaml_tree", "metrics", "losses", "scenes"),
+    ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("config",),
     ("images", "pretrained", "transforms", "visualization"),
     ("datasets", "models", "preparation"),
     ("inference", "checkpoint"),
-    ("evaluation", "prediction"),
+    ("evaluation", "prediction", "run_folder"),
     ("training",),
 )
 PACKAGE = Path(__file__).parent.parent / "segnet"

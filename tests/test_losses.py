@@ -1,61 +1,266 @@
-"""Cross-entropy against torch's, and class weights against the published numbers."""
+"""The criterion against torch's cross-entropy and brute-force loops, and class weights against the published numbers."""
+
+from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from segnet.classes import CAMVID
 from segnet.datasets import SegmentationDataset, class_statistics
-from segnet.losses import cross_entropy, median_frequency_weights
+from segnet.losses import Criterion, dice_loss, enet_weights, lovasz_softmax, median_frequency_weights
 
 REAL_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+WEIGHT = torch.tensor([0.5, 1.0, 2.0, 0.0])
+CRITERIA = {
+    "plain": Criterion(),
+    "weighted": Criterion(weight=WEIGHT),
+    "smoothed": Criterion(weight=WEIGHT, smoothing=0.1),
+    "hardest": Criterion(hardest=0.3),
+    "weighted hardest": Criterion(weight=WEIGHT, smoothing=0.1, hardest=0.3),
+    "with lovasz and dice": Criterion(lovasz=0.7, dice=0.4),
+    "all": Criterion(weight=WEIGHT, hardest=0.5, lovasz=0.7, dice=0.4),
+}
+every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA.keys())
 
 
-def some_batch() -> tuple[torch.Tensor, torch.Tensor]:
+def some_batch(pictures: int = 4) -> tuple[Tensor, Tensor]:
+    """float64 logits and a mask whose pictures have more and fewer ignored pixels; the third has nothing but such."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 4, 5, 6, generator=generator)
-    mask = torch.randint(0, 4, (2, 5, 6), generator=generator).to(torch.uint8)
-    mask[torch.rand(mask.shape, generator=generator) < 0.3] = 255
+    logits = torch.randn(pictures, 4, 5, 6, generator=generator, dtype=torch.float64)
+    mask = torch.randint(0, 4, (pictures, 5, 6), generator=generator).to(torch.uint8)
+    mask[0][mask[0] == 2] = 1  # a class that this picture does not have
+    mask[torch.rand(mask.shape, generator=generator) < torch.tensor([0.1, 0.5, 1.1, 0.3]).view(4, 1, 1)[:pictures]] = 255
     return logits, mask
 
 
-@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 1.0, 2.0, 0.0])])
+def with_gradient(criterion: Criterion, logits: Tensor, mask: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    logits = logits.clone().requires_grad_()
+    loss = criterion(logits, mask, counts)
+    return loss.detach(), torch.autograd.grad(loss, logits)[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Every criterion
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@every_criterion
+def test_the_parts_of_a_batch_add_up_to_the_whole(criterion, size):
+    logits, mask = some_batch()
+    loss, gradient = with_gradient(criterion, logits, mask)
+    pieces = list(zip(logits.split(size), mask.split(size), strict=True))
+    counts = sum(criterion.counts(part) for _, part in pieces)
+    parts = [with_gradient(criterion, *piece, counts) for piece in pieces]
+    torch.testing.assert_close(sum(part for part, _ in parts), loss, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(torch.cat([part for _, part in parts]), gradient, rtol=1e-12, atol=1e-12)
+    assert loss > 0.1
+
+
+@every_criterion
+def test_ignored_pixels_change_nothing_and_have_no_gradient(criterion):
+    logits, mask = some_batch()
+    loss, gradient = with_gradient(criterion, logits, mask)
+    assert (gradient.movedim(1, -1)[mask == 255] == 0).all()
+    assert (gradient.movedim(1, -1)[mask != 255] != 0).any()
+    elsewhere = torch.where((mask == 255)[:, None], 100 * logits.flip(1), logits)
+    torch.testing.assert_close(criterion(elsewhere, mask), loss)
+
+
+@every_criterion
+def test_an_all_ignored_batch_is_zero_not_nan(criterion):
+    logits, mask = some_batch()
+    for counts in (None, criterion.counts(mask)):
+        loss, gradient = with_gradient(criterion, logits, torch.full_like(mask, 255), counts)
+        assert loss == 0
+        assert (gradient == 0).all()
+
+
+@every_criterion
+def test_the_gradient_is_that_of_the_loss(criterion):
+    logits, mask = some_batch(2)
+    assert torch.autograd.gradcheck(lambda logits: criterion(logits, mask), logits.requires_grad_())
+
+
+@every_criterion
+def test_half_precision_is_summed_in_single(criterion):
+    logits, mask = some_batch()
+    expected = criterion(logits.bfloat16().float(), mask)
+    assert torch.equal(criterion(logits.bfloat16(), mask), expected)
+    assert expected.dtype == torch.float32
+
+
+@pytest.fixture
+def _deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_deterministic")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@every_criterion
+def test_deterministic_mode_refuses_nothing(criterion, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    weight = None if criterion.weight is None else criterion.weight.to(device)
+    criterion = replace(criterion, weight=weight)
+    logits, mask = (tensor.to(device) for tensor in some_batch())
+    first, second = (with_gradient(criterion, logits, mask) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+@every_criterion
+def test_nothing_waits_for_the_device(criterion):
+    """Tensors without values: whatever looks at one raises."""
+    logits, mask = (tensor.to("meta") for tensor in some_batch())
+    weight = None if criterion.weight is None else criterion.weight.to("meta")
+    assert with_gradient(replace(criterion, weight=weight), logits, mask)[1].shape == logits.shape
+
+
+def test_counts_by_hand():
+    mask = torch.tensor([[[0, 0, 1, 255]], [[255, 255, 255, 255]], [[2, 2, 2, 2]]], dtype=torch.uint8)
+    assert Criterion().counts(mask).tolist() == [7, 2]
+    assert Criterion(weight=torch.tensor([1.0, 4.0, 0.5])).counts(mask).tolist() == [8, 2]
+    assert Criterion(hardest=0.5).counts(mask).tolist() == [4, 2]  # 2 of 3, 0 of 0, 2 of 4
+    weighted = Criterion(weight=torch.tensor([1.0, 4.0, 0.5]), hardest=0.5).counts(mask)
+    assert weighted.tolist() == [2 * 6 / 3 + 2 * 2 / 4, 2]  # kept × mean weight
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cross-entropy
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_torchs_mean_over_scored_pixels(weight, smoothing):
     logits, mask = some_batch()
-    expected = F.cross_entropy(logits, mask.long(), weight, ignore_index=255, label_smoothing=smoothing)
-    torch.testing.assert_close(cross_entropy(logits, mask, weight=weight, smoothing=smoothing), expected)
-
-
-def test_ignored_pixels_have_no_gradient():
-    logits, mask = some_batch()
-    logits.requires_grad_()
-    cross_entropy(logits, mask).backward()
-    assert (logits.grad.movedim(1, -1)[mask == 255] == 0).all()
-    assert (logits.grad.movedim(1, -1)[mask != 255] != 0).any()
-
-
-def test_an_all_ignored_batch_is_zero_not_nan():
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = cross_entropy(logits, torch.full((1, 4, 4), 255, dtype=torch.uint8))
-    loss.backward()
-    assert loss.item() == 0
-    assert (logits.grad == 0).all()
+    double = None if weight is None else weight.double()
+    expected = F.cross_entropy(logits, mask.long(), double, ignore_index=255, label_smoothing=smoothing)
+    torch.testing.assert_close(Criterion(weight=weight, smoothing=smoothing)(logits, mask), expected)
 
 
 def test_a_certain_right_answer_costs_nothing():
     """Logits go in, not probabilities: a softmax before the loss would leave 0.55 here."""
     logits = torch.tensor([[50.0, 0.0, 0.0]]).view(1, 3, 1, 1)
-    assert cross_entropy(logits, torch.zeros(1, 1, 1, dtype=torch.uint8)).item() < 1e-6
+    assert Criterion()(logits, torch.zeros(1, 1, 1, dtype=torch.uint8)).item() < 1e-6
+
+
+@pytest.mark.parametrize("hardest", [0.1, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_the_hardest_pixels_of_each_picture_count(weight, hardest):
+    logits, mask = some_batch()
+    w = [1.0] * 4 if weight is None else weight.tolist()
+    total = divisor = 0.0
+    for picture, truth in zip(logits, mask, strict=True):
+        scored = [(y, x) for y in range(5) for x in range(6) if truth[y, x] != 255]
+        losses = [-w[truth[p]] * picture[:, *p].log_softmax(0)[truth[p].item()].item() for p in scored]
+        kept = math.ceil(hardest * len(scored))
+        total += sum(sorted(losses, reverse=True)[:kept])
+        divisor += kept * sum(w[truth[p]] for p in scored) / max(1, len(scored))
+    assert Criterion(weight=weight, hardest=hardest)(logits, mask).item() == pytest.approx(total / divisor, rel=1e-12)
+
+
+def test_hardest_by_hand():
+    """One of two pixels a picture: that with the wrong answer, and no gradient reaches the other."""
+    logits = torch.tensor([[[3.0, 3.0]], [[0.0, 0.0]]])[None].requires_grad_()  # (1, 2, 1, 2): class 0 twice
+    loss = Criterion(hardest=0.5)(logits, torch.tensor([[[0, 1]]], dtype=torch.uint8))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(3)))
+    assert (logits.grad[..., 0] == 0).all()
+    assert (logits.grad[..., 1] != 0).all()
+
+
+def test_equal_losses_do_not_add_to_the_hardest():
+    mask = torch.zeros(1, 3, 4, dtype=torch.uint8)
+    assert Criterion(hardest=0.25)(torch.zeros(1, 2, 3, 4), mask).item() == pytest.approx(math.log(2))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses of a picture's classes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def present_classes(truth: Tensor) -> list[int]:
+    return [c for c in truth.unique().tolist() if c != 255]
+
+
+def jaccard_loss(wrong: set[int], of_class: set[int]) -> float:
+    """1 - IoU when exactly the pixels `wrong` are misjudged (Berman et al. 2018, equation 6)."""
+    return len(wrong) / len(of_class | wrong)
+
+
+def test_lovasz_is_the_extension_of_the_jaccard_loss():
+    """Equation 8: the errors in falling order, each times what the set loss gains when its pixel joins the wrong ones."""
+    logits, mask = some_batch()
+    expected = []
+    for picture, truth in zip(logits.flatten(2), mask.flatten(1), strict=True):
+        losses = []
+        for c in present_classes(truth):
+            p, of_class = picture.softmax(0)[c], set((truth == c).nonzero().flatten().tolist())
+            error = {i: abs((i in of_class) - p[i].item()) for i in range(30) if truth[i] != 255}
+            wrong: set[int] = set()
+            loss = 0.0
+            for i in sorted(error, key=lambda i: -error[i]):
+                loss += error[i] * (jaccard_loss(wrong | {i}, of_class) - jaccard_loss(wrong, of_class))
+                wrong.add(i)
+            losses.append(loss)
+        expected.append(sum(losses) / max(1, len(losses)))
+    torch.testing.assert_close(lovasz_softmax(logits, mask), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_lovasz_of_certain_answers_is_the_jaccard_loss():
+    mask = torch.tensor([[[0, 0, 1, 1, 255]]], dtype=torch.uint8)
+    answer = torch.tensor([[[0, 1, 1, 1, 0]]])
+    logits = 1000.0 * F.one_hot(answer, 3).permute(0, 3, 1, 2)
+    assert lovasz_softmax(logits, mask).item() == pytest.approx((1 / 2 + 1 / 3) / 2)
+
+
+def test_dice_by_brute_force():
+    logits, mask = some_batch()
+    expected = []
+    for picture, truth in zip(logits.flatten(2), mask.flatten(1), strict=True):
+        scored = (truth != 255).nonzero().flatten().tolist()
+        losses = []
+        for c in present_classes(truth):
+            p, y = picture.softmax(0)[c].tolist(), (truth == c).double().tolist()
+            both, either = sum(p[i] * y[i] for i in scored), sum(p[i] + y[i] for i in scored)
+            losses.append(1 - 2 * both / either)
+        expected.append(sum(losses) / max(1, len(losses)))
+    torch.testing.assert_close(dice_loss(logits, mask), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_they_are_added_with_their_factor_as_means_over_pictures():
+    logits, mask = some_batch()
+    both = 0.7 * lovasz_softmax(logits, mask).sum() / 3 + 0.4 * dice_loss(logits, mask).sum() / 3  # one is all ignored
+    torch.testing.assert_close(Criterion(lovasz=0.7, dice=0.4)(logits, mask), Criterion()(logits, mask) + both)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Class weights
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_weights_by_hand():
     weights = median_frequency_weights([10, 40, 0], [100, 100, 0])
     assert weights.tolist() == pytest.approx([2.5, 0.625, 0.0])
     assert median_frequency_weights([10, 40], [100, 100], power=0.5).tolist() == pytest.approx([2.5**0.5, 0.625**0.5])
+
+
+def test_enet_weights_by_hand():
+    assert enet_weights([10, 30, 0]).tolist() == pytest.approx([1 / math.log(1.27), 1 / math.log(1.77), 0.0])
+    assert enet_weights([10, 30], power=0.5).tolist() == pytest.approx([math.log(1.27) ** -0.5, math.log(1.77) ** -0.5])
+    assert enet_weights([0, 0]).tolist() == [0, 0]
 
 
 @pytest.mark.skipif(not (REAL_DATA / "camvid").exists(), reason="CamVid is not on this machine")

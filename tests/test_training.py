@@ -14,10 +14,9 @@ from segnet.config import Config, LossConfig, OptimConfig, override_config
 from segnet.datasets import Sample, SegmentationDataset, class_statistics
 from segnet.errors import ExitCode
 from segnet.images import save_mask
-from segnet.losses import cross_entropy, median_frequency_weights
+from segnet.losses import Criterion, enet_weights, median_frequency_weights
 from segnet.models import build_model
 from segnet.training import (
-    MetricsFile,
     build_criterion,
     build_ema,
     build_optimizer,
@@ -70,8 +69,8 @@ def test_a_step_equals_torchs_own_sgd(tiny_config):
     config = override_config(tiny_config, ["optim.momentum=0", "optim.weight_decay=0"])
     state, batch = build_state(config, torch.device("cpu")), some_batch()
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
-    gradients = torch.autograd.grad(cross_entropy(state.model(batch.image), batch.mask), list(state.model.parameters()))
-    train_step(state, batch, cross_entropy, lr=0.5, config=config)
+    gradients = torch.autograd.grad(Criterion()(state.model(batch.image), batch.mask), list(state.model.parameters()))
+    train_step(state, batch, Criterion(), lr=0.5, config=config)
     for (name, parameter), gradient in zip(state.model.named_parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter, before[name] - 0.5 * gradient, rtol=1e-4, atol=1e-6)
 
@@ -80,7 +79,7 @@ def test_gradients_are_shortened_to_the_given_norm(tiny_config):
     config = override_config(tiny_config, ["optim.clip_norm=0.01", "optim.momentum=0", "optim.weight_decay=0"])
     state = build_state(config, torch.device("cpu"))
     before = torch.cat([p.detach().flatten() for p in state.model.parameters()])
-    train_step(state, some_batch(), cross_entropy, lr=1.0, config=config)
+    train_step(state, some_batch(), Criterion(), lr=1.0, config=config)
     after = torch.cat([p.detach().flatten() for p in state.model.parameters()])
     assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
 
@@ -92,7 +91,7 @@ def test_dropout_is_a_function_of_the_step(tiny_config):
         torch.manual_seed(seed)
         state = build_state(config, torch.device("cpu"))
         torch.rand(seed)  # whatever was drawn before must not matter
-        train_step(state, some_batch(), cross_entropy, lr=0.1, config=config)
+        train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
         return state.model.head.weight.detach().clone()
 
     assert torch.equal(one_step(1), one_step(5))
@@ -122,7 +121,7 @@ def test_a_run_leaves_what_the_contract_names(tiny_config, tmp_path, capsys):
     run = tmp_path / "runs" / "tiny"
     train(tiny_config, run)
     left = {p.name for p in run.iterdir() if not p.name.startswith(".")}
-    assert left == {"config.yaml", "environment.json", "metrics.csv", "tensorboard", "last.pt", "best.pt"}
+    assert left == {"config.yaml", "environment.json", "metrics.csv", "tensorboard", "last.pt", "previous.pt", "best.pt"}
     assert [int(row["step"]) for row in read_metrics(run) if row["loss"]] == [1, 2, 3, 4, 5, 6]
     scored = [float(row["val_miou"]) for row in read_metrics(run) if row["val_miou"]]
     assert len(scored) == 2
@@ -197,16 +196,6 @@ def test_a_val_split_without_a_scored_pixel_still_ends_with_a_network(tiny_confi
     assert load_model(tmp_path / "run", ["device=cpu"]).config == tiny_config
 
 
-def test_a_row_that_a_kill_cut_off_is_dropped_on_resume(tmp_path):
-    path = tmp_path / "metrics.csv"
-    whole = MetricsFile(path, 0)
-    for step in (1, 2, 3):
-        whole.append(step=step, loss=0.5)
-    path.write_text(path.read_text() + "3,1.0,0.")
-    MetricsFile(path, 2)
-    assert [row["step"] for row in csv.DictReader(path.open())] == ["1", "2"]
-
-
 def test_deterministic_mode_trains_and_gives_the_same_weights(tiny_config, tmp_path):
     config = override_config(tiny_config, ["train.deterministic=true"])
     try:
@@ -224,14 +213,20 @@ def test_what_is_kept_is_the_moving_average(tiny_config, tmp_path):
     assert not torch.equal(last.weights["head.weight"], last.training["ema"]["model"]["head.weight"])
 
 
-def test_class_weights_come_from_the_masks(tiny_config, tiny_data, tiny_classes):
+def test_the_criterion_is_what_the_configuration_says(tiny_data, tiny_classes):
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
-    logits, mask = torch.randn(1, 3, 32, 32), dataset.read_mask(0)[None]
-    counted = class_statistics(dataset)
-    weight = median_frequency_weights(counted.pixels, counted.pixels_of_pictures)
-    criterion = build_criterion(LossConfig(class_weights="median_frequency"), dataset, torch.device("cpu"))
-    torch.testing.assert_close(criterion(logits, mask), cross_entropy(logits, mask, weight=weight))
-    assert not torch.allclose(criterion(logits, mask), cross_entropy(logits, mask))
+    counted, device = class_statistics(dataset), torch.device("cpu")
+    plain = build_criterion(LossConfig(label_smoothing=0.1, hardest=0.5), dataset, device)
+    assert plain.weight is None
+    assert (plain.smoothing, plain.hardest) == (0.1, 0.5)
+    for name, weight in (
+        ("median_frequency", median_frequency_weights(counted.pixels, counted.pixels_of_pictures, power=0.5)),
+        ("enet", enet_weights(counted.pixels, power=0.5)),
+    ):
+        loss = LossConfig.model_validate({"class_weights": name, "weight_power": 0.5})
+        found = build_criterion(loss, dataset, device).weight
+        assert found is not None
+        assert torch.equal(found, weight)
 
 
 def test_a_resumed_run_needs_no_pretrained_file(tiny_config, tmp_path):

@@ -1,0 +1,119 @@
+"""Several processes, one training: the ranks that torchrun starts. Alone, a process is rank 0 of 1 and all this does nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from segnet.errors import ExitCode, UserError
+
+Value = TypeVar("Value")
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the ranks that torchrun started, for the body: gloo for the host's values, NCCL for a GPU's.
+
+    Raises UserError (worker lost) in place of the network's own error when another rank is lost.
+    """
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        found = f"another rank was lost ({str(error).splitlines()[0][:120]})"
+        remedy = "see its own message, then start again with --resume"
+        raise UserError(ExitCode.WORKER_LOST, f"rank {rank()}", found, remedy) from None
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Which of the ranks that torchrun started this process is; known before it joins them."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many ranks have joined; 1 outside `process_group`."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is rank 0, the one that prints and writes."""
+    return rank() == 0
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The elementwise sum of every rank's `tensor`; alone, the tensor itself."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def max_over_ranks(value: int) -> int:
+    """The largest of every rank's `value`."""
+    return max(gather(value))
+
+
+def gather(value: int) -> list[int]:
+    """Every rank's `value`, in the order of the ranks."""
+    if world_size() == 1:
+        return [value]
+    values = torch.zeros(world_size(), dtype=torch.int64)
+    dist.all_gather_into_tensor(values, torch.tensor([value], dtype=torch.int64))
+    return values.tolist()
+
+
+@contextmanager
+def agreed() -> Iterator[None]:
+    """The body succeeds on every rank or on none: where one raises UserError or OSError, all leave with its exit code.
+
+    Only the first of the ranks that failed raises its error; the others raise SystemExit and stay silent.
+    """
+    if world_size() == 1:
+        yield
+        return
+    error: UserError | OSError | None = None
+    try:
+        yield
+    except (UserError, OSError) as raised:
+        error = raised
+    codes = gather(error.code if isinstance(error, UserError) else ExitCode.ENVIRONMENT if error else ExitCode.DONE)
+    first = next((number for number, code in enumerate(codes) if code), None)
+    if first is not None:
+        raise error if error and first == rank() else SystemExit(codes[first])
+
+
+def refuse_difference(value: int, what: str) -> None:
+    """Raises UserError (data) where `value`, which must be the same on all ranks, is not."""
+    values = gather(value)
+    other = next((number for number, theirs in enumerate(values) if theirs != values[0]), None)
+    if other is not None:
+        raise UserError(ExitCode.DATA, f"rank {other}", f"has other {what} than rank 0", "give all ranks the same files")
+
+
+def share(values: list[Value]) -> list[Value]:
+    """This rank's part of `values`: every value on exactly one rank, nothing padded."""
+    return values[rank() :: world_size()]
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every rank the buffers of rank 0, e.g. batch statistics before an evaluation that the ranks divide among them."""
+    if world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)

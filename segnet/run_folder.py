@@ -1,0 +1,155 @@
+"""What stands in a run folder beside the networks: who holds it, where it goes on, its log, and what it ran on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from torch.utils.tensorboard import SummaryWriter
+
+from segnet.checkpoint import Checkpoint, load_checkpoint
+from segnet.devices import describe_device
+from segnet.distributed import world_size
+from segnet.errors import ExitCode, UserError
+from segnet.files import lock_folder, remove_stale_temporaries, sync_to_disk, write_text
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+
+
+@contextmanager
+def hold_run_folder(run: Path, *, resume: bool) -> Iterator[None]:
+    """Make the folder, for the body alone to write in, without what a killed run left half written.
+
+    Raises UserError (config) when it holds a run that is not to be resumed, (environment) when another run is writing there.
+    """
+    if not resume and any((run / name).exists() for name in (LAST, PREVIOUS, "metrics.csv")):
+        raise UserError(ExitCode.CONFIG, run, "holds a run already", "add --resume to continue it, or choose another --run")
+    run.mkdir(parents=True, exist_ok=True)
+    with lock_folder(run):
+        remove_stale_temporaries(run)
+        yield
+
+
+def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint] | None:
+    """Of last.pt and previous.pt the intact one with the most steps; None where there is neither.
+
+    Says so when one is damaged. Raises UserError (checkpoint) when all are: a run never starts anew unasked.
+    """
+    intact: list[tuple[Path, Checkpoint]] = []
+    damaged: list[UserError] = []
+    for path in (run / LAST, run / PREVIOUS):
+        if path.exists():
+            try:
+                intact.append((path, load_checkpoint(path)))
+            except UserError as error:
+                damaged.append(error)
+    if damaged and not intact:
+        first, *others = damaged
+        remedy = "restore it from a copy, or start anew in another --run"
+        raise UserError(first.code, first.path, first.found, remedy, also=tuple(others))
+    for one in damaged:
+        print(f"warning: {one.path}: {one.found}; going on from {intact[0][0].name}", file=sys.stderr)
+    return max(intact, key=lambda found: found[1].step, default=None)
+
+
+class RunLog:
+    """metrics.csv – a row per log line and per evaluation, each on disk when written – and the same as TensorBoard scalars.
+
+    A log that cannot be written (a full disk) is one warning, and training goes on.
+    """
+
+    COLUMNS = ("step", "epoch", "learning_rate", "loss", "val_miou", "val_global_accuracy", "val_mean_accuracy")
+
+    def __init__(self, run: Path, *, step: int, rows: int) -> None:
+        """Open the log of a run that continues after `step`, with the first `rows` rows; what a killed run wrote later is cut."""
+        self.path, self.rows, self.warned = run / "metrics.csv", 0, False
+        kept = [",".join(self.COLUMNS)]
+        if rows and self.path.exists():
+            kept += self.path.read_text().split("\n")[1:-1][:rows]
+        write_text(self.path, "".join(line + "\n" for line in kept))
+        self.rows = len(kept) - 1
+        self.board: SummaryWriter | None = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, values: dict[str, float], **only_on_board: float) -> None:
+        """A row of metrics.csv, and each of its values and of the others as a TensorBoard scalar."""
+        with self._warning():
+            length = self.path.stat().st_size
+            try:
+                with open(self.path, "a", newline="") as file:
+                    csv.DictWriter(file, self.COLUMNS, lineterminator="\n").writerow({"step": step, **values})
+                    sync_to_disk(file)  # a checkpoint never knows more than this file
+                self.rows += 1
+            except OSError:
+                with open(self.path, "r+b") as file:
+                    file.truncate(length)  # half a row is none
+                raise
+        with self._warning():
+            for name, value in {**values, **only_on_board}.items():
+                tag = f"val/{name.removeprefix('val_')}" if name.startswith("val_") else f"train/{name}"
+                if self.board:
+                    self.board.add_scalar(tag, value, step)
+
+    def picture(self, tag: str, image: np.ndarray, step: int) -> None:
+        """A picture (H, W, 3) for TensorBoard."""
+        with self._warning():
+            if self.board:
+                self.board.add_image(tag, image, step, dataformats="HWC")
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Markdown for TensorBoard."""
+        with self._warning():
+            if self.board:
+                self.board.add_text(tag, text, step)
+
+    def close(self) -> None:
+        """Finish TensorBoard's file."""
+        with self._warning():
+            if self.board:
+                self.board.close()
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.board = None  # its writing thread has ended
+            if not self.warned:
+                print(f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log", file=sys.stderr)
+            self.warned = True
+
+
+def record_environment(path: Path, device: torch.device, *, resumed_at: int | None) -> None:
+    """Write what a number needs beside it to be believed – versions, device, commit, command – or add it for a resumption.
+
+    Says so when a run goes on under another version of torch or on another device, since its bits may then differ.
+    """
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    now = {
+        "command": " ".join(sys.argv),
+        "commit": commit.stdout.strip() or "unknown",
+        "device": describe_device(device),
+        "ranks": world_size(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    try:
+        record = json.loads(path.read_text()) if resumed_at is not None else {}
+    except (OSError, ValueError):  # gone, or edited: the record begins here
+        record = {}
+    for key in ("torch", "device", "ranks"):
+        if record.get(key, now[key]) != now[key]:
+            print(f"note: the run began with {key} {record[key]}; its numbers may differ in the last digits from here on")
+    record = {**record, "resumed": [*record["resumed"], {"step": resumed_at, **now}]} if record else {**now, "resumed": []}
+    write_text(path, json.dumps(record, indent=1) + "\n")

@@ -100,11 +100,13 @@ def agreed() -> Iterator[None]:
 
 
 def refuse_difference(value: int, what: str) -> None:
-    """Raises UserError (data) where `value`, which must be the same on all ranks, is not."""
+    """Raises UserError (data) on the first rank whose `value` is not that of rank 0, and SystemExit on the others."""
     values = gather(value)
     other = next((number for number, theirs in enumerate(values) if theirs != values[0]), None)
-    if other is not None:
+    if other == rank():
         raise UserError(ExitCode.DATA, f"rank {other}", f"has other {what} than rank 0", "give all ranks the same files")
+    if other is not None:
+        raise SystemExit(ExitCode.DATA)
 
 
 def share(values: list[Value]) -> list[Value]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from segnet.checkpoint import load_checkpoint
 from segnet.classes import ClassSet
 from segnet.config import ModelConfig, load_config
 from segnet.errors import ExitCode, UserError
@@ -69,3 +71,31 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 def model_config(name: str) -> ModelConfig:
     """The network of configs/model/<name>.yaml."""
     return load_config(ROOT / "configs" / "model" / f"{name}.yaml", ["data={root: data, classes: voc}"]).model
+
+
+def same(a: object, b: object) -> bool:
+    """Equal to the bit, through nested tables and lists."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Two finished runs have the same networks, training state and metrics.csv, to the bit."""
+    for name in ("last.pt", "best.pt"):
+        first, second = load_checkpoint(a / name), load_checkpoint(b / name)
+        assert first.step == second.step
+        assert same(first.weights, second.weights), f"{name}: weights differ"
+        assert same(first.training, second.training), f"{name}: training state differs"
+    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
+
+
+def steps_logged(run: Path) -> int:
+    """The last step in metrics.csv."""
+    path = run / "metrics.csv"
+    lines = path.read_text().split("\n")[1:-1] if path.exists() else []
+    return int(lines[-1].split(",")[0]) if lines else 0

@@ -8,34 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import ROOT
+from helpers import ROOT, assert_same_run, same, steps_logged
 
 from segnet.checkpoint import load_checkpoint
 from segnet.config import override_config
 from segnet.training import train
 
 LONG = ["train.epochs=12", "train.save_every=0.67", "train.log_every=5", "train.eval_every=2", "train.ema_decay=0.9"]
-
-
-def same(a: object, b: object) -> bool:
-    """Equal to the bit, through nested tables and lists."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    for name in ("last.pt", "best.pt"):
-        first, second = load_checkpoint(a / name), load_checkpoint(b / name)
-        assert first.step == second.step
-        assert same(first.weights, second.weights), f"{name}: weights differ"
-        assert same(first.training, second.training), f"{name}: training state differs"
-    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
 
 
 def start(config: Path, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -45,13 +24,6 @@ def start(config: Path, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-
-
-def steps_logged(run: Path) -> int:
-    """The last step in metrics.csv."""
-    path = run / "metrics.csv"
-    lines = path.read_text().split("\n")[1:-1] if path.exists() else []
-    return int(lines[-1].split(",")[0]) if lines else 0
 
 
 def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int) -> tuple[int, str]:

@@ -390,10 +390,10 @@ class _Run:
         return _to_device(batch, self.device)
 
     def _told_to_stop(self) -> int:
-        """The signal that a rank received, or that the time is up; 0: go on."""
-        limit = self.config.train.max_minutes
-        up = _TIME_IS_UP if limit and time.perf_counter() - self.started > 60 * limit else 0
-        return max_over_ranks(self.signals[0] if self.signals else up)
+        """The signal that a rank received, or that the time is up – not before a step is done, so that any limit gets on; 0: go on."""
+        limit, begun = 60 * self.config.train.max_minutes, self.state.step > self.sampler.start
+        up = begun and limit and time.perf_counter() - self.started > limit
+        return max_over_ranks(self.signals[0] if self.signals else _TIME_IS_UP if up else 0)
 
     def _leave(self, reason: int) -> None:
         after = f" after {self.config.train.max_minutes:g} minutes" if reason == _TIME_IS_UP else ""

@@ -1,14 +1,17 @@
 """The loop: schedules, groups, the moving average, what a run leaves, and what it refuses."""
 
 import csv
+import errno
 import itertools
 import json
 import math
+import signal
 
 import pytest
 import torch
-from helpers import folder_bytes, refused, write_split
+from helpers import assert_same_run, folder_bytes, refused, write_split
 
+from segnet import evaluation, files, training
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from segnet.config import Config, LossConfig, OptimConfig, override_config
 from segnet.datasets import Sample, SegmentationDataset, class_statistics
@@ -23,6 +26,7 @@ from segnet.training import (
     build_state,
     due,
     learning_rate,
+    overfit_one_batch,
     train,
     train_step,
 )
@@ -45,6 +49,21 @@ def test_schedules_equal_their_formulas():
     assert rates(schedule="polynomial", power=0.9)[50] == pytest.approx(0.5**0.9)
     assert rates(schedule="cosine")[25] == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
     assert set(rates(schedule="constant")) == {1.0}
+
+
+def test_one_cycle_equals_torchs(tiny_config):
+    """torch.optim.lr_scheduler.OneCycleLR ends its rise one step earlier and its fall at a rate above zero."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=101, pct_start=0.31, cycle_momentum=False, final_div_factor=1e9
+    )
+    expected = []
+    for _ in range(100):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        cycle.step()
+    assert rates(schedule="one_cycle", warmup=0.3) == pytest.approx(expected, abs=1e-2)
 
 
 def test_parameter_groups_follow_the_configuration(tiny_config):
@@ -95,6 +114,64 @@ def test_dropout_is_a_function_of_the_step(tiny_config):
         return state.model.head.weight.detach().clone()
 
     assert torch.equal(one_step(1), one_step(5))
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_step_that_is_not_finite_leaves_the_weights(tiny_config, where, optimizer):
+    """A loss of inf, and a finite loss whose gradient is inf."""
+    state = build_state(override_config(tiny_config, [f"optim.name={optimizer}"]), torch.device("cpu"))
+    train_step(state, some_batch(), Criterion(), lr=0.1, config=tiny_config)
+    before = [p.detach().clone() for p in state.model.parameters()]
+
+    class Planted(Criterion):
+        def __call__(self, logits, mask, counts=None):
+            loss = super().__call__(logits, mask, counts)
+            if where == "loss":
+                return loss * math.inf
+            zero = (loss - loss.detach()).abs()
+            return loss + zero.sqrt()  # 0, with an infinite slope there
+
+    train_step(state, some_batch(), Planted(), lr=0.1, config=tiny_config)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
+    assert int(state.first_bad) == 1
+    train_step(state, some_batch(), Planted(), lr=0.1, config=tiny_config)
+    assert int(state.first_bad) == 1, "the first one is what the message is about"
+
+
+def test_float16_takes_an_overflow_in_its_stride(tiny_config):
+    """Its scale is lowered, and the run goes on: only a loss that is not finite ends it."""
+    config = override_config(tiny_config, ["train.precision=float16", "optim.clip_norm=1"])
+    state = build_state(config, torch.device("cpu"))
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = [p.detach().clone() for p in state.model.parameters()]
+    train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
+    assert int(state.first_bad) == -1
+    assert state.scaler.get_scale() == 2.0**39
+    for _ in range(30):
+        train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
+    assert not torch.equal(before[0], next(state.model.parameters()))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(tiny_config, monkeypatch, parts):
+    """In float64 and without batch normalisation, with ignored pixels and classes spread unevenly over the parts."""
+    monkeypatch.setattr(torch.nn, "BatchNorm2d", lambda channels: torch.nn.Identity())
+    image = torch.cat([some_batch(seed).image for seed in range(2)])
+    mask = torch.cat([some_batch(seed).mask for seed in range(2)])
+    mask[0, :9] = 255
+    mask[3] = 255
+    weights = []
+    for accumulate in (1, parts):
+        changes = ["train.batch_size=4", f"train.accumulate={accumulate}", "optim.clip_norm=0.5"]
+        config = override_config(tiny_config, changes)
+        state = build_state(config, torch.device("cpu"))
+        state.model.double()
+        criterion = Criterion(weight=torch.tensor([0.3, 1.0, 2.0]), hardest=0.7)
+        train_step(state, Sample(image, mask, ""), criterion, lr=0.5, config=config)
+        weights.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-12)
 
 
 def test_the_moving_average_follows_its_formula():
@@ -181,6 +258,119 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tiny_
         train(config, run)
     if (run / "last.pt").exists():
         assert all(t.isfinite().all() for t in load_checkpoint(run / "last.pt").weights.values() if t.is_floating_point())
+
+
+def test_a_non_finite_loss_names_step_and_pictures(tiny_config, tmp_path):
+    with refused(ExitCode.NUMERIC, "step 2: the loss or its gradient is not finite (pictures train_", "optim.lr"):
+        train(override_config(tiny_config, ["optim.lr=1e30", "train.log_every=100"]), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.pt"))
+
+
+def test_resume_with_another_picture_of_the_same_name_and_size_names_it(tiny_config, tiny_data, tmp_path):
+    train(tiny_config, tmp_path / "run")
+    mask = tiny_data / "SegmentationClass" / "train_3.png"
+    content = bytearray(mask.read_bytes())
+    content[-20] ^= 1
+    mask.write_bytes(content)
+    with refused(ExitCode.CHECKPOINT, "1 pictures or masks in", "train_3"):
+        train(tiny_config, tmp_path / "run", resume=True)
+
+
+def test_a_data_folder_may_move(tiny_config, tiny_data, tmp_path):
+    train(tiny_config, tmp_path / "run")
+    tiny_data.rename(tmp_path / "moved")
+    train(override_config(tiny_config, [f"data.root={tmp_path / 'moved'}"]), tmp_path / "run", resume=True)
+
+
+def test_a_damaged_best_checkpoint_is_replaced(tiny_config, tmp_path, monkeypatch, capsys):
+    """It cannot be made again, so the best from here on takes its place."""
+    config, run = override_config(tiny_config, ["train.eval_every=1", "train.save_every=1"]), tmp_path / "run"
+    monkeypatch.setattr(training, "learning_rate", stop_before_step(4))
+    with pytest.raises(InterruptedError):
+        train(config, run)
+    monkeypatch.undo()
+    (run / "best.pt").write_bytes(b"")
+    train(config, run, resume=True)
+    assert "best.pt: not a readable checkpoint" in capsys.readouterr().out
+    assert load_checkpoint(run / "best.pt").step == 6
+
+
+def stop_before_step(stop: int):
+    """A stand-in for `learning_rate` at which the run breaks off, as a kill would."""
+
+    def rate(step: int, total: int, optim: OptimConfig) -> float:
+        if step == stop:
+            raise InterruptedError
+        return learning_rate(step, total, optim)
+
+    return rate
+
+
+def test_a_time_limit_stops_with_a_checkpoint_and_the_rest_is_the_same(tiny_config, tmp_path, capsys):
+    config = override_config(tiny_config, ["train.eval_every=1"])
+    train(config, tmp_path / "whole")
+    limited = override_config(config, ["train.max_minutes=1e-9"])
+    for _ in range(7):  # one step at a time
+        train(limited, tmp_path / "limited", resume=True)
+        capsys.readouterr()
+    train(config, tmp_path / "limited", resume=True)
+    assert "complete" in capsys.readouterr().out
+    assert_same_run(tmp_path / "whole", tmp_path / "limited")
+
+
+def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config, tmp_path, monkeypatch):
+    """At the last step too, where nothing is left to train."""
+    config = override_config(tiny_config, ["train.eval_every=1", "train.ema_decay=0.5"])
+    train(config, tmp_path / "whole")
+    predict, interrupted = evaluation.predict_probabilities, []
+
+    def signalled(*arguments):
+        if len(interrupted) < 2:
+            interrupted.append(1)
+            signal.raise_signal(signal.SIGTERM)
+        return predict(*arguments)
+
+    monkeypatch.setattr(evaluation, "predict_probabilities", signalled)
+    steps = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as leaving:
+            train(config, tmp_path / "stopped", resume=True)
+        assert leaving.value.code == 143
+        steps.append(load_checkpoint(tmp_path / "stopped" / "last.pt").training["scored_step"])
+    assert steps == [0, 0], "each signal came in the evaluation of step 3"
+    train(config, tmp_path / "stopped", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_full_disk_ends_the_run_and_spares_the_checkpoint(tiny_config, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    save, saved = training.save_checkpoint, []
+
+    def full(path, checkpoint, **options) -> None:
+        saved.append(path.name)
+        if saved.count("last.pt") == 2:
+            monkeypatch.setattr(files, "sync_to_disk", refuse_space)
+        save(path, checkpoint, **options)
+
+    def refuse_space(file) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training, "save_checkpoint", full)
+    with refused(ExitCode.ENVIRONMENT, "last.pt: the disk is full: a checkpoint needs", "--resume"):
+        train(override_config(tiny_config, ["train.save_every=0.34"]), run)
+    assert load_checkpoint(run / "last.pt").step == 1
+    assert list(run.glob(".*.tmp")) == []
+
+
+def test_one_batch_can_be_learnt_and_nothing_is_written(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = folder_bytes(tmp_path)
+    widths = "[{widths: [16]}, {widths: [16]}]"
+    changes = [f"model.encoder={widths}", f"model.decoder={widths}", "optim.name=adamw", "optim.lr=0.01"]
+    assert overfit_one_batch(override_config(tiny_config, changes), 150).miou > 0.9
+    assert overfit_one_batch(tiny_config, 1).miou < 0.5
+    assert folder_bytes(tmp_path) == before
+    assert "step 150/150  loss" in capsys.readouterr().out
 
 
 def test_missing_data_is_said_before_the_run_folder_exists(tiny_config, tmp_path):

@@ -273,7 +273,9 @@ class Config(Section):
     def _enough_to_normalize(self) -> Config:
         taken = sum(layer.kernel_size - 1 for layer in self.model.neck if layer.operation == "convolution")
         sides = [max(1, -(-side // 2 ** len(self.model.encoder)) - taken) for side in self.augment.crop_size]
-        if sides[0] * sides[1] * self.train.batch_size == 1:
+        if self.train.accumulate > self.train.batch_size:
+            raise ValueError(f"train.accumulate: {self.train.accumulate} parts of a batch of {self.train.batch_size}")
+        if sides[0] * sides[1] * (self.train.batch_size // self.train.accumulate) == 1:
             raise ValueError("this augment.crop_size leaves batch normalisation a single value; raise train.batch_size")
         return self
 

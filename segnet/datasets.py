@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segnet.classes import ClassSet
 from segnet.distributed import share
-from segnet.errors import ExitCode, UserError
+from segnet.errors import ExitCode, UserError, kill_children
 from segnet.files import is_safe_name
 from segnet.images import SUFFIXES, open_image, open_mask
 from segnet.transforms import JointTransform, eval_transform
@@ -138,12 +138,14 @@ def _find_pictures(root: Path, ids: list[str]) -> list[Path]:
 
 
 def content_digests(dataset: SegmentationDataset) -> Tensor:
-    """(N,) int64: for each picture of `dataset` a digest of its file's bytes and its mask's. Unreadable files raise OSError."""
+    """(N,) int64: for each picture of `dataset` a digest of its file's bytes and its mask's."""
 
     def digest(index: int) -> int:
         content = hashlib.blake2b(digest_size=8)
         for path in (dataset.pictures[index], mask_path(dataset.root, dataset.ids[index])):
-            content.update(hashlib.blake2b(path.read_bytes()).digest())
+            if path.is_file():  # what is none is refused when it is read
+                with path.open("rb") as file:
+                    content.update(hashlib.file_digest(file, "blake2b").digest())
         return int.from_bytes(content.digest(), "big", signed=True)
 
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
@@ -228,6 +230,7 @@ class _Loader(DataLoader[Sample]):
         except RuntimeError as error:
             reason = (str(error).splitlines() or [""])[0]
             if "DataLoader timed out" in reason:
+                kill_children()
                 found = f"no batch for {self.timeout:g} seconds"
                 remedy = "see whether the disk hangs, or raise data.worker_timeout"
             elif "DataLoader worker" in reason:

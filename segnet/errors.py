@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -45,6 +46,12 @@ _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, er
 _ENVIRONMENT_ERRORS |= {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}  # an output path that cannot be made
 
 
+def kill_children() -> None:
+    """End the processes that this one started, such as data workers that hang: an orderly exit would wait for them."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def run_command(command: Callable[[], ExitCode | None]) -> None:
     """Run a script's body and end the process with its exit code; a bug keeps its traceback."""
     try:
@@ -59,5 +66,6 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
         code = ExitCode.ENVIRONMENT
     except KeyboardInterrupt:
+        kill_children()
         code = 130
     sys.exit(int(code))

@@ -202,11 +202,9 @@ def build_state(config: Config, device: torch.device, *, pretrained: bool = True
     model: nn.Module = build_model(architecture, len(config.data.class_set)).to(device)
     if world_size() > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # there is none for CPUs
-    if config.train.compile:
-        model.compile()
-    network = model
+    network: nn.Module = torch.compile(model) if config.train.compile else model  # type: ignore[assignment]
     if world_size() > 1:
-        network = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+        network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
     return TrainState(
         model=model,
         network=network,
@@ -390,7 +388,7 @@ class _Run:
         return _to_device(batch, self.device)
 
     def _told_to_stop(self) -> int:
-        """The signal that a rank received, or that the time is up – not before a step is done, so that any limit gets on; 0: go on."""
+        """The signal that a rank received, or that the time is up; 0: go on. A step is always made, so that any limit gets on."""
         limit, begun = 60 * self.config.train.max_minutes, self.state.step > self.sampler.start
         up = begun and limit and time.perf_counter() - self.started > limit
         return max_over_ranks(self.signals[0] if self.signals else _TIME_IS_UP if up else 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import time
 from collections import Counter
 from itertools import chain, islice
 from pathlib import Path
@@ -24,6 +27,7 @@ from segnet.datasets import (
     SegmentationDataset,
     build_loader,
     class_statistics,
+    content_digests,
     derive_seed,
     mask_path,
     read_split,
@@ -271,6 +275,37 @@ def test_a_damaged_picture_is_named_from_any_process(workers: int, tiny_data: Pa
     assert [[*batch.id] for batch in islice(batches, 2)] == [["val_0"], ["val_1"]]
     with refused(Data, "val_2.jpg", "not a readable picture"):
         next(batches)
+
+
+def hang(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As a network disk does."""
+    time.sleep(60)
+    return image, mask
+
+
+def die(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As the system does with a process when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return image, mask
+
+
+@pytest.mark.parametrize(("fate", "message"), [(hang, "no batch for 1 seconds"), (die, "a data worker was lost")])
+def test_a_lost_worker_is_said(fate, message: str, tiny_data: Path, tiny_classes: ClassSet) -> None:
+    dataset = SegmentationDataset(tiny_data, "val", tiny_classes, transform=fate)
+    with refused(ExitCode.WORKER_LOST, "data.workers", message):
+        list(build_loader(dataset, workers=1, timeout=1))
+
+
+def test_digests_tell_which_files_changed(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
+    before = content_digests(dataset)
+    assert len(set(before.tolist())) == len(dataset)
+    for path in (tiny_data / "JPEGImages" / "train_1.jpg", mask_path(tiny_data, "train_4")):
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    picture = tiny_data / "JPEGImages" / "train_5.jpg"
+    picture.unlink()
+    os.mkfifo(picture)  # reading it would wait for ever
+    assert (content_digests(dataset) != before).nonzero().flatten().tolist() == [1, 4, 5]
 
 
 def test_a_file_that_vanishes_is_named(tiny_data: Path, tiny_classes: ClassSet) -> None:

@@ -461,3 +461,12 @@ def test_nothing_is_done_twice_at_the_end():
     assert [step for step in range(1, 332) if due(step, 331, 165)] == [165, 331]
     assert [step for step in range(1, 11) if due(step, 10, 4)] == [4, 8, 10]
     assert [step for step in range(1, 4) if due(step, 3, 100)] == [3]
+
+
+def test_a_compiled_network_learns_the_same(tiny_config, tmp_path):
+    for name, changes in (("eager", []), ("compiled", ["train.compile=true"])):
+        train(override_config(tiny_config, ["train.epochs=1", *changes]), tmp_path / name)
+    eager, compiled = ([float(row["loss"]) for row in read_metrics(tmp_path / n) if row["loss"]] for n in ("eager", "compiled"))
+    assert compiled == pytest.approx(eager, abs=1e-4)
+    weights = [load_checkpoint(tmp_path / name / "last.pt").weights for name in ("eager", "compiled")]
+    assert weights[0].keys() == weights[1].keys()

@@ -27,6 +27,7 @@ Positive = Annotated[float, Field(gt=0)]
 Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Precision = Literal["float32", "bfloat16", "float16"]
+Memory = Literal["plain", "lean", "checkpoint"]
 
 
 class Section(BaseModel):
@@ -222,7 +223,7 @@ class TrainConfig(Section):
     (batch normalisation sees a part at a time)."""
     precision: Precision = "bfloat16"
     """Arithmetic of the forward and backward pass (autocast); weights stay in float32."""
-    memory: Literal["plain", "lean", "checkpoint"] = "plain"
+    memory: Memory = "plain"
     """What the forward pass keeps for the backward pass: plain all activations, lean the outputs of convolutions, checkpoint
     those of stages; the rest is computed again. The gradients are the same."""
     compile: bool = False
@@ -239,6 +240,12 @@ class TrainConfig(Section):
     """Epochs between two checkpoints."""
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
     """Stop after so many minutes, with a checkpoint that --resume continues from; 0: no limit."""
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> TrainConfig:
+        if self.compile and self.memory != "plain":
+            raise ValueError(f"memory {self.memory} has no effect with compile, which plans itself what is kept; choose one")
+        return self
 
 
 class InferenceConfig(Section):

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segnet.config import ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
+from segnet.config import Memory, ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
 from segnet.layers import Deconvolution, Size, deconvolve, flipped, max_pool, max_unpool
+from segnet.memory import Operation, Recomputation, apply
 from segnet.pretrained import load_vgg16
 
 Weights = dict[str, Tensor]
@@ -78,10 +79,16 @@ class Neck(nn.Sequential):
             self.append(_build_block(operation, in_channels, layer.width, layer.kernel_size, padding=0, relu=True))
             in_channels = layer.width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, run: Operation = apply) -> Tensor:
         height, width = x.shape[-2:]
-        padded = F.pad(x, (0, max(0, self.smallest - width), 0, max(0, self.smallest - height)))
-        return super().forward(padded)[..., :height, :width]
+        x = run(F.pad, x, (0, max(0, self.smallest - width), 0, max(0, self.smallest - height)))
+        for block in self:
+            x = run(block, x)
+        return run(_crop, x, height, width)
+
+
+def _crop(x: Tensor, height: int, width: int) -> Tensor:
+    return x[..., :height, :width]
 
 
 class EncoderDecoder(nn.Module):
@@ -89,7 +96,11 @@ class EncoderDecoder(nn.Module):
 
     Every encoder stage ends with a max-pooling that remembers its winners; its mirror in the decoder unpools to exactly
     those places, at exactly the size that was pooled, so any input size works.
+
+    `memory` says what training keeps for the backward pass; set it at any time.
     """
+
+    memory: Memory = "plain"
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
@@ -115,17 +126,28 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in 0..255 -> (B, K, H, W) logits."""
-        x, winners = self.normalize(image), []
+        run = self._runner()  # run(operation, x, …) is operation(x, …)
+        x, winners = run(self.normalize, image), []
         for stage, dropout in zip(self.encoder, self.encoder_dropout, strict=True):
-            x = stage(x)
+            x = run(stage, x)
             size = x.shape[-2:]
-            x, winner = max_pool(x)  # (B, C, h, w) -> (B, C, ⌈h/2⌉, ⌈w/2⌉) and one byte per window
-            x = dropout(x)
+            x, winner = run(max_pool, x)  # (B, C, h, w) -> (B, C, ⌈h/2⌉, ⌈w/2⌉) and one byte per window
+            x = run(dropout, x)
             winners.append((winner, size))
-        x = self.neck(x)  # nothing, or DeconvNet's 7×7 bottleneck
+        x = self.neck(x, run)  # nothing, or DeconvNet's 7×7 bottleneck
         for upsample, stage in zip(self.upsampling, self.decoder, strict=True):
-            x = stage(upsample(x, *winners.pop()))  # back to the size that this stage's twin pooled from
-        return self.head(x)
+            x = run(upsample, x, *winners.pop())  # back to the size that this stage's twin pooled from
+            x = run(stage, x)
+        return run(self.head, x)
+
+    def _runner(self) -> Operation:
+        """What runs the parts in `forward`: in training it may keep only some tensors and compute the others again."""
+        idle = not self.training or not torch.is_grad_enabled()  # there will be no backward pass to save for
+        if self.memory == "plain" or idle or torch.compiler.is_compiling():  # the compiler itself plans what is kept
+            return apply
+        if self.memory == "lean":  # what a convolution gives is what a normalisation takes
+            return Recomputation({module for module in self.modules() if isinstance(module, nn.BatchNorm2d)})
+        return Recomputation({*self.encoder, *self.upsampling})  # what stands between two stages
 
 
 _OPERATIONS: dict[str, type[nn.Conv2d] | type[Deconvolution]] = {"convolution": nn.Conv2d, "deconvolution": Deconvolution}

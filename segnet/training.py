@@ -199,7 +199,8 @@ def build_state(config: Config, device: torch.device, *, pretrained: bool = True
     """A fresh network and optimizer, a function of the seed; without `pretrained`, `model.encoder_weights` are not read."""
     torch.manual_seed(derive_seed(config.seed, "weights"))
     architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
-    model: nn.Module = build_model(architecture, len(config.data.class_set)).to(device)
+    model = build_model(architecture, len(config.data.class_set)).to(device)
+    model.memory = config.train.memory
     if world_size() > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # there is none for CPUs
     network: nn.Module = torch.compile(model) if config.train.compile else model  # type: ignore[assignment]

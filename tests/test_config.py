@@ -199,6 +199,7 @@ def test_a_value_of_another_type_or_out_of_range(override: str, found: str) -> N
         ("data.classes=[a, a]", "data: two classes have the same name"),
         ("data.colors=[[0, 0, 0]]", "data: 1 colors for "),
         ("augment.scale=[2, 1]", "augment: scale: 2.0 is above 1.0"),
+        ("train={compile: true, memory: lean}", "train: memory lean has no effect with compile"),
         ("model.encoder=[{widths: [4]}]", "model: 1 encoder stages but "),
         (
             "model={encoder: [{widths: [4]}, {widths: [8]}], decoder: [{widths: [8]}, {widths: [4]}]}",

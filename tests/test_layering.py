@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "classes", "layers"),
+    ("errors", "classes", "layers", "memory"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("config",),
     ("images", "pretrained", "transforms", "visualization"),

@@ -1,6 +1,7 @@
 """The networks against the papers' parameter counts and against a plain composition of torch operations."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ import torch.nn.functional as F
 from helpers import model_config
 from torch import Tensor, nn
 from torch.export import Dim, export
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from segnet.config import ModelConfig
+from segnet.config import Memory, ModelConfig
 from segnet.layers import Deconvolution
 from segnet.models import EncoderDecoder, StridedDeconvolution, Unpooling, build_model, convert_decoder, summarize
 
@@ -188,3 +192,104 @@ def test_exports_with_dynamic_sizes():
     for size in ((16, 16), (17, 16), (33, 21)):
         image = torch.randint(0, 256, (3, 3, *size)).float()
         torch.testing.assert_close(exported(image), model(image))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training in less memory
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def training_step(config: ModelConfig, memory: Memory, size: tuple[int, int], precision: torch.dtype) -> dict[str, Tensor]:
+    """Loss, gradients and buffers after forward and backward of a network with fixed weights."""
+    torch.manual_seed(0)
+    model = build_model(config, 5)
+    model.memory = memory
+    image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        logits = model(image)
+    loss = F.cross_entropy(logits.float(), torch.randint(0, 5, (2, *size)))
+    loss.backward()
+    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
+    return {"loss": loss.detach(), "next random number": torch.rand(())} | gradients | dict(model.named_buffers())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("segnet", (37, 50)),
+        ("segnet_basic", (37, 50)),
+        ("bayesian_segnet", (37, 50)),
+        ("deconvnet", (40, 51)),
+        ("segnet_basic_bilinear", (19, 33)),
+        ("segnet_basic_deconvolution", (19, 33)),
+    ],
+)
+def test_memory_changes_no_bit_of_a_training_step(name, size, precision):
+    """Gradients, batch statistics and their counter, dropout, and the random numbers that come after."""
+    plain, *others = (training_step(narrow(model_config(name)), memory, size, precision) for memory in get_args(Memory))
+    for other in others:
+        assert plain.keys() == other.keys()
+        assert not [key for key, value in plain.items() if not torch.equal(value, other[key])]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the storages made inside that are still alive."""
+
+    def __init__(self, *known: Tensor) -> None:
+        super().__init__()
+        self.known = {StorageWeakRef(tensor.untyped_storage()) for tensor in known}
+        self.storages: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for output in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(output, Tensor):
+                self.storages[StorageWeakRef(output.untyped_storage())] = output.untyped_storage().nbytes()
+        return result
+
+    def count(self) -> int:
+        return sum(size for storage, size in self.storages.items() if not storage.expired() and storage not in self.known)
+
+
+def saved_bytes(model: EncoderDecoder, memory: Memory, pictures: int) -> int:
+    """What stands in memory between forward and backward, besides weights, pictures and logits."""
+    model.memory = memory
+    image = torch.randint(0, 256, (pictures, 3, 64, 80), dtype=torch.uint8)
+    with LiveBytes(image, *model.parameters(), *model.buffers()) as live, torch.autocast("cpu", torch.bfloat16):
+        logits = model(image)
+    return live.count() - logits.untyped_storage().nbytes()
+
+
+def test_each_memory_mode_keeps_what_it_says():
+    config = narrow(model_config("segnet"))
+    model = build_model(config, 5)
+    kept = {memory: saved_bytes(model, memory, 2) - saved_bytes(model, memory, 1) for memory in get_args(Memory)}  # per picture
+    *parts, _ = summarize(config, 5, (64, 80))
+    areas = [part.shape[1] * part.shape[2] for part in parts]
+    widths = [sum(stage.widths) for stage in (*config.encoder, *config.decoder)]
+    winners = sum(part.winner_bytes for part in parts)
+    outputs = [part.shape[0] * area for part, area in zip(parts[5:-1], areas[5:-1], strict=True)]  # of decoder stages
+    assert kept["lean"] == 2 * sum(w * area for w, area in zip(widths, areas, strict=True)) + winners
+    assert kept["checkpoint"] == 4 * 3 * 64 * 80 + 2 * winners + 2 * sum(outputs) + winners  # a winner for each pooled value
+    assert kept["plain"] > 2 * kept["lean"] > 6 * kept["checkpoint"]
+
+
+def test_lean_computes_no_convolution_again():
+    def flops(memory: Memory) -> int:
+        with FlopCounterMode(display=False) as counter:
+            training_step(SMALL, memory, (16, 16), torch.bfloat16)
+        return counter.get_total_flops()
+
+    assert flops("lean") == flops("plain") < flops("checkpoint")
+
+
+@pytest.mark.parametrize("memory", ["lean", "checkpoint"])
+def test_memory_is_a_matter_of_training_alone(memory):
+    model = build_model(SMALL, 3)
+    keys = model.state_dict().keys()
+    assert saved_bytes(model, memory, 1) < saved_bytes(model, "plain", 1)
+    assert saved_bytes(model.eval(), memory, 1) == saved_bytes(model.eval(), "plain", 1)
+    with torch.no_grad():
+        assert saved_bytes(model.train(), memory, 1) == 0
+    assert model.state_dict().keys() == keys

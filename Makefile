@@ -1,9 +1,10 @@
 # make demo   train, evaluate and predict on generated pictures        make test   the whole test suite
 # make check  lint and types                                            each sets up what it needs in .venv
+# make crash-test   kill trainings everywhere, 200 times at random (SEGNET_CRASH_TRIALS=…) and at every operation on a file
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check
+.PHONY: demo test check crash-test
 
 demo: .venv/installed
 	$(BIN)/python scripts/prepare_data.py sample
@@ -14,6 +15,9 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+crash-test: .venv/installed-dev
+	SEGNET_CRASH_TRIALS=$${SEGNET_CRASH_TRIALS:-200} $(BIN)/python -m pytest tests/test_crash.py --timeout 7200
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import CLASSES, ROOT, RunScript, tiny_mask, write_pair, write_split
+from helpers import CLASSES, ROOT, RunScript, tiny_config_for, tiny_mask, write_pair, write_split
 from hypothesis import settings
 
 from segnet.checkpoint import Checkpoint, save_checkpoint
@@ -57,15 +57,7 @@ def tiny_data(_tiny_data_once: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_config(tiny_data: Path) -> Config:
     """Two stages of widths 4 and 8 on `tiny_data`: 2 epochs of 3 steps, on the CPU, in float32, without workers."""
-    return Config.model_validate(
-        {
-            "device": "cpu",
-            "model": {"encoder": ({"widths": (4,)}, {"widths": (8,)}), "decoder": ({"widths": (4,)}, {"widths": (4,)})},
-            "data": {"root": str(tiny_data), "classes": CLASSES, "workers": 0},
-            "augment": {"crop_size": (32, 32)},
-            "train": {"epochs": 2.0, "batch_size": 2, "precision": "float32", "log_every": 1},
-        }
-    )
+    return tiny_config_for(tiny_data)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 
 from segnet.checkpoint import load_checkpoint
 from segnet.classes import ClassSet
-from segnet.config import ModelConfig, load_config
+from segnet.config import Config, ModelConfig, load_config
 from segnet.errors import ExitCode, UserError
 from segnet.files import write_text
 from segnet.images import save_image, save_mask
@@ -53,6 +55,19 @@ def write_split(root: Path, split: str, names: list[str]) -> None:
     write_text(folder / f"{split}.txt", "".join(f"{name}\n" for name in names))
 
 
+def tiny_config_for(root: Path) -> Config:
+    """Two stages of widths 4 and 8 on the data in `root`: 2 epochs of 3 steps, on the CPU, in float32, without workers."""
+    return Config.model_validate(
+        {
+            "device": "cpu",
+            "model": {"encoder": ({"widths": (4,)}, {"widths": (8,)}), "decoder": ({"widths": (4,)}, {"widths": (4,)})},
+            "data": {"root": str(root), "classes": CLASSES, "workers": 0},
+            "augment": {"crop_size": (32, 32)},
+            "train": {"epochs": 2.0, "batch_size": 2, "precision": "float32", "log_every": 1},
+        }
+    )
+
+
 @contextmanager
 def refused(code: ExitCode, *parts: str) -> Iterator[None]:
     """The body raises a UserError with `code`, whose text holds every one of `parts`."""
@@ -84,14 +99,14 @@ def same(a: object, b: object) -> bool:
     return a == b
 
 
-def assert_same_run(a: Path, b: Path) -> None:
-    """Two finished runs have the same networks, training state and metrics.csv, to the bit."""
+def assert_same_run(a: Path, b: Path, what: str = "runs") -> None:
+    """Two finished runs have the same networks, training state and metrics.csv, to the bit; `what` says which trial it is."""
     for name in ("last.pt", "best.pt"):
         first, second = load_checkpoint(a / name), load_checkpoint(b / name)
-        assert first.step == second.step
-        assert same(first.weights, second.weights), f"{name}: weights differ"
-        assert same(first.training, second.training), f"{name}: training state differs"
-    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
+        assert (first.step, first.miou) == (second.step, second.miou), f"{what}: {name}: steps or scores differ"
+        assert same(first.weights, second.weights), f"{what}: {name}: weights differ"
+        assert same(first.training, second.training), f"{what}: {name}: training states differ"
+    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text(), f"{what}: metrics differ"
 
 
 def steps_logged(run: Path) -> int:
@@ -99,3 +114,12 @@ def steps_logged(run: Path) -> int:
     path = run / "metrics.csv"
     lines = path.read_text().split("\n")[1:-1] if path.exists() else []
     return int(lines[-1].split(",")[0]) if lines else 0
+
+
+def start_training(config: Path, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """train.py in a process group of its own."""
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(config), "--run", str(run), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )

@@ -3,27 +3,17 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, assert_same_run, same, steps_logged
+from helpers import assert_same_run, same, start_training, steps_logged
 
 from segnet.checkpoint import load_checkpoint
 from segnet.config import override_config
 from segnet.training import train
 
 LONG = ["train.epochs=12", "train.save_every=0.67", "train.log_every=5", "train.eval_every=2", "train.ema_decay=0.9"]
-
-
-def start(config: Path, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """train.py in a process group of its own."""
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(config), "--run", str(run), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
 
 
 def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int) -> tuple[int, str]:
@@ -44,12 +34,12 @@ def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: i
 def test_killed_and_resumed_equals_uninterrupted(tiny_config_file, tmp_path, workers):
     arguments = [*LONG, f"data.workers={workers}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(tiny_config_file, whole, *arguments)
+    process = start_training(tiny_config_file, whole, *arguments)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output.decode()
-    assert kill_after(start(tiny_config_file, killed, *arguments), killed, 10, signal.SIGKILL)[0] == -signal.SIGKILL
+    assert kill_after(start_training(tiny_config_file, killed, *arguments), killed, 10, signal.SIGKILL)[0] == -signal.SIGKILL
     assert 0 < load_checkpoint(killed / "last.pt").step < 36
-    process = start(tiny_config_file, killed, *arguments, "--resume")
+    process = start_training(tiny_config_file, killed, *arguments, "--resume")
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output.decode()
     assert b"resuming" in output
@@ -59,7 +49,7 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_config_file, tmp_path, wor
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stop_signal_saves_and_says_how_to_go_on(tiny_config_file, tmp_path, number, status):
     run = tmp_path / "run"
-    process = start(tiny_config_file, run, *LONG, "train.save_every=100", "train.epochs=200", "data.workers=1")
+    process = start_training(tiny_config_file, run, *LONG, "train.save_every=100", "train.epochs=200", "data.workers=1")
     status_found, output = kill_after(process, run, 5, number)
     assert status_found == status, output
     step = load_checkpoint(run / "last.pt").step
@@ -69,11 +59,11 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(tiny_config_file, tmp_path, n
 
 def test_two_runs_in_one_folder_have_one_winner(tiny_config_file, tmp_path):
     run = tmp_path / "run"
-    first = start(tiny_config_file, run, *LONG, "train.epochs=2000", "data.workers=1")
+    first = start_training(tiny_config_file, run, *LONG, "train.epochs=2000", "data.workers=1")
     try:
         while steps_logged(run) < 1:
             time.sleep(0.01)
-        second = start(tiny_config_file, run, *LONG, "train.epochs=2000", "--resume")
+        second = start_training(tiny_config_file, run, *LONG, "train.epochs=2000", "--resume")
         output = second.communicate(timeout=60)[0]
         assert second.returncode == 5, output.decode()
         assert b"another run is writing" in output

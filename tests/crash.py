@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from segnet import checkpoint, training
+from segnet import checkpoint, datasets, run_folder, training
 from segnet.checkpoint import load_checkpoint
 from segnet.config import Config
 from segnet.datasets import ResumableSampler, Sample, SegmentationDataset
@@ -429,6 +429,11 @@ def _damage(path: Path, flips: int, truncations: int, *, seed: int) -> int:
 Mistake = Callable[[Path], None]
 
 
+def _replace(owner: Any, name: str, value: Any) -> None:
+    assert hasattr(owner, name), f"{owner} has no {name} any more: adapt MISTAKES"
+    setattr(owner, name, value)
+
+
 def _forgets(spoil: Callable[[training.TrainState], object]) -> Mistake:
     """A resumed run whose state is spoilt before its first step, as if a part of it had not been restored."""
 
@@ -442,7 +447,7 @@ def _forgets(spoil: Callable[[training.TrainState], object]) -> Mistake:
             steps += 1
             return original(state, *arguments, **options)
 
-        training.train_step = train_step
+        _replace(training, "train_step", train_step)
 
     return install
 
@@ -465,7 +470,7 @@ def _restart_learning_rate(_: Path) -> None:
         first.append(step)
         return original(step - first[0], *arguments)
 
-    training.learning_rate = learning_rate
+    _replace(training, "learning_rate", learning_rate)
 
 
 class _EpochFromItsStart(ResumableSampler):
@@ -482,7 +487,7 @@ def _count_steps_of_the_process(_: Path) -> None:
         steps += "step" in parts
         return original("step of this process", steps) if "step" in parts else original(*parts)
 
-    training.derive_seed = derive_seed
+    _replace(training, "derive_seed", derive_seed)
 
 
 def _augment_from_the_state(_: Path) -> None:
@@ -490,19 +495,20 @@ def _augment_from_the_state(_: Path) -> None:
         sample = self.read(key.picture)
         return Sample(*self.transform(sample.image, sample.mask), sample.id)
 
-    SegmentationDataset.__getitem__ = item
+    _replace(SegmentationDataset, "__getitem__", item)
 
 
 def _keep_rows(_: Path) -> None:
-    original = training.MetricsFile.__init__
+    original = run_folder.RunLog.__init__
 
-    def init(self: training.MetricsFile, path: Path, *arguments: Any, **options: Any) -> None:
+    def init(self: run_folder.RunLog, run: Path, **options: Any) -> None:
+        path = run / "metrics.csv"
         before = path.read_bytes() if path.exists() else b""
-        original(self, path, *arguments, **options)
+        original(self, run, **options)
         if before:
             path.write_bytes(before)
 
-    training.MetricsFile.__init__ = init
+    _replace(run_folder.RunLog, "__init__", init)
 
 
 def _write_in_place(_: Path) -> None:
@@ -511,30 +517,22 @@ def _write_in_place(_: Path) -> None:
         with open(path, "wb") as file:
             yield file
 
-    checkpoint.atomic_write = write
-
-
-class _EqualToAll(str):
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-
-def _believe_every_digest(_: Path) -> None:
-    if hasattr(checkpoint, "_verify_digest"):
-        checkpoint._verify_digest = lambda path: None
-    else:
-        checkpoint._digest = lambda content: _EqualToAll()
+    _replace(checkpoint, "atomic_write", write)
 
 
 def _lose_checkpoints(run: Path) -> None:
     for name in CHECKPOINTS:
         (run / name).unlink(missing_ok=True)
+
+
+def _start_workers_slowly(_: Path) -> None:
+    original = datasets._ignore_stop_signals
+
+    def slowly(worker: int) -> None:
+        time.sleep(0.5)
+        original(worker)
+
+    _replace(datasets, "_ignore_stop_signals", slowly)
 
 
 MISTAKES: dict[str, Mistake] = {
@@ -547,7 +545,7 @@ MISTAKES: dict[str, Mistake] = {
     "loss since the last row": _forgets(_forget_loss),
     "batch statistics": _forgets(_forget_statistics),
     "learning rate": _restart_learning_rate,
-    "place in the epoch": lambda _: setattr(training, "ResumableSampler", _EpochFromItsStart),
+    "place in the epoch": lambda _: _replace(training, "ResumableSampler", _EpochFromItsStart),
     "rows are not cut": _keep_rows,
     "checkpoints are not found": _lose_checkpoints,
     # randomness is a state
@@ -555,8 +553,10 @@ MISTAKES: dict[str, Mistake] = {
     "augmentation draws from the process's state": _augment_from_the_state,
     # files
     "checkpoints are written in place": _write_in_place,
-    "temporaries stay": lambda _: setattr(training, "remove_stale_temporaries", lambda folder: None),
-    "digests are not looked at": _believe_every_digest,
+    "temporaries stay": lambda _: _replace(run_folder, "remove_stale_temporaries", lambda folder: None),
+    "digests are not looked at": lambda _: _replace(checkpoint, "_verify_digest", lambda path: None),
+    # no mistake, but time for a signal to come
+    "workers start slowly": _start_workers_slowly,
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -589,13 +589,6 @@ def damaged(run: Path) -> list[str]:
 def temporaries(run: Path) -> list[str]:
     """What unfinished writes left."""
     return [path.name for path in run.glob("*.tmp")] + [path.name for path in run.glob(".*.tmp")]
-
-
-def last_row(run: Path) -> int:
-    """The step of the last whole row of metrics.csv; 0: there is none."""
-    path = run / "metrics.csv"
-    rows = path.read_text().split("\n")[1:-1] if path.exists() else []
-    return int(rows[-1].split(",")[0]) if rows else 0
 
 
 def first_step_printed(output: str) -> int | None:

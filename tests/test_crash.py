@@ -1,6 +1,6 @@
 """Kill it anywhere: what is resumed ends with the bits of a run that was never killed, and no checkpoint is ever lost.
 
-`make test` runs a sample of all this; `make crash-test` runs it whole (SEGNET_CRASH_TRIALS scales it: 15 or 200 random kills).
+`make test` runs a sample of all this; `make crash-test` runs it whole (SEGNET_CRASH_TRIALS scales it: 10 or 200 random kills).
 No trial is repeated when it fails, and the last test prints how many there were.
 """
 
@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from crash import (
@@ -28,18 +29,17 @@ from crash import (
     damaged,
     first_step_printed,
     flip,
-    last_row,
     load_record,
     newest_valid,
     temporaries,
 )
-from helpers import ROOT, assert_same_run, folder_bytes, same, start_training, tiny_config_for
+from helpers import ROOT, assert_same_run, folder_bytes, same, start_training, steps_logged, tiny_config_for
 
 from segnet.checkpoint import load_checkpoint
 from segnet.config import Config, config_to_yaml, override_config
 from segnet.errors import ExitCode, UserError
 
-TRIALS = int(os.environ.get("SEGNET_CRASH_TRIALS", "15"))
+TRIALS = int(os.environ.get("SEGNET_CRASH_TRIALS", "10"))
 WHOLE = TRIALS >= 200
 
 SAVE_EVERY = 4  # steps
@@ -111,7 +111,7 @@ def assert_sound(run: Path, at_least: int, what: str) -> None:
 
 def saves_before(run: Path) -> int:
     """The step of the last save that was over when the last row of metrics.csv was written."""
-    return max(0, last_row(run) - 1) // SAVE_EVERY * SAVE_EVERY
+    return max(0, steps_logged(run) - 1) // SAVE_EVERY * SAVE_EVERY
 
 
 # ---- random kills ---------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def saves_before(run: Path) -> int:
 def test_two_undisturbed_runs_are_the_same(lab, tmp_path):
     assert lab.run(tmp_path / "run", LONG).status == 0
     assert_same_run(lab.reference(LONG), tmp_path / "run")
-    assert last_row(tmp_path / "run") == 24
+    assert steps_logged(tmp_path / "run") == 24
 
 
 def kill_and_finish(lab: Lab, run: Path, delays: list[float], what: str) -> None:
@@ -167,9 +167,13 @@ def deaths(operations: list[Operation]) -> list[tuple[int, bool]]:
     return sorted([(n, False) for n, _ in numbered] + [(n, True) for n, o in numbered if o.kind == "write" and o.data])
 
 
-def sampled(cases: list, count: int) -> list:
-    """All of them in the whole suite, else about `count`, evenly spread."""
-    return cases if WHOLE else cases[1 :: max(1, len(cases) // count)]
+def sampled(operations: list[Operation], count: int) -> list[tuple[int, bool]]:
+    """All deaths in the whole suite, else about `count`, evenly spread, and the one between the renamings of the second save."""
+    cases = deaths(operations)
+    if WHOLE:
+        return cases
+    renamings = [(n, False) for n, o in enumerate(operations, 1) if o.kind == "rename" and o.target == "last.pt"]
+    return sorted({*cases[1 :: max(1, len(cases) // count)], *renamings[:2]})
 
 
 def saved_by(operations: list[Operation]) -> int:
@@ -180,7 +184,7 @@ def saved_by(operations: list[Operation]) -> int:
 def test_killed_at_every_operation_on_a_file(lab, tmp_path):
     operations = lab.operations(SHORT)
     assert saved_by(operations) == 12, list(map(str, operations))
-    for number, half in sampled(deaths(operations), 14):
+    for number, half in sampled(operations, 10):
         what = f"operation {number} of {len(operations)}, {operations[number - 1]}{', half' * half}"
         run = tmp_path / "run"
         outcome = lab.run(run, SHORT, kill_at=number, half=half)
@@ -194,26 +198,27 @@ def test_killed_at_every_operation_on_a_file(lab, tmp_path):
 def test_killed_at_every_operation_of_a_resumed_run(lab, tmp_path):
     """Also where the newest checkpoint was found damaged: it must not push the last valid one away."""
     stopped = stop_at(lab, tmp_path / "stopped", SHORT, "rename", "last.pt", 2)
-    if not (stopped / "previous.pt").exists():
-        pytest.skip("this version keeps no previous.pt")
     (stopped / "last.pt").write_bytes(flip((stopped / "last.pt").read_bytes(), 80_000))
     recorded = copy_run(stopped, tmp_path / "recorded")
     lab.finish(recorded, SHORT, "newest damaged", record=str(tmp_path / "operations"))
-    operations = load_record(tmp_path / "operations")
-    for number, half in sampled(deaths(operations), 8):
+    operations, lost = load_record(tmp_path / "operations"), []
+    for number, half in sampled(operations, 4):
         what = f"newest damaged, operation {number}, {operations[number - 1]}{', half' * half}"
         run = copy_run(stopped, tmp_path / "run")
         outcome = lab.run(run, SHORT, resume=True, kill_at=number, half=half)
         assert outcome.status == -signal.SIGKILL, f"{what}: {outcome.output}"
-        assert newest_valid(run) is not None, f"{what}: every checkpoint is lost"
-        lab.finish(run, SHORT, what)
+        if newest_valid(run) is None:
+            lost.append(what)
+        else:
+            lab.finish(run, SHORT, what)
         shutil.rmtree(run)
         lab.count("operations died at")
+    assert lost == [], "every checkpoint is lost"
 
 
 def stop_at(lab: Lab, run: Path, changes: list[str], kind: str, name: str, occurrence: int, **options: object) -> Path:
     """A run that was killed just after its n-th such operation."""
-    hits = [n for n, o in enumerate(lab.operations(changes), 1) if o.kind == kind and name in (o.name, o.target)]
+    hits = [n for n, o in enumerate(lab.operations(changes), 1) if o.kind == kind and name == (o.target or o.name)]
     outcome = lab.run(run, changes, kill_at=hits[occurrence - 1] + 1, **options)
     assert outcome.status == -signal.SIGKILL, outcome.output
     return run
@@ -308,19 +313,13 @@ def test_no_damaged_checkpoint_is_loaded(lab):
     outcome = lab.run(run / "last.pt", SHORT, damage=(flips, truncations))
     lab.count("bit flips", flips)
     lab.count("truncations", truncations)
-    sealed = b"sha256" in (run / "last.pt").read_bytes()[-80:]
-    if sealed:
-        assert outcome.status == 0, outcome.output
-    else:  # a digest of the content alone: a flip in the padding of the container is not seen
-        assert outcome.status in (0, 1), outcome.output
-        lab.count("damaged checkpoints loaded (not sealed)", outcome.output.count("loaded:"))
-        assert "cut to" not in outcome.output
+    assert outcome.status == 0, outcome.output
     assert folder_bytes(run) == before
 
 
 def test_resume_goes_back_to_the_newest_valid_checkpoint_or_refuses(lab, tmp_path):
     stopped = stop_at(lab, tmp_path / "stopped", SHORT, "rename", "last.pt", 2)
-    names = [name for name in CHECKPOINTS if (stopped / name).exists()]
+    names = list(CHECKPOINTS)
     for trial in range(2 + TRIALS // 20):
         dice = random.Random(trial)
         one, all_ = copy_run(stopped, tmp_path / f"one{trial}"), copy_run(stopped, tmp_path / f"all{trial}")
@@ -334,9 +333,8 @@ def test_resume_goes_back_to_the_newest_valid_checkpoint_or_refuses(lab, tmp_pat
         assert outcome.status == ExitCode.CHECKPOINT, f"all damaged, trial {trial}: {outcome.output}"
         after = {name: data for name, data in folder_bytes(all_).items() if name in before}
         assert after == before, f"all damaged, trial {trial}: the folder was changed"
-        if len(names) > 1:
-            outcome = lab.finish(one, SHORT, f"newest damaged, trial {trial}")
-            assert "last.pt" in outcome.output, f"trial {trial}: the damaged checkpoint is not named"
+        outcome = lab.finish(one, SHORT, f"newest damaged, trial {trial}")
+        assert str(one / "last.pt") in outcome.output, f"trial {trial}: the damaged checkpoint is not named"
 
 
 # ---- the schedule ---------------------------------------------------------------------------------------------------
@@ -412,7 +410,7 @@ def test_stop_signals_end_the_script_soon_and_leave_no_process(lab, tmp_path):
     longest = 0.0
     with ThreadPoolExecutor(2) as pool:
         for what, run, status, seconds, output in pool.map(one, range(max(2, TRIALS // 10))):
-            assert status or last_row(run) == 24, f"{what}: {output}"
+            assert status or steps_logged(run) == 24, f"{what}: {output}"
             assert seconds < 30, f"{what}: took {seconds:.1f} s"
             assert_sound(run, saves_before(run), what)
             lab.finish(run, LONG, f"{what}, stopped with {status}")
@@ -421,29 +419,48 @@ def test_stop_signals_end_the_script_soon_and_leave_no_process(lab, tmp_path):
     lab.counts["longest stop, ms"] = round(1000 * longest)
 
 
+def test_a_signal_while_workers_start_is_no_lost_worker(lab, tmp_path):
+    """They ignore stop signals from their first moment on: half a second passes here before they would say so themselves."""
+    changes = [*LONG, "data.workers=2"]
+    term = {"signal": signal.SIGTERM, "to_group": True, "signal_after": 0.5}
+    outcome = lab.run(tmp_path / "run", changes, mistake="workers start slowly", **term)
+    assert outcome.status == 143, outcome.output
+    lab.finish(tmp_path / "run", LONG, "stopped while workers start")
+
+
 # ---- mistakes on purpose --------------------------------------------------------------------------------------------
 
 LOSSES = ["no fsync of files", "no fsync of the folder", "fsync after the rename"]
 OF_RESUMING = list(MISTAKES)[:11]
 
 
+class Stopped(NamedTuple):
+    run: Path
+    changes: list[str]
+
+
 @pytest.fixture(scope="module")
 def stopped(lab):
-    """A run that was killed after step 21 was logged, one step after a save; the best score is that of step 20."""
-    assert load_checkpoint(lab.reference(LONG) / "best.pt").step == 20, "the last score must not be the best, or nothing is seen"
-    run = stop_at(lab, lab.folder / "stopped", LONG, "fsync", "metrics.csv", 7 + 5)
-    assert (newest_valid(run), last_row(run)) == (20, 21)
-    return run
+    """A run that was killed after step 21 was logged, one step after a save, and whose last score is not its best."""
+    for seed in range(20):
+        changes = [*LONG, f"seed={seed}"]
+        if load_checkpoint(lab.reference(changes) / "best.pt").step <= 20:
+            break
+    else:
+        pytest.fail("each of 20 runs has its best score at its end: a best score that is lost would not be seen")
+    run = stop_at(lab, lab.folder / "stopped", changes, "fsync", "metrics.csv", 7 + 5)
+    assert (newest_valid(run), steps_logged(run)) == (20, 21)
+    return Stopped(run, changes)
 
 
 def test_the_run_without_a_mistake_is_not_noticed(lab, stopped, tmp_path):
-    lab.finish(copy_run(stopped, tmp_path / "run"), LONG, "no mistake")
+    lab.finish(copy_run(stopped.run, tmp_path / "run"), stopped.changes, "no mistake")
 
 
 @pytest.mark.parametrize("mistake", OF_RESUMING)
 def test_a_part_that_is_not_restored_is_noticed(lab, stopped, tmp_path, mistake):
     with pytest.raises(AssertionError, match=r"differ|restarted"):
-        lab.finish(copy_run(stopped, tmp_path / "run"), LONG, mistake, mistake=mistake)
+        lab.finish(copy_run(stopped.run, tmp_path / "run"), stopped.changes, mistake, mistake=mistake)
     lab.count("mistakes noticed")
 
 
@@ -486,8 +503,7 @@ def test_temporaries_that_stay_are_noticed(lab, tmp_path):
 
 def test_digests_that_are_not_looked_at_are_noticed(lab):
     outcome = lab.run(lab.reference(SHORT) / "last.pt", SHORT, damage=(100, 0), mistake="digests are not looked at")
-    believed = lab.run(lab.reference(SHORT) / "last.pt", SHORT, damage=(100, 0))
-    assert outcome.output.count("loaded:") > believed.output.count("loaded:")
+    assert "loaded: bit" in outcome.output
     lab.count("mistakes noticed")
 
 

@@ -186,7 +186,7 @@ def _status(trial: Trial) -> int:
 class Operation(NamedTuple):
     """What a process did to a file; names are relative to the run folder, and the process id in them is PID."""
 
-    kind: str  # create append write truncate fsync rename link unlink mkdir
+    kind: str  # create append write truncate fsync rename link unlink mkdir failed
     name: str
     target: str = ""  # of a rename or link
     data: bytes = b""
@@ -248,7 +248,11 @@ class Watch:
             if not (self.half and kind == "write"):
                 os.kill(os.getpid(), signal.SIGKILL)
             return None  # the writer writes half of it, and dies
-        result = perform()
+        try:
+            result = perform()
+        except OSError:  # e.g. a folder that is there already: an operation like any other
+            self.operations.append(Operation("failed", name))
+            raise
         if self.recording:
             self.operations.append(Operation(kind, name, "" if target is None else self._name(target) or str(target), data))
         return result
@@ -345,7 +349,7 @@ class Disk:
         elif kind == "unlink":
             self._change(name, "", None)
         else:
-            assert kind in ("mkdir", "fsync"), f"Disk does not know {operation}"
+            assert kind in ("mkdir", "fsync", "failed"), f"Disk does not know {operation}"
 
     def _change(self, removed: str, added: str, content: _Content | None) -> None:
         self.pending.append((removed, added, content))

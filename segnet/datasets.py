@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -223,7 +224,9 @@ class _Loader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         try:
-            for batch in super().__iter__():
+            with _stop_signals_blocked():
+                batches = super().__iter__()
+            for batch in batches:
                 if isinstance(batch, Exception):
                     raise batch
                 yield batch
@@ -240,10 +243,14 @@ class _Loader(DataLoader[Sample]):
             raise UserError(ExitCode.WORKER_LOST, "data.workers", found, remedy) from None
 
 
-def _ignore_stop_signals(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group; only the main process decides when its workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@contextmanager
+def _stop_signals_blocked() -> Iterator[None]:
+    """What is started here never receives Ctrl-C or SIGTERM, which reach a whole group: the main process ends its workers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def build_loader(
@@ -263,7 +270,6 @@ def build_loader(
         _Reading(dataset),
         batch_sampler=[[SampleKey(0, index)] for index in share(list(range(len(dataset))))] if batches is None else batches,
         collate_fn=_collate,
-        worker_init_fn=_ignore_stop_signals,
         num_workers=workers,
         timeout=timeout if workers else 0,
         pin_memory=pin_memory,

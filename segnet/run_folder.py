@@ -20,7 +20,7 @@ from segnet.checkpoint import Checkpoint, load_checkpoint
 from segnet.devices import describe_device
 from segnet.distributed import world_size
 from segnet.errors import ExitCode, UserError
-from segnet.files import lock_folder, remove_stale_temporaries, sync_to_disk, write_text
+from segnet.files import lock_folder, make_folder, remove_stale_temporaries, sync_to_disk, write_text
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
@@ -33,7 +33,7 @@ def hold_run_folder(run: Path, *, resume: bool) -> Iterator[None]:
     """
     if not resume and any((run / name).exists() for name in (LAST, PREVIOUS, "metrics.csv")):
         raise UserError(ExitCode.CONFIG, run, "holds a run already", "add --resume to continue it, or choose another --run")
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     with lock_folder(run):
         remove_stale_temporaries(run)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -272,6 +273,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         refuse_difference(state.step, "checkpoints")
         if resume:
             _say(f"resuming {found[0]} at step {state.step}" if found else f"no checkpoint in {run} yet: starting at step 0")
+        if found and is_main() and found[0].name == PREVIOUS:
+            os.replace(found[0], run / LAST)  # or the next save would put a damaged last.pt in its place
         if state.step >= total_steps(config, train_set) and state.scored_step == state.step:
             _say(f"the run is complete ({state.step} steps)")
             return run / BEST

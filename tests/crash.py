@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.data._utils import worker as data_worker
 
-from segnet import checkpoint, datasets, run_folder, training
+from segnet import checkpoint, run_folder, training
 from segnet.checkpoint import load_checkpoint
 from segnet.config import Config
 from segnet.datasets import ResumableSampler, Sample, SegmentationDataset
@@ -530,13 +531,13 @@ def _lose_checkpoints(run: Path) -> None:
 
 
 def _start_workers_slowly(_: Path) -> None:
-    original = datasets._ignore_stop_signals
+    original = data_worker._worker_loop
 
-    def slowly(worker: int) -> None:
+    def slowly(*arguments: Any) -> None:
         time.sleep(0.5)
-        original(worker)
+        original(*arguments)
 
-    _replace(datasets, "_ignore_stop_signals", slowly)
+    _replace(data_worker, "_worker_loop", slowly)
 
 
 MISTAKES: dict[str, Mistake] = {

@@ -73,6 +73,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None
     loss_sum: Tensor  # over the steps since the last log line
+    blank_steps: Tensor  # of those steps, how many had no scored pixel
     first_bad: Tensor  # the first step whose loss or gradient was not finite; -1: none
     loss_steps: int = 0
     step: int = 0  # steps done
@@ -145,7 +146,7 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     finite = loss.isfinite()
     if not state.scaler.is_enabled():  # it skips steps itself, and lowers its scale
         finite &= norm.isfinite()
-        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # a fused optimizer skips the step, unasked
+        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # then it skips the step, on the device
     state.first_bad = torch.where(finite | (state.first_bad >= 0), state.first_bad, state.step)
     state.scaler.step(state.optimizer)
     state.scaler.update()
@@ -153,6 +154,7 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     if state.ema:
         state.ema.update_parameters(state.model)
     state.loss_sum += loss
+    state.blank_steps += counts[0] == 0
     state.loss_steps += 1
     state.step += 1
 
@@ -204,16 +206,14 @@ def build_state(config: Config, device: torch.device, *, pretrained: bool = True
     model.memory = config.train.memory
     if world_size() > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # there is none for CPUs
-    network: nn.Module = torch.compile(model) if config.train.compile else model  # type: ignore[assignment]
-    if world_size() > 1:
-        network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
     return TrainState(
         model=model,
-        network=network,
+        network=torch.compile(model) if config.train.compile else model,  # type: ignore[arg-type]
         optimizer=build_optimizer(model, config.optim),
         scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
         ema=build_ema(model, config.train.ema_decay) if config.train.ema_decay else None,
         loss_sum=torch.zeros((), device=device),
+        blank_steps=torch.tensor(0, device=device),
         first_bad=torch.tensor(-1, device=device),
     )
 
@@ -271,6 +271,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
                 _restore(state, *found, config, pictures)
         refuse_difference(pictures.digest, "pictures or masks")
         refuse_difference(state.step, "checkpoints")
+        if world_size() > 1:
+            state.network = DistributedDataParallel(state.network, device_ids=[device] if device.type == "cuda" else None)
         if resume:
             _say(f"resuming {found[0]} at step {state.step}" if found else f"no checkpoint in {run} yet: starting at step 0")
         if found and is_main() and found[0].name == PREVIOUS:
@@ -282,7 +284,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
             if is_main():
                 write_text(run / "config.yaml", config_to_yaml(config))
                 record_environment(run / "environment.json", device, resumed_at=state.step if found else None)
-        _Run(config, run, state, train_set, val_set, pictures).train()
+        with _explained():
+            _Run(config, run, state, train_set, val_set, pictures).train()
     return run / BEST
 
 
@@ -297,7 +300,6 @@ def due(step: int, total_steps: int, every: int) -> bool:
     Not shortly before the end, where the end would only repeat it.
     """
     return step == total_steps or (step % every == 0 and total_steps - step >= every / 2)
-
 
 
 class _Pictures(NamedTuple):
@@ -357,7 +359,8 @@ class _Run:
         _say(f"{parameters:,} parameters, {pictures[0]} train and {pictures[1]} val pictures, {self.total_steps} steps{ranks}")
         if self.log:
             self.log.text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
-        criterion = build_criterion(config.loss, self.train_set, self.device)
+        with agreed():
+            criterion = build_criterion(config.loss, self.train_set, self.device)
         with _stop_signals(self.signals), self.bar, closing(self.log) if self.log else nullcontext():
             if state.step and due(state.step, self.total_steps, self.eval_every) and state.scored_step < state.step:
                 self._score()  # the signal that stopped the run came before its evaluation
@@ -417,7 +420,9 @@ class _Run:
         self._refuse_non_finite()
         state = self.state
         loss = float(sum_over_ranks(state.loss_sum)) / max(1, state.loss_steps)
+        blank, steps = int(state.blank_steps), state.loss_steps
         state.loss_sum.zero_()
+        state.blank_steps.zero_()
         state.loss_steps = 0
         now = time.perf_counter()
         elapsed = max(1e-9, now - self.clock)
@@ -425,6 +430,8 @@ class _Run:
         self.clock, self.clock_step, self.waited = now, state.step, 0.0
         if not self.log:
             return
+        if blank:
+            print(f"warning: {blank} of the last {steps} batches had no scored pixel (masks of 255 alone)", file=sys.stderr)
         memory = peak_memory(self.device)
         speeds = {"pictures_per_second": speed, "waiting_for_data": waiting, "memory_gb": memory}
         self.log.write(state.step, {"epoch": self._epoch(), "learning_rate": lr, "loss": loss}, **speeds)
@@ -578,6 +585,21 @@ def _changed_keys(old: Config, new: Config) -> list[str]:
 
     before, after = flatten(dump_config(old)), flatten(dump_config(new))
     return [key for key in after if before.get(key) != after[key] and key not in _FREE_TO_CHANGE]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What torch says of a memory that is full, or of an operation that is not deterministic, with what to change."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = (str(error).splitlines() or [""])[0]
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in found:
+            remedy = "set train.memory=lean, raise train.accumulate, or lower train.batch_size or augment.crop_size"
+            raise UserError(ExitCode.ENVIRONMENT, "memory", found, remedy) from None
+        if "deterministic implementation" in found:
+            raise UserError(ExitCode.CONFIG, "train.deterministic", found, "choose a network without it, or give it up") from None
+        raise
 
 
 @contextmanager

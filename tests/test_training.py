@@ -373,6 +373,57 @@ def test_one_batch_can_be_learnt_and_nothing_is_written(tiny_config, tmp_path, m
     assert "step 150/150  loss" in capsys.readouterr().out
 
 
+def test_batches_without_a_scored_pixel_are_counted(tiny_config, tiny_data, tiny_classes, tmp_path, capsys):
+    for index in range(6):
+        save_mask(tiny_data / "SegmentationClass" / f"train_{index}.png", torch.full((32, 32), 255), tiny_classes)
+    train(override_config(tiny_config, ["train.log_every=3"]), tmp_path / "run")
+    assert capsys.readouterr().err.count("warning: 3 of the last 3 batches had no scored pixel") == 2
+    assert {row["loss"] for row in read_metrics(tmp_path / "run")} == {"0.0", ""}
+
+
+def raise_out_of_memory(*_) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+
+
+def do_what_is_not_deterministic(*_) -> None:
+    torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "parts"),
+    [
+        (raise_out_of_memory, ExitCode.ENVIRONMENT, ("memory: CUDA out of memory.", "train.memory=lean", "train.batch_size")),
+        (do_what_is_not_deterministic, ExitCode.CONFIG, ("train.deterministic: put_ does not have a deterministic",)),
+    ],
+)
+def test_what_torch_cannot_do_comes_with_what_to_change(tiny_config, tmp_path, monkeypatch, fault, code, parts):
+    monkeypatch.setattr(training, "_forward", fault)
+    try:
+        with refused(code, *parts):
+            train(override_config(tiny_config, ["train.deterministic=true"]), tmp_path / "run")
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("memory", ["plain", "lean", "checkpoint"])
+def test_deterministic_mode_gives_the_same_weights_on_a_gpu(tiny_config, tmp_path, memory):
+    """Twice in one piece, and once in two."""
+    changes = ["device=cuda", "train.deterministic=true", "loss.hardest=0.5", f"train.memory={memory}"]
+    changes += ["train.precision=bfloat16", "train.ema_decay=0.9", "train.save_every=1"]
+    config = override_config(tiny_config, changes)
+    try:
+        for name in ("a", "b"):
+            train(config, tmp_path / name)
+        train(override_config(config, ["train.max_minutes=1e-9"]), tmp_path / "c")
+        train(config, tmp_path / "c", resume=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name in ("b", "c"):
+        assert_same_run(tmp_path / "a", tmp_path / name)
+
+
 def test_missing_data_is_said_before_the_run_folder_exists(tiny_config, tmp_path):
     with refused(ExitCode.DATA, "no such file"):
         train(override_config(tiny_config, ["data.root=/nowhere"]), tmp_path / "run")

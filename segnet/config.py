@@ -182,10 +182,6 @@ class LossConfig(Section):
     """Share of the target that is spread evenly over the classes."""
     hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of each picture's scored pixels that counts, those with the highest loss (online hard example mining); 1: all."""
-    lovasz: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Factor of the Lovász-Softmax loss, which is added: a smooth stand-in for 1 - IoU per picture and class; 0: without."""
-    dice: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Factor of the Dice loss, which is added, per picture and class; 0: without."""
 
 
 class OptimConfig(Section):

@@ -154,7 +154,7 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     if state.ema:
         state.ema.update_parameters(state.model)
     state.loss_sum += loss
-    state.blank_steps += counts[0] == 0
+    state.blank_steps += counts == 0
     state.loss_steps += 1
     state.step += 1
 
@@ -195,7 +195,7 @@ def build_criterion(loss: LossConfig, dataset: SegmentationDataset, device: torc
             weight = median_frequency_weights(counted.pixels, counted.pixels_of_pictures, loss.weight_power).to(device)
         else:
             weight = enet_weights(counted.pixels, loss.weight_power).to(device)
-    return Criterion(weight=weight, smoothing=loss.label_smoothing, hardest=loss.hardest, lovasz=loss.lovasz, dice=loss.dice)
+    return Criterion(weight=weight, smoothing=loss.label_smoothing, hardest=loss.hardest)
 
 
 def build_state(config: Config, device: torch.device, *, pretrained: bool = True) -> TrainState:

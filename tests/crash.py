@@ -57,6 +57,7 @@ class Trial:
     resume: bool = False
     mistake: str = ""  # a key of MISTAKES
     signal_after: float | None = None  # seconds from its start
+    signal_once: str = ""  # from when this was printed instead
     signal: int = signal.SIGKILL
     to_group: bool = False  # the signal also reaches its data workers
     kill_at: int = 0  # SIGKILL instead of this operation on the run folder's files, counted from 1
@@ -111,24 +112,26 @@ def _fork(trial: Trial) -> Outcome:
         pid = os.fork()
         if not pid:
             _child(trial, output.fileno())
-        status, seconds = _wait(pid, trial, started)
+        status, seconds = _wait(pid, trial, started, output.fileno())
         output.seek(0)
         text = output.read().decode(errors="replace")
     return Outcome(status, seconds, text)
 
 
-def _wait(pid: int, trial: Trial, started: float) -> tuple[int, float]:
+def _wait(pid: int, trial: Trial, started: float, output: int) -> tuple[int, float]:
     """Exit status and duration of the child `pid`, which gets its signal on the way."""
-    due = math.inf if trial.signal_after is None else trial.signal_after
-    hung = False
+    waiting, hung = trial.signal_after is not None, False
+    due = math.inf if not waiting or trial.signal_once else trial.signal_after
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         seconds = time.monotonic() - started
         if ended:
             break
+        if waiting and due == math.inf and trial.signal_once.encode() in os.pread(output, 1 << 16, 0):
+            due = seconds + trial.signal_after
         if seconds >= due:
             (os.killpg if trial.to_group else os.kill)(pid, trial.signal)
-            due = math.inf
+            waiting, due = False, math.inf
         if seconds > TIMEOUT and not hung:
             os.kill(pid, signal.SIGKILL)
             hung = True

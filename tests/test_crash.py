@@ -421,7 +421,7 @@ def test_stop_signals_end_the_script_soon_and_leave_no_process(lab, tmp_path):
 def test_a_signal_while_workers_start_is_no_lost_worker(lab, tmp_path):
     """They ignore stop signals from their first moment on: half a second passes here before they would say so themselves."""
     changes = [*LONG, "data.workers=2"]
-    term = {"signal": signal.SIGTERM, "to_group": True, "signal_after": 0.5}
+    term = {"signal": signal.SIGTERM, "to_group": True, "signal_once": "parameters,", "signal_after": 0.25}
     outcome = lab.run(tmp_path / "run", changes, mistake="workers start slowly", **term)
     assert outcome.status == 143, outcome.output
     lab.finish(tmp_path / "run", LONG, "stopped while workers start")

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data._utils import worker as data_worker
+from torch.utils.data._utils import signal_handling
 
 from segnet import checkpoint, run_folder, training
 from segnet.checkpoint import load_checkpoint
@@ -534,13 +534,13 @@ def _lose_checkpoints(run: Path) -> None:
 
 
 def _start_workers_slowly(_: Path) -> None:
-    original = data_worker._worker_loop
+    original = signal_handling._set_worker_signal_handlers  # of torch: from here on SIGTERM would end a worker
 
-    def slowly(*arguments: Any) -> None:
+    def slowly() -> None:
+        original()
         time.sleep(0.5)
-        original(*arguments)
 
-    _replace(data_worker, "_worker_loop", slowly)
+    _replace(signal_handling, "_set_worker_signal_handlers", slowly)
 
 
 MISTAKES: dict[str, Mistake] = {

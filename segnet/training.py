@@ -44,7 +44,7 @@ from segnet.distributed import (
     sum_over_ranks,
     world_size,
 )
-from segnet.errors import ExitCode, UserError
+from segnet.errors import ExitCode, UserError, kill_children
 from segnet.evaluation import EvaluationStopped, evaluate
 from segnet.files import write_text
 from segnet.inference import predict_probabilities
@@ -251,7 +251,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
 
     With `resume` it continues from the newest intact checkpoint, or starts at step 0 where there is none, and says which.
     Under torchrun the ranks divide each batch among them; all need to see the same data and the same run folder.
-    SIGINT and SIGTERM end it (SystemExit 130 or 143) after the running step, with a checkpoint.
+    SIGINT and SIGTERM end it (SystemExit 130 or 143) after the running step, with a checkpoint; after SIGTERM a step that
+    takes longer than nine seconds is given up, and the process with it.
     Raises UserError: (data) for a fault of the data set, (config) when `run` holds a run and `resume` is off,
     (checkpoint) when every checkpoint is damaged or of another configuration, (numeric) when a loss or a gradient is not
     finite, (worker lost) when a data worker or a rank died.
@@ -602,14 +603,30 @@ def _explained() -> Iterator[None]:
         raise
 
 
+_PATIENCE = 9.0  # seconds between SIGTERM and the end
+
+
+def _leave_at_once() -> None:
+    print("the running step takes too long: leaving without it; --resume continues from the last checkpoint", file=sys.stderr)
+    kill_children()
+    os._exit(128 + signal.SIGTERM)
+
+
 @contextmanager
 def _stop_signals(received: list[int]) -> Iterator[None]:
-    """Put the first SIGINT or SIGTERM into `received`; the loop looks there after each step. A second one interrupts."""
+    """Put the first SIGINT or SIGTERM into `received`; the loop looks there after each step. A second one interrupts.
+
+    Who sends SIGTERM does not wait for long, so a step that does is given up: nothing but the steps since the last save is lost.
+    """
+    patience = threading.Timer(_PATIENCE, _leave_at_once)
+    patience.daemon = True
 
     def note(number: int, _: FrameType | None) -> None:
         if received:
             raise KeyboardInterrupt
         received.append(number)
+        if number == signal.SIGTERM:
+            patience.start()
         if is_main():
             print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 
@@ -618,6 +635,7 @@ def _stop_signals(received: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
+        patience.cancel()
         for number, handler in previous.items():
             signal.signal(number, handler)
 

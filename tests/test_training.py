@@ -5,7 +5,10 @@ import errno
 import itertools
 import json
 import math
+import multiprocessing
+import os
 import signal
+import time
 
 import pytest
 import torch
@@ -338,6 +341,31 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config,
         assert leaving.value.code == 143
         steps.append(load_checkpoint(tmp_path / "stopped" / "last.pt").training["scored_step"])
     assert steps == [0, 0], "each signal came in the evaluation of step 3"
+    train(config, tmp_path / "stopped", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_step_that_outlasts_the_patience_is_given_up(tiny_config, tmp_path, monkeypatch):
+    """In a process of its own, as it ends without unwinding."""
+    config = override_config(tiny_config, ["train.save_every=0.34", "data.workers=1"])
+    train(config, tmp_path / "whole")
+    step = training.train_step
+
+    def endless(state, *arguments, **options) -> None:
+        if state.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        step(state, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_step", endless)
+        patch.setattr(training, "_PATIENCE", 0.2)
+        process = multiprocessing.get_context("fork").Process(target=train, args=(config, tmp_path / "stopped"))
+        process.daemon = False
+        process.start()
+        process.join(30)
+    assert process.exitcode == 143
+    assert load_checkpoint(tmp_path / "stopped" / "last.pt").step == 3
     train(config, tmp_path / "stopped", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 

@@ -74,7 +74,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(
-                ExitCode.ENVIRONMENT, folder, "another run is writing to this folder", "wait for it, or choose --run"
+                ExitCode.ENVIRONMENT, folder, "another run is writing to this folder", "wait for it, or choose another"
             ) from None
         yield
 

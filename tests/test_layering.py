@@ -6,10 +6,10 @@ from pathlib import Path
 LAYERS = (
     ("errors", "classes", "layers", "memory"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
-    ("config",),
+    ("config", "downloads"),
     ("images", "pretrained", "transforms", "visualization"),
-    ("datasets", "models", "preparation"),
-    ("inference", "checkpoint"),
+    ("datasets", "models"),
+    ("inference", "checkpoint", "preparation"),
     ("evaluation", "prediction", "run_folder"),
     ("training",),
 )

@@ -1,11 +1,12 @@
-"""Show a resolved configuration, a network part by part, what its stages do to a picture, or the schema for an editor.
+"""Show a resolved configuration, a network part by part, what its stages do to a picture, or what training sees.
 
 examples:
   python scripts/show.py config configs/sample.yaml train.epochs=5
   python scripts/show.py model configs/camvid.yaml --size 360 480
-  python scripts/show.py stages runs/sample data/sample/JPEGImages/sample_00004.jpg --out stages.png
+  python scripts/show.py augment configs/sample.yaml augment.rotation=10 --out sheet.png
 
-`comparison` draws picture, truth and prediction of val pictures; `schema` prints the JSON schema of configuration files.
+`stages` draws what each decoder stage makes of a picture, `comparison` picture, truth and prediction of val pictures;
+`schema` prints the JSON schema of configuration files.
 """
 
 import argparse
@@ -13,14 +14,15 @@ import sys
 from pathlib import Path
 
 from segnet.checkpoint import load_model
-from segnet.config import config_schema, config_to_yaml, load_config
-from segnet.datasets import SegmentationDataset
+from segnet.config import Config, config_schema, config_to_yaml, load_config
+from segnet.datasets import ResumableSampler, SegmentationDataset
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.images import open_image, save_image
 from segnet.inference import decoder_activations
 from segnet.models import summarize
 from segnet.prediction import Predictor
-from segnet.visualization import activation_grid, comparison, enlarge, grid
+from segnet.training import open_train_set
+from segnet.visualization import activation_grid, comparison, contact_sheet, enlarge, grid
 
 
 def main() -> None:
@@ -28,10 +30,13 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     config = commands.add_parser("config", help="every key of a configuration, defaults and base files resolved")
     model = commands.add_parser("model", help="shapes, parameters, multiply-adds and winner bytes of a network")
-    for command in (config, model):
+    augment = commands.add_parser("augment", help="training pictures and masks as the network sees them, drawn into a file")
+    for command in (config, model, augment):
         command.add_argument("config", type=Path, metavar="CONFIG")
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     model.add_argument("--size", type=int, nargs=2, default=(360, 480), metavar=("H", "W"), help="of the picture (360 480)")
+    augment.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    augment.add_argument("--count", type=int, default=12, metavar="N", help="pictures, the first of the run (12)")
     stages = commands.add_parser("stages", help="a picture on its way through the decoder, drawn into a file")
     stages.add_argument("source", type=Path, metavar="RUN|CHECKPOINT")
     stages.add_argument("picture", type=Path, metavar="PICTURE")
@@ -48,6 +53,10 @@ def main() -> None:
         sys.stdout.write(config_to_yaml(load_config(arguments.config, arguments.overrides)))
     elif arguments.command == "model":
         show_model(arguments.config, arguments.overrides, tuple(arguments.size))
+    elif arguments.command == "augment":
+        if arguments.count < 1:
+            parser.error("--count is 1 or more")
+        show_augmentation(load_config(arguments.config, arguments.overrides), arguments.count, arguments.out)
     elif arguments.command == "comparison":
         show_comparison(arguments.source, arguments.ids, arguments.out)
     else:
@@ -68,6 +77,15 @@ def show_model(path: Path, overrides: list[str], size: tuple[int, int]) -> None:
         print(f"{part.name:<12}{shape:>18}{part.parameters:>14,}{part.multiply_adds / 1e9:>9.2f}{winners:>14}")
     parameters, winner_bytes = sum(p.parameters for p in parts), sum(p.winner_bytes for p in parts)
     print(f"{'total':<30}{parameters:>14,}{sum(p.multiply_adds for p in parts) / 1e9:>9.1f}{winner_bytes:>14,}")
+
+
+def show_augmentation(config: Config, count: int, out: Path) -> None:
+    """Draw the first `count` samples that a run with `config` trains on."""
+    dataset = open_train_set(config)
+    sampler = ResumableSampler(len(dataset), count, seed=config.seed, start=0, total=1)
+    samples = [dataset[key] for key in sampler.batch(0)]
+    save_image(out, contact_sheet([(sample.image, sample.mask) for sample in samples], dataset.classes))
+    print(f"{', '.join(sample.id for sample in samples)}\nwritten: {out}")
 
 
 def show_comparison(source: Path, ids: list[str], out: Path) -> None:

@@ -127,6 +127,10 @@ class DataConfig(Section):
     """Processes that read and augment pictures; they do not change what is learnt."""
     worker_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds without a batch after which the workers count as hung."""
+    cache: Literal["none", "disk"] = "none"
+    """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into their memory."""
+    cache_folder: str | None = None
+    """Where that file stands; null: in .segnet/ in the data folder."""
 
     @model_validator(mode="after")
     def _aligned(self) -> DataConfig:
@@ -163,6 +167,10 @@ class AugmentConfig(Section):
     """Saturation is multiplied by a factor from 1-x to 1+x."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Hue is turned by -x to +x of the colour circle."""
+    rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
+    """The picture is turned by an angle from -x to +x, degrees. What comes from beyond it: mean colour, mask ignored."""
+    blur: Probability = 0.0
+    """Probability of a Gaussian blur, its standard deviation drawn from 0.1 to 2 pixels of the crop."""
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentConfig:

@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import PIL
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from tqdm import tqdm
 
+from segnet.cache import FOLDER, DecodedSamples, Source, digest_files, digest_of, open_decoded, recall, remember
 from segnet.classes import ClassSet
 from segnet.distributed import share
 from segnet.errors import ExitCode, UserError, kill_children
 from segnet.files import is_safe_name
-from segnet.images import SUFFIXES, open_image, open_mask
+from segnet.images import SUFFIXES, open_image, open_mask, pixel_count
 from segnet.transforms import JointTransform, eval_transform
 
 
@@ -57,6 +60,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.root, self.split, self.classes, self.transform, self.seed = root, split, classes, transform, seed
         self.ids = read_split(root, split)
         self.pictures = _find_pictures(root, self.ids)
+        self.decoded: DecodedSamples | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,12 +68,37 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, key: SampleKey) -> Sample:
         sample = self.read(key.picture)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, "augment", key.epoch, sample.id))
+            seed = derive_seed(self.seed, "augment", key.epoch, sample.id)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would see to every kind of device as well
             image, mask = self.transform(sample.image, sample.mask)
         return Sample(image, mask, sample.id)
 
+    def keep_decoded(self, folder: Path | None = None) -> None:
+        """From now on read samples from one file of decoded ones in `folder` (default: beside the data), made first if need be.
+
+        It holds what the files hold now. Raises UserError (environment) when it cannot be made, (data) as `read` does.
+        """
+        self.decoded = None
+        digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *self.ids, *content_digests(self).tolist())
+        with ThreadPoolExecutor() as pool:
+            pixels = list(pool.map(pixel_count, self.pictures))
+        source = Source(digest, pixels, lambda index: self.read(index)[:2])
+        self.decoded = open_decoded(folder or self.root / FOLDER, self.file_name, source)
+
+    @property
+    def decoding(self) -> tuple[object, ...]:
+        """All that the values of a decoded mask depend on, beside its file."""
+        return (self.classes,)
+
+    @property
+    def file_name(self) -> str:
+        """The split's name, for a file beside the data."""
+        return self.split.replace("/", "_")
+
     def read(self, index: int) -> Sample:
         """The picture and mask as they are on disk. Raises UserError (data) when they differ in size."""
+        if self.decoded:
+            return Sample(*self.decoded[index], self.ids[index])
         image, mask = open_image(self.pictures[index]), self.read_mask(index)
         if image.shape[1:] != mask.shape:
             found = f"mask {mask.shape[1]}×{mask.shape[0]}, picture {image.shape[2]}×{image.shape[1]} (width × height)"
@@ -140,17 +169,8 @@ def _find_pictures(root: Path, ids: list[str]) -> list[Path]:
 
 def content_digests(dataset: SegmentationDataset) -> Tensor:
     """(N,) int64: for each picture of `dataset` a digest of its file's bytes and its mask's."""
-
-    def digest(index: int) -> int:
-        content = hashlib.blake2b(digest_size=8)
-        for path in (dataset.pictures[index], mask_path(dataset.root, dataset.ids[index])):
-            if path.is_file():  # what is none is refused when it is read
-                with path.open("rb") as file:
-                    content.update(hashlib.file_digest(file, "blake2b").digest())
-        return int.from_bytes(content.digest(), "big", signed=True)
-
-    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
-        return torch.tensor(list(pool.map(digest, range(len(dataset)))), dtype=torch.int64)
+    masks = [mask_path(dataset.root, name) for name in dataset.ids]
+    return digest_files(list(zip(dataset.pictures, masks, strict=True)))
 
 
 class ClassStatistics(NamedTuple):
@@ -161,14 +181,33 @@ class ClassStatistics(NamedTuple):
 
 
 def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
-    """Count the classes in every mask of `dataset`; ignored pixels belong to a picture's size but to no class."""
+    """The count of each class in the masks of `dataset`; ignored pixels belong to a picture's size but to no class.
+
+    Counted once: it is kept beside the data with a digest of the masks' bytes, and counted again when that does not fit.
+    """
+    contents = digest_files([[mask_path(dataset.root, name)] for name in dataset.ids]).tolist()
+    digest = digest_of("class statistics 1", *dataset.decoding, *dataset.ids, *contents)
+    path = dataset.root / FOLDER / f"{dataset.file_name}.statistics.json"
+    kept = recall(path, digest)
+    if not kept:
+        kept = count_classes(dataset)._asdict()
+        remember(path, digest, kept)
+    return ClassStatistics(**kept)
+
+
+def count_classes(dataset: SegmentationDataset) -> ClassStatistics:
+    """`class_statistics`, counted now on all cores."""
     count = len(dataset.classes)
     pixels, of_pictures = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
-    for index in range(len(dataset)):
-        mask = dataset.read_mask(index)
-        counts = torch.bincount(mask.flatten(), minlength=256)[:count]
-        pixels += counts
-        of_pictures += (counts > 0) * mask.numel()
+
+    def count_one(index: int) -> Tensor:
+        return torch.bincount(dataset.read_mask(index).flatten(), minlength=256)
+
+    with ThreadPoolExecutor() as pool:  # decoding and counting let go of the interpreter's lock
+        counted = pool.map(count_one, range(len(dataset)))
+        for counts in tqdm(counted, total=len(dataset), desc="classes", unit="mask", disable=None, leave=False, delay=2):
+            pixels += counts[:count]
+            of_pictures += (counts[:count] > 0) * counts.sum()
     return ClassStatistics(pixels.tolist(), of_pictures.tolist())
 
 
@@ -216,7 +255,14 @@ class _Reading(Dataset[Sample]):
 
 
 def _collate(samples: list[Sample | Exception]) -> Sample | Exception:
-    return next((sample for sample in samples if isinstance(sample, Exception)), None) or default_collate(samples)
+    """A batch; its images lie in memory as (B, H, W, 3), the way each was decoded and the network wants them."""
+    whole: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, Exception):
+            return sample
+        whole.append(sample._replace(image=sample.image.permute(1, 2, 0)))
+    batch: Sample = default_collate(whole)
+    return batch._replace(image=batch.image.permute(0, 3, 1, 2))  # (B, 3, H, W)
 
 
 class _Loader(DataLoader[Sample]):

@@ -63,15 +63,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for this process alone; the operating system lets go of it however the process ends.
 
     A POSIX record lock, since the data workers that a process forks do not inherit those.
-    Raises UserError (environment) when another process holds it.
+    With `wait` it waits for another process that holds it; else it raises UserError (environment).
     """
     with open(folder / ".lock", "wb") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(
                 ExitCode.ENVIRONMENT, folder, "another run is writing to this folder", "wait for it, or choose another"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from segnet.classes import ClassSet
@@ -24,8 +24,11 @@ def _bad(path: Path, found: str, remedy: str) -> UserError:
     return UserError(ExitCode.DATA, path, found, remedy)
 
 
-def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
-    """The decoded first frame. Raises UserError (data) for anything else than a whole picture of a bounded size."""
+def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True) -> Image.Image:
+    """The decoded first frame. Raises UserError (data) for anything else than a whole picture of a bounded size.
+
+    Without `decode` only its header is read.
+    """
     if not path.is_file():
         raise _bad(path, "not a file" if path.exists() else "no such file", "name an existing picture")
     try:
@@ -34,7 +37,8 @@ def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
             with Image.open(path, formats=formats) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise _bad(path, f"{picture.width}×{picture.height}, more than {MAX_PIXELS:,} pixels", "make it smaller")
-                picture.load()
+                if decode:
+                    picture.load()
                 return picture
     except (UserError, MemoryError):
         raise
@@ -63,15 +67,22 @@ def open_image(path: Path | str) -> Tensor:
     return image_to_tensor(_open(path, FORMATS))
 
 
+def pixel_count(path: Path) -> int:
+    """Height × width of a picture or mask, from its header alone. Raises UserError (data) as opening it does."""
+    picture = _open(path, FORMATS, decode=False)
+    return picture.width * picture.height
+
+
 def image_to_tensor(picture: Image.Image) -> Tensor:
     """A Pillow picture as (3, H, W) uint8 RGB, by the rules of `open_image`."""
-    picture = ImageOps.exif_transpose(picture)
+    if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
         picture = _to_eight_bits(picture)
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA")  # resolves a transparent palette entry without a warning
-    pixels = np.asarray(picture.convert("RGB"))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # (3, H, W)
+    pixels = np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
 
 
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
@@ -91,8 +102,9 @@ def open_mask(path: Path, classes: ClassSet) -> Tensor:
         raise _bad(
             path, f"a mask in mode {picture.mode}; expected a palette or grey PNG whose values are class ids", "convert it"
         )
-    mask = torch.from_numpy(np.asarray(picture, dtype=np.uint8).copy())  # (H, W)
-    mask //= _grey_step(path)
+    mask = torch.from_numpy(np.array(picture, dtype=np.uint8))  # (H, W)
+    if (step := _grey_step(path)) != 1:
+        mask //= step
     ids = torch.bincount(mask.flatten(), minlength=256).nonzero().flatten().tolist()
     unknown = [i for i in ids if i >= len(classes) and i != classes.ignore_index]
     if unknown:

@@ -526,9 +526,17 @@ def _open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset
     if config.train.batch_size < parts:
         found = f"{config.train.batch_size} pictures for {parts} parts (ranks × train.accumulate)"
         raise UserError(ExitCode.CONFIG, "train.batch_size", found, "raise it, or use fewer ranks or parts")
-    transform = TrainTransform(config.augment)
-    train_set = SegmentationDataset(root, config.data.train_split, classes, transform=transform, seed=config.seed)
-    return train_set, SegmentationDataset(root, config.data.val_split, classes)
+    train_set, val_set = open_train_set(config), SegmentationDataset(root, config.data.val_split, classes)
+    if config.data.cache == "disk":
+        for dataset in (train_set, val_set):
+            dataset.keep_decoded(Path(config.data.cache_folder) if config.data.cache_folder else None)
+    return train_set, val_set
+
+
+def open_train_set(config: Config) -> SegmentationDataset:
+    """The train split, augmented as `config` says. Raises UserError (data) for a fault of its."""
+    data, transform = config.data, TrainTransform(config.augment)
+    return SegmentationDataset(Path(data.root), data.train_split, data.class_set, transform=transform, seed=config.seed)
 
 
 def _restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Config, pictures: _Pictures) -> None:
@@ -572,8 +580,8 @@ def _intact(best: Path) -> bool:
     return True
 
 
-_FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "train.memory", "train.max_minutes"}
-_FREE_TO_CHANGE |= {"train.log_every", "train.eval_every", "train.save_every"}
+_FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "data.cache", "data.cache_folder"}
+_FREE_TO_CHANGE |= {"train.memory", "train.max_minutes", "train.log_every", "train.eval_every", "train.save_every"}
 
 
 def _changed_keys(old: Config, new: Config) -> list[str]:

@@ -79,6 +79,20 @@ def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
+def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet, *, pairs_per_row: int = 4) -> np.ndarray:
+    """Pictures (3, H, W), all of one size, each beside its overlay in which ignored pixels are hatched in white."""
+    cells = []
+    for image, mask in samples:
+        shown = overlay(image, mask, classes)
+        rows, columns = np.indices(mask.shape)
+        shown[((rows + columns) % 8 < 2) & (mask.cpu().numpy() == classes.ignore_index)] = 255
+        cells += [to_array(image), shown]
+    blank = np.full_like(cells[0], 255)
+    across = 2 * min(pairs_per_row, len(samples))
+    cells += [blank] * (-len(cells) % across)
+    return grid([cells[start : start + across] for start in range(0, len(cells), across)])
+
+
 def comparison(image: Tensor, truth: Tensor, prediction: Tensor, classes: ClassSet) -> list[np.ndarray]:
     """One row of a grid: picture | truth | prediction."""
     return [to_array(image), colorize(truth, classes), colorize(prediction.to(torch.uint8), classes)]

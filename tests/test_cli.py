@@ -1,7 +1,9 @@
 """The commands as a user meets them: help, mistakes, exit codes."""
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, folder_bytes
+
+from segnet.images import open_image
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 
@@ -50,6 +52,30 @@ def test_show_prints_a_schema_that_knows_every_section(run_script):
 
     schema = json.loads(run_script("show", "schema").stdout)
     assert {"base", "model", "data", "augment", "loss", "optim", "train", "inference"} <= schema["properties"].keys()
+
+
+def test_the_sheet_of_augmented_pictures_has_them_beside_their_masks(run_script, tiny_config_file, tmp_path):
+    found = run_script("show", "augment", tiny_config_file, "augment.rotation=9", "--out", tmp_path / "a.png", "--count", 5)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.count("train_") == 5
+    assert open_image(tmp_path / "a.png").shape == (3, 2 * 32 + 4, 8 * 32 + 7 * 4)  # four pairs and one
+    assert run_script("show", "augment", tiny_config_file, "--out", tmp_path / "a.png", "--count", 0).returncode == 2
+
+
+def test_the_data_benchmark_ends_with_its_numbers_as_json(run_script, tiny_config_file, tiny_data, tmp_path):
+    import json
+
+    before = folder_bytes(tiny_data)
+    options = ["data.workers=1", "--rounds", 2, "--gpu-rate", 500, "--json", tmp_path / "data.json"]
+    found = run_script("benchmark", "data", tiny_config_file, *options)
+    assert (found.returncode, found.stderr) == (0, "")
+    document = json.loads(found.stdout.splitlines()[-1])
+    assert document == json.loads((tmp_path / "data.json").read_text())
+    assert document["per_core"].keys() == {"plain PIL", "from files", "from cache"}
+    assert all(rate["low"] <= rate["median"] <= rate["high"] for rate in document["per_core"].values())
+    assert document["workers"]["count"] == 1
+    assert document["gpu"]["workers_needed"]["from files"] >= 1
+    assert folder_bytes(tiny_data) == before
 
 
 def test_every_recipe_names_its_source_and_command():

@@ -7,7 +7,7 @@ LAYERS = (
     ("errors", "classes", "layers", "memory"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("config", "downloads"),
-    ("images", "pretrained", "transforms", "visualization"),
+    ("cache", "images", "pretrained", "transforms", "visualization"),
     ("datasets", "models"),
     ("inference", "checkpoint", "preparation"),
     ("evaluation", "prediction", "run_folder"),

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from segnet.checkpoint import find_checkpoint, load_model
-from segnet.datasets import SegmentationDataset, build_loader
+from segnet.datasets import build_loader, open_split
 from segnet.devices import choose_device, describe_device
 from segnet.distributed import is_main, process_group
 from segnet.errors import run_command
@@ -29,7 +29,7 @@ def main() -> None:
     split = arguments.split or config.data.val_split
     if is_main():
         print(f"evaluate {find_checkpoint(arguments.source)} on {split}, {describe_device(device)}", flush=True)
-    dataset = SegmentationDataset(Path(config.data.root), split, classes)
+    dataset = open_split(config.data, split)
     with process_group(device):
         scores = evaluate(model.to(device), build_loader(dataset, workers=config.data.workers), config.inference)
     if not is_main():

@@ -3,13 +3,20 @@
 examples:
   python scripts/prepare_data.py sample
   python scripts/prepare_data.py voc --from-archive VOCtrainval_11-May-2012.tar
-  python scripts/prepare_data.py camvid --root data/camvid
+  python scripts/prepare_data.py check configs/sample.yaml
+
+`convert` makes masks of other conventions fit: class colours, 0 and 255, other ids.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from segnet.errors import run_command
+from segnet.checking import DISJOINT, check_dataset, list_splits, report_json, report_table
+from segnet.config import DataConfig, load_config, load_data_folder
+from segnet.conversion import convert_masks, parse_rules
+from segnet.errors import ExitCode, UserError, raise_first, run_command
+from segnet.files import write_text
 from segnet.preparation import PUBLIC_SETS, Prepared, generate_sample, prepare
 
 ABOUT = {
@@ -19,29 +26,98 @@ ABOUT = {
 }
 
 
-def main() -> None:
+def main() -> ExitCode | None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
+    for add in (_add_sample, _add_public, _add_check, _add_convert):
+        add(commands)
+    arguments = parser.parse_args()
+    code: ExitCode | None = arguments.run(arguments)
+    return code
+
+
+def _add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     sample = commands.add_parser("sample", help="generate pictures of balls, crates, cones, rings and stars")
     sample.add_argument("--root", type=Path, default=Path("data/sample"), metavar="DIR", help="default: data/sample")
     sample.add_argument("--count", type=int, default=300, help="pictures, a fifth of them for val (default: 300)")
     sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures (default: 0)")
+
+    def run(arguments: argparse.Namespace) -> None:
+        if arguments.count < 5 or arguments.seed < 0:
+            sample.error("--count is 5 or more, so that a picture is left for val; --seed is 0 or more")
+        counts = generate_sample(arguments.root, seed=arguments.seed, count=arguments.count)
+        _say(arguments.root, Prepared(counts, changed=True))
+
+    sample.set_defaults(run=run)
+
+
+def _add_public(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     for name in PUBLIC_SETS:
         public, root = commands.add_parser(name, help=ABOUT[name]), "data/camvid" if name == "camvid" else "data/voc"
         public.add_argument("--root", type=Path, default=Path(root), metavar="DIR", help=f"default: {root}")
         public.add_argument("--from-archive", type=Path, action="append", metavar="FILE", help="instead of a download")
-    arguments = parser.parse_args()
-    if arguments.command == "sample":
-        if arguments.count < 5 or arguments.seed < 0:
-            parser.error("--count is 5 or more, so that a picture is left for val; --seed is 0 or more")
-        done = Prepared(generate_sample(arguments.root, seed=arguments.seed, count=arguments.count), changed=True)
-    else:
-        archives = arguments.from_archive or [None]
-        if len(archives) > 1:
-            parser.error(f"{arguments.command} has one archive; give --from-archive once")
-        done = prepare(arguments.command, arguments.root, archives[0])
+        public.set_defaults(run=_prepare_public)
+
+
+def _prepare_public(arguments: argparse.Namespace) -> None:
+    archive, *others = arguments.from_archive or [None]
+    if others:
+        raise UserError(ExitCode.CONFIG, "--from-archive", f"{1 + len(others)} archives; {arguments.command} has one", "give it once")
+    _say(arguments.root, prepare(arguments.command, arguments.root, archive))
+
+
+def _say(root: Path, done: Prepared) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in done.counts.items())
-    print(f"{arguments.root}: {counts}" + ("" if done.changed else " (complete already: nothing to do)"))
+    print(f"{root}: {counts}" + ("" if done.changed else " (complete already: nothing to do)"))
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    check = commands.add_parser("check", help="name every fault of a data set at once (exit code 3), and count its classes")
+    check.add_argument("source", type=Path, metavar="CONFIG|DIR", help="a configuration, or a data folder with classes.yaml")
+    check.add_argument("--split", action="append", help="only this split; repeatable (default: train and val; of a DIR: all)")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
+
+    def run(arguments: argparse.Namespace) -> None:
+        data = _data_of(arguments.source)
+        root = Path(data.root)
+        named = list_splits(root) if arguments.source.is_dir() else [data.train_split, data.val_split]
+        disjoint = (*DISJOINT, data.train_split, data.val_split)
+        report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint)
+        print(report_table(report), flush=True)
+        if arguments.json:
+            write_text(arguments.json, report_json(report))
+        for warning in report.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        raise_first(report.faults)
+        print("no faults")
+
+    check.set_defaults(run=run)
+
+
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    convert = commands.add_parser("convert", help="make masks of colours, of 0 and 255 or of other ids fit; exact or refused")
+    convert.add_argument("masks", type=Path, metavar="MASKS", help="a folder of masks, which stays as it is")
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the palette PNGs go")
+    convert.add_argument("--classes", type=Path, metavar="CONFIG|DIR", help="whose colours become ids")
+    convert.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="id (or R,G,B) to id; repeatable")
+    convert.add_argument("--overwrite", action="store_true", help="replace masks in DIR that differ")
+
+    def run(arguments: argparse.Namespace) -> ExitCode | None:
+        if not arguments.classes and not arguments.map:
+            convert.error("give --classes, --map or both")
+        classes = _data_of(arguments.classes).class_set if arguments.classes else None
+        done = convert_masks(arguments.masks, arguments.out, parse_rules(classes, arguments.map), overwrite=arguments.overwrite)
+        print(f"{arguments.out}: {done.written} masks written, {done.same} were there already, {len(done.failed)} failed")
+        for error in done.failed:
+            print(f"error: {error}", file=sys.stderr)
+        return ExitCode.SOME_FAILED if done.failed else None
+
+    convert.set_defaults(run=run)
+
+
+def _data_of(source: Path) -> DataConfig:
+    """The data section of a configuration, or that of a data folder with its classes.yaml."""
+    return load_data_folder(source) if source.is_dir() else load_config(source).data
 
 
 if __name__ == "__main__":

@@ -20,11 +20,15 @@ def voc_color(index: int) -> Color:
 
 @dataclass(frozen=True)
 class ClassSet:
-    """Names and colours of K classes, aligned by class id 0..K-1, and the label that means "do not score"."""
+    """Names and colours of K classes, aligned by class id 0..K-1, and the label that means "do not score".
+
+    Its mask files say `ignore_id` for that; once read, it is `ignore_index` in every set.
+    """
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
     ignore_index: int = IGNORE_INDEX
+    ignore_id: int = IGNORE_INDEX
 
     def __len__(self) -> int:
         return len(self.names)
@@ -36,9 +40,9 @@ class ClassSet:
         return [channel for color in colors for channel in color]
 
 
-def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = ()) -> ClassSet:
+def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = (), *, ignore_id: int = IGNORE_INDEX) -> ClassSet:
     """A class set of a user's own; without colours it takes VOC's."""
-    return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))))
+    return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))), ignore_id=ignore_id)
 
 
 _VOC = (

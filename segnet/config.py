@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from segnet.classes import CLASS_SETS, ClassSet, class_set
+from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set
 from segnet.errors import UserError
-from segnet.yaml_tree import Dumper, Origins, Tree, merge, override_tree, read_tree, refuse
+from segnet.files import is_inside
+from segnet.yaml_tree import Dumper, Origins, Tree, merge, override_tree, read_mapping, read_tree, refuse
+
+CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The sections
@@ -28,6 +32,7 @@ Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Precision = Literal["float32", "bfloat16", "float16"]
 Memory = Literal["plain", "lean", "checkpoint"]
+_SectionType = TypeVar("_SectionType", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -116,9 +121,11 @@ class DataConfig(Section):
     root: str
     """The data folder, relative to the working folder."""
     classes: Literal["voc", "camvid", "sample"] | tuple[str, ...] = Field(min_length=1, max_length=255)
-    """A known class table, or the class names in the order of their ids."""
+    """A known class table, or the class names in the order of their ids; left out: those of ROOT/classes.yaml."""
     colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
     """R, G, B of each class, for masks and overlays; empty: those of the table, or VOC's."""
+    ignore_id: Annotated[int, Field(ge=0, le=255)] = IGNORE_INDEX
+    """The value in this set's mask files that means: neither trained nor scored."""
     train_split: str = "train"
     """Split file that training reads."""
     val_split: str = "val"
@@ -139,6 +146,9 @@ class DataConfig(Section):
             raise ValueError(f"{len(self.colors)} colors for {count} classes")
         if len(set(self.class_set.names)) != count:
             raise ValueError("two classes have the same name")
+        if self.ignore_id < count:
+            name = self.class_set.names[self.ignore_id]
+            raise ValueError(f"ignore_id: {self.ignore_id} is the id of class '{name}'; see prepare_data.py convert --map")
         return self
 
     @property
@@ -146,8 +156,8 @@ class DataConfig(Section):
         """Names and colours as one table."""
         if isinstance(self.classes, str):
             known = CLASS_SETS[self.classes]
-            return class_set(known.names, self.colors or known.colors)
-        return class_set(self.classes, self.colors)
+            return class_set(known.names, self.colors or known.colors, ignore_id=self.ignore_id)
+        return class_set(self.classes, self.colors, ignore_id=self.ignore_id)
 
 
 class AugmentConfig(Section):
@@ -318,13 +328,18 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
     return list(section.model_fields)
 
 
+def _unknown_key(where: str, key: str, word: str, known: list[str]) -> UserError:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return refuse(where, f"{key}: unknown key", f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}")
+
+
 def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
     path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("tuple[", "literal[")))
     where, key = origin.of(path), ".".join(path)
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(path[-1], _known_keys(path[:-1]), n=1, cutoff=0.5)
-        remedy = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(_known_keys(path[:-1]))}"
-        return refuse(where, f"{key}: unknown key", remedy)
+        return _unknown_key(where, key, path[-1], _known_keys(path[:-1]))
+    if error["type"] == "missing" and path == ("data", "classes"):
+        return refuse(where, f"{key}: missing", f"give it in this file, or write {CLASSES_FILE} into the data folder")
     if error["type"] == "missing":
         return refuse(where, f"{key}: missing", "give it in this file or name a base file that does")
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -342,18 +357,56 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     tree = read_tree(Path(path), lines)
     for override in overrides:
         tree = merge(tree, override_tree(override, lines))
-    return validate_config(tree, _Origin(Path(path), lines))
+    return validate_config(_with_classes(tree, lines), _Origin(Path(path), lines))
+
+
+def load_data_folder(root: Path) -> DataConfig:
+    """The data set in a folder, with the classes of its classes.yaml. Raises UserError (config)."""
+    lines: Origins = {}
+    data = _with_classes({"data": {"root": str(root)}}, lines)["data"]
+    assert isinstance(data, dict)
+    if "classes" not in data and not (root / CLASSES_FILE).exists():
+        remedy = "write it, e.g. names: [background, leaf], or give a CONFIG instead of a folder"
+        raise refuse(root / CLASSES_FILE, "no such file", remedy)
+    return _validated(DataConfig, data, _Origin(root / CLASSES_FILE, lines), ("data",))
+
+
+def _with_classes(tree: Tree, lines: Origins) -> Tree:
+    """`tree` with the classes of the data folder's own file, where it names none; their lines are added to `lines`."""
+    data = tree.get("data")
+    if not isinstance(data, dict) or "classes" in data or not isinstance(root := data.get("root"), str):
+        return tree
+    path = Path(root) / CLASSES_FILE
+    if "\0" in root or not os.path.lexists(path):
+        return tree
+    if not is_inside(path, Path(root)):
+        raise refuse(path, "is a link out of the data folder", "copy the file into the data folder")
+    own, own_lines = read_mapping(path)
+    keys = {"names": "classes", "colors": "colors", "ignore": "ignore_id"}
+    for key in own:
+        if key not in keys:
+            raise _unknown_key(own_lines[key,], key, key, list(keys))
+    if "names" not in own:
+        raise refuse(path, "names: missing", "write names: [background, …] in the order of their ids")
+    for key, value in own.items():
+        if keys[key] not in data:
+            lines["data", keys[key]] = own_lines[key,]
+            data = {**data, keys[key]: value}
+    return {**tree, "data": data}
 
 
 def validate_config(tree: Tree, origin: _Origin | Path) -> Config:
     """`tree` as a Config. Raises UserError (config) with all its mistakes."""
-    if isinstance(origin, Path):
-        origin = _Origin(origin, {})
+    return _validated(Config, tree, _Origin(origin, {}) if isinstance(origin, Path) else origin)
+
+
+def _validated(kind: type[_SectionType], tree: Tree, origin: _Origin, path: tuple[str, ...] = ()) -> _SectionType:
+    """`tree`, which stands at `path` of a configuration, as a section."""
     try:
-        return Config.model_validate_json(json.dumps(tree))
+        return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         details = [d for d in error.errors() if d["type"] != "too_short" or d["input"] == []]  # no echo of a bad item
-        first, *others = [_mistake(detail, origin) for detail in details]
+        first, *others = [_mistake({**detail, "loc": (*path, *detail["loc"])}, origin) for detail in details]
         raise UserError(first.code, first.path, first.found, first.remedy, also=tuple(others)) from None
 
 
@@ -380,4 +433,5 @@ def config_schema() -> str:
     schema = Config.model_json_schema()
     schema["properties"]["base"] = {"type": "array", "items": {"type": "string"}, "description": "Files below this one."}
     schema["required"] = []  # a file may leave sections to its base files
+    schema["$defs"]["DataConfig"]["required"].remove("classes")  # and the classes to the data folder
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import random
 import signal
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import PIL
@@ -19,11 +24,15 @@ from tqdm import tqdm
 
 from segnet.cache import FOLDER, DecodedSamples, Source, digest_files, digest_of, open_decoded, recall, remember
 from segnet.classes import ClassSet
+from segnet.config import DataConfig
 from segnet.distributed import share
-from segnet.errors import ExitCode, UserError, kill_children
-from segnet.files import is_safe_name
-from segnet.images import SUFFIXES, open_image, open_mask, pixel_count
+from segnet.errors import ExitCode, UserError, kill_children, raise_first
+from segnet.files import is_inside, is_safe_name
+from segnet.images import SUFFIXES, convert_command, open_image, open_mask, pixel_count
 from segnet.transforms import JointTransform, eval_transform
+
+_SHOWN = 10  # lines of faults that stop a command; `prepare_data.py check` shows all
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -51,7 +60,7 @@ class SegmentationDataset(Dataset[Sample]):
     """One split of a data set in VOC's layout.
 
     Augmentation of a sample depends on (seed, epoch, id) alone – not on the worker, the order or what came before.
-    Raises UserError (data) when the split, a picture or a mask is missing, or an id is there twice.
+    Raises UserError (data) for the faults of the list and of the files as such, and when reading for those of their content.
     """
 
     def __init__(
@@ -59,7 +68,9 @@ class SegmentationDataset(Dataset[Sample]):
     ) -> None:
         self.root, self.split, self.classes, self.transform, self.seed = root, split, classes, transform, seed
         self.ids = read_split(root, split)
-        self.pictures = _find_pictures(root, self.ids)
+        pictures, faults = find_pictures(root, self.ids)
+        raise_first(faults, limit=_SHOWN)
+        self.pictures = [pictures[name] for name in self.ids]
         self.decoded: DecodedSamples | None = None
 
     def __len__(self) -> int:
@@ -100,14 +111,69 @@ class SegmentationDataset(Dataset[Sample]):
         if self.decoded:
             return Sample(*self.decoded[index], self.ids[index])
         image, mask = open_image(self.pictures[index]), self.read_mask(index)
-        if image.shape[1:] != mask.shape:
-            found = f"mask {mask.shape[1]}×{mask.shape[0]}, picture {image.shape[2]}×{image.shape[1]} (width × height)"
-            raise UserError(ExitCode.DATA, mask_path(self.root, self.ids[index]), found, "make a mask of the picture's size")
+        require_same_size(image, mask, mask_path(self.root, self.ids[index]))
         return Sample(image, mask, self.ids[index])
 
     def read_mask(self, index: int) -> Tensor:
         """The mask alone, (H, W) uint8."""
         return open_mask(mask_path(self.root, self.ids[index]), self.classes)
+
+
+def require_same_size(image: Tensor, mask: Tensor, path: Path) -> None:
+    """Raise UserError (data) when a picture and its mask, the file at `path`, differ in size."""
+    if image.shape[1:] != mask.shape:
+        found = f"mask {mask.shape[1]}×{mask.shape[0]}, picture {image.shape[2]}×{image.shape[1]} (width × height)"
+        raise _bad(path, found, "make a mask of the picture's size")
+
+
+def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval_transform, seed: int = 0) -> SegmentationDataset:
+    """A split to learn from or to be scored on: also without what makes the result worthless.
+
+    Raises UserError (data) for all that SegmentationDataset does, for a picture that `data.train_split` holds as well, and
+    for masks that show not one object.
+    """
+    root = Path(data.root)
+    dataset = SegmentationDataset(root, split, data.class_set, transform=transform, seed=seed)
+    if split != data.train_split:
+        raise_first(overlap_faults(root, data.train_split, parse_split(root, data.train_split)[0], split, dataset.ids))
+    seen = set[int]()
+    order = random.Random(0).sample(range(len(dataset)), len(dataset))  # objects may start late in a sequence
+    for index in order:
+        seen |= set(torch.unique(dataset.read_mask(index)).tolist())
+        if not may_be_empty(seen, dataset.classes):
+            break
+    raise_first(label_faults(root, split, seen, dataset.classes))
+    return dataset
+
+
+def overlap_faults(root: Path, first: str, first_ids: Sequence[str], second: str, second_ids: Sequence[str]) -> list[UserError]:
+    """The fault of two splits that share pictures."""
+    common = sorted(set(first_ids) & set(second_ids))
+    if not common:
+        return []
+    named = ", ".join(common[:5]) + (", …" if common[5:] else "")
+    found = f"{len(common)} pictures are in {first} as well: {named}"
+    return [_bad(split_path(root, second), found, "remove them from one of the lists")]
+
+
+def may_be_empty(seen: set[int], classes: ClassSet) -> bool:
+    """Whether masks that hold no other values than `seen` show no object: only class 0 and ignored pixels."""
+    return (seen <= {0, classes.ignore_index} and len(classes) > 1) or seen <= {classes.ignore_index}
+
+
+def label_faults(root: Path, split: str, seen: set[int], classes: ClassSet) -> list[UserError]:
+    """The fault of a split whose masks, all together, hold the values `seen`: nothing to score, or 255 where 1 was meant.
+
+    That no mask of a whole split shows an object although 255 occurs is not what borders look like.
+    """
+    path, ignore = split_path(root, split), classes.ignore_id
+    if seen == {classes.ignore_index}:
+        return [_bad(path, f"its masks are {ignore} everywhere, which is not scored", "label the pictures")]
+    if seen == {0, classes.ignore_index} and len(classes) > 1:
+        found = f"its masks hold only 0 and {ignore}, and {ignore} is not scored"
+        remedy = f"if {ignore} means class 1: {convert_command(mask_path(root, 'ID'))} --map {ignore}=1"
+        return [_bad(path, found, remedy)]
+    return []
 
 
 def split_path(root: Path, split: str) -> Path:
@@ -121,50 +187,141 @@ def mask_path(root: Path, sample_id: str) -> Path:
 
 
 def read_split(root: Path, split: str) -> list[str]:
-    """The ids of a split, in the file's order; blank lines are skipped.
+    """The ids of a split, in the file's order; blank lines are skipped. Raises UserError (data) for the faults of its list."""
+    ids, faults = parse_split(root, split)
+    raise_first(faults, limit=_SHOWN)
+    return ids
 
-    Raises UserError (data) for a missing or empty file, a repeated id, or one that leaves the data folder.
+
+def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
+    """The sound ids of a split, each once, and the faults of its list.
+
+    These are: no list, none in UTF-8, an empty one, an id that is repeated, leaves the data folder or is not written plainly.
     """
     if not is_safe_name(split):
-        raise UserError(ExitCode.DATA, root, f"split '{split}' leaves the data folder", "name a split such as train")
+        return [], [_bad(root, f"split '{split}' leaves the data folder", "name a split such as train")]
     path = split_path(root, split)
     try:
+        if fault := file_fault(path, root):
+            return [], [fault]
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
-        raise UserError(ExitCode.DATA, path, "no such file", remedy) from None
     except UnicodeDecodeError as error:
-        raise UserError(ExitCode.DATA, path, f"byte {error.start} is not UTF-8", "save the file as UTF-8") from None
-    ids: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        name = line.strip()
-        if not name:
-            continue
-        if not is_safe_name(name):
-            raise UserError(ExitCode.DATA, path, f"line {number}: '{name}' leaves the data folder", "list plain ids")
+        return [], [_bad(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8")]
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
+        return [], [_bad(path, "no such file", remedy)]
+    ids, faults = dict[str, int](), list[UserError]()
+    for number, name in enumerate(map(str.strip, lines), 1):
         if name in ids:
-            raise UserError(ExitCode.DATA, path, f"line {number}: '{name}' stands in line {ids[name]} already", "remove one")
-        ids[name] = number
-    if not ids:
-        raise UserError(ExitCode.DATA, path, "no ids in it", "list one picture id per line")
-    return list(ids)
+            faults.append(_bad(path, f"line {number}: '{name}' stands in line {ids[name]} already", "remove one"))
+        elif name and not is_safe_name(name):
+            faults.append(_bad(path, f"line {number}: '{name}' leaves the data folder", "list plain ids"))
+        elif name and name != (plain := PurePosixPath(name).as_posix()):
+            faults.append(_bad(path, f"line {number}: '{name}' is not written plainly", f"write '{plain}'"))
+        elif name:
+            ids[name] = number
+    if not ids and not faults:
+        faults.append(_bad(path, "no ids in it", "list one picture id per line"))
+    return list(ids), faults
 
 
-def _find_pictures(root: Path, ids: list[str]) -> list[Path]:
-    """The picture of each id, whatever its suffix. Raises UserError (data) that lists all that miss a picture or mask."""
-    folder = root / "JPEGImages"
-    present: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
-        other = present.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
-        if other != path:
-            raise UserError(ExitCode.DATA, path, f"has the id of {other.name} too", "remove or rename one of them")
-    missing = [(folder / f"{name}.jpg", "picture") for name in ids if name not in present]
-    missing += [(mask_path(root, name), "mask") for name in ids if not mask_path(root, name).is_file()]
-    if missing:
-        remedy = "restore it, or remove its id from the split"
-        first, *others = [UserError(ExitCode.DATA, path, f"{kind} is missing", remedy) for path, kind in missing[:10]]
-        raise UserError(first.code, first.path, f"{first.found} ({len(missing)} files in all)", remedy, also=tuple(others))
-    return [present[name] for name in ids]
+def find_pictures(root: Path, ids: Sequence[str]) -> tuple[dict[str, Path], list[UserError]]:
+    """The picture of each id that has one, whatever its suffix, and the faults of pictures and masks as files.
+
+    These are: a folder or a file that is missing, two pictures of one id, and what `file_fault` says. No file is opened.
+    """
+    pictures, faults, listing, folded = dict[str, Path](), list[UserError](), cache(_listing), cache(_folded)
+    inside = cache(lambda folder: is_inside(folder, root))
+    for kind, folder in (("picture", root / "JPEGImages"), ("mask", root / "SegmentationClass")):
+        if not folder.is_dir():
+            faults.append(_bad(folder, "no such folder", f"put the {kind}s there, or set data.root"))
+            continue
+        if not inside(folder):
+            faults.append(_outside(folder))
+            continue
+        for name in ids:
+            path = folder / f"{name}.{'jpg' if kind == 'picture' else 'png'}"
+            found = [n for n in listing(path.parent).get(path.stem, []) if kind == "picture" or n == path.name]
+            if not found:
+                faults.append(_missing(path, kind, folder, folded))
+                continue
+            file = path.with_name(found[0])
+            if kind == "picture":
+                pictures[name] = file
+            plain = file.is_file() and not file.is_symlink() and inside(file.parent)
+            if not plain and (fault := file_fault(file, root)):
+                faults.append(fault)
+            if len(found) > 1:
+                faults.append(_bad(path.with_name(found[1]), f"has the id of {found[0]} too", "remove or rename one of them"))
+    return pictures, faults
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        return []
+
+
+def _listing(folder: Path) -> dict[str, list[str]]:
+    """What has a picture's suffix in a folder, by its name without the suffix."""
+    by_stem = defaultdict[str, list[str]](list)
+    for name in _names_in(folder):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in SUFFIXES:
+            by_stem[stem].append(name)
+    return by_stem
+
+
+def _fold(name: str) -> str:
+    """What two names have in common that differ only in case or in Unicode's form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _folded(folder: Path) -> dict[str, str]:
+    return {_fold(name): name for name in _names_in(folder)}
+
+
+def _missing(path: Path, kind: str, folder: Path, folded: Callable[[Path], dict[str, str]]) -> UserError:
+    """The fault of a file that is not there; it names the one that was probably meant."""
+    place = folder
+    for part in path.relative_to(folder).parts[:-1]:
+        place /= folded(place).get(_fold(part), part)
+    names = (folded(place).get(_fold(path.stem + suffix)) for suffix in [path.suffix, *sorted(SUFFIXES), ""])
+    near = next((place / name for name in names if name), None)
+    if near is None or (kind == "picture" and near.suffix.lower() not in SUFFIXES):
+        return _bad(path, f"{kind} is missing", "restore it, or remove its id from the split")
+    if near.name == path.stem:
+        found, remedy = f"only {near.name} is there", "list ids without a suffix"
+    elif near.suffix.lower() == path.suffix or kind == "picture":
+        found, remedy = f"only {near.relative_to(folder)} is there, which differs in case", "rename it, or correct the id"
+    else:
+        found, remedy = f"only {near.relative_to(folder)} is there", "save masks as PNG; JPEG changes the ids"
+    return _bad(path, f"{kind} is missing; {found}", remedy)
+
+
+def _outside(path: Path) -> UserError:
+    found = f"is a link out of the data folder, to {os.path.realpath(path)}"
+    return _bad(path, found, "copy it into the data folder, or set data.root to a folder that holds both")
+
+
+def file_fault(path: Path, root: Path) -> UserError | None:
+    """Why a file of the data folder is not opened: it lies elsewhere, or is a folder, a pipe, a device."""
+    if not is_inside(path, root):
+        return _outside(path)
+    if path.is_symlink() and not path.exists():
+        return _bad(path, "is a link to nothing", "restore what it links to")
+    if path.exists() and not path.is_file():
+        return _bad(path, "not a file" + (" but a folder" if path.is_dir() else ""), "put a file in its place")
+    return None
+
+
+def _bad(path: Path, found: str, remedy: str) -> UserError:
+    return UserError(ExitCode.DATA, path, found, remedy)
 
 
 def content_digests(dataset: SegmentationDataset) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
 
@@ -40,6 +40,14 @@ class UserError(Exception):
         line = f"{self.path}: {self.found}" + (f" – {self.remedy}" if self.remedy else "")
         printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
         return "\n".join([printable, *map(str, self.also)])
+
+
+def raise_first(faults: Sequence[UserError], *, limit: int | None = None) -> None:
+    """Raise the first of `faults` with up to `limit` lines in all, and say how many there are; nothing when there are none."""
+    if faults:
+        first, also = faults[0], tuple(faults[1:limit])
+        found = first.found + (f" ({len(faults)} faults in all)" if also else "")
+        raise UserError(first.code, first.path, found, first.remedy, also=also)
 
 
 _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}

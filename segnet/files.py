@@ -85,6 +85,12 @@ def remove_stale_temporaries(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path`, when every link on its way is followed, stays below `folder`."""
+    real, around = os.path.realpath(path), os.path.realpath(folder)
+    return real == around or real.startswith(around.rstrip("/") + "/")
+
+
 def is_safe_name(name: str) -> bool:
     """Whether `name`, taken from a file, stays below the folder it is joined to: relative, printable, no '..'."""
     return bool(name) and name.isprintable() and not name.startswith("/") and ".." not in Path(name).parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True) -> Image
                     raise _bad(path, f"{picture.width}×{picture.height}, more than {MAX_PIXELS:,} pixels", "make it smaller")
                 if decode:
                     picture.load()
+                    if picture.format == "PNG" and not _has_end(path):  # which Pillow does not miss
+                        raise OSError("image file is truncated")
                 return picture
     except (UserError, MemoryError):
         raise
@@ -47,13 +50,38 @@ def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True) -> Image
     except Exception as error:  # decoders fail on damaged bytes in every way there is
         if isinstance(error, PermissionError):
             raise
-        raise _bad(path, f"not a readable picture ({_reason(error)})", f"expected {', '.join(formats)}") from None
+        lossy = ", since JPEG changes the ids; export the mask again" if formats == ("PNG",) and _format(path) == "JPEG" else ""
+        remedy = f"expected {', '.join(formats)}{lossy}"
+        raise _bad(path, f"not a readable picture ({_reason(error, path)})", remedy) from None
 
 
-def _reason(error: Exception) -> str:
+def _has_end(path: Path) -> bool:
+    """Whether a PNG has its last chunk, whole."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(start := file.read(8)) == 8:
+            length, kind = int.from_bytes(start[:4], "big"), start[4:]
+            if kind == b"IEND":
+                return len(file.read(4)) == 4
+            file.seek(length + 4, 1)
+    return False
+
+
+def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "unknown format"
+        return f"a {_format(path)}" if _format(path) else "unknown format"
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _format(path: Path) -> str | None:
+    """The format that a file's first bytes announce, if it is a known one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as picture:
+                return picture.format
+    except Exception:  # as in `_open`
+        return None
 
 
 def open_image(path: Path | str) -> Tensor:
@@ -93,42 +121,88 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def open_mask(path: Path, classes: ClassSet) -> Tensor:
-    """A mask as (H, W) uint8 of class ids 0..K-1 and the ignored label.
+    """A mask as (H, W) uint8 of class ids 0..K-1 and `classes.ignore_index`, which the file calls `classes.ignore_id`.
 
-    Raises UserError (data) for a mask that is not single-channel 8-bit or has ids that the class set lacks.
+    PNGs of 1, 2, 4 or 8 bits in grey or with a palette, interlaced or not; a palette's colours do not matter.
+    Raises UserError (data) for any other mask and for ids that the class set lacks.
     """
     picture = _open(path, ("PNG",))
     if picture.mode not in _MASK_MODES:
-        raise _bad(
-            path, f"a mask in mode {picture.mode}; expected a palette or grey PNG whose values are class ids", "convert it"
-        )
-    mask = torch.from_numpy(np.array(picture, dtype=np.uint8))  # (H, W)
-    if (step := _grey_step(path)) != 1:
-        mask //= step
+        found = f"a mask in mode {picture.mode}; expected a palette or grey PNG whose values are class ids"
+        raise _bad(path, found, f"convert it: {convert_command(path)} --classes CONFIG")
+    mask = torch.from_numpy(_ids_of(picture, path))  # (H, W)
     ids = torch.bincount(mask.flatten(), minlength=256).nonzero().flatten().tolist()
-    unknown = [i for i in ids if i >= len(classes) and i != classes.ignore_index]
+    unknown = [i for i in ids if i >= len(classes) and i != classes.ignore_id]
     if unknown:
-        raise _bad(
-            path,
-            f"label {', '.join(map(str, unknown[:5]))}; expected 0..{len(classes) - 1} or {classes.ignore_index}",
-            "renumber the mask, or add the class to data.classes",
-        )
+        found = f"label {', '.join(map(str, unknown[:5]))}; expected 0..{len(classes) - 1} or {classes.ignore_id}"
+        remedy = f"add the class to data.classes, or renumber the mask: {convert_command(path)} --map {unknown[0]}=ID"
+        raise _bad(path, found, remedy)
+    if classes.ignore_id != classes.ignore_index:
+        mask[mask == classes.ignore_id] = classes.ignore_index
     return mask
 
 
-def _grey_step(path: Path) -> int:
-    """The distance of neighbouring grey values once decoded: Pillow spreads 2 and 4 bits of grey over 0..255."""
-    with path.open("rb") as file:
-        depth, color_type = file.read(26)[24:26]  # of the PNG's first chunk, IHDR
-    return {2: 85, 4: 17}.get(depth, 1) if color_type == 0 else 1
+def convert_command(mask: Path) -> str:
+    """What converts the folder of a mask, but for its last option."""
+    return f"python scripts/prepare_data.py convert {mask.parent} --out NEW"
+
+
+def _ids_of(picture: Image.Image, path: Path) -> np.ndarray:
+    """(H, W) uint8: the values of a single-channel picture as its file holds them."""
+    values = np.array(picture, dtype=np.uint8)
+    depth, color_type = _png_header(path)
+    step = {2: 85, 4: 17}.get(depth, 1) if color_type == 0 else 1  # Pillow spreads 2 and 4 bits of grey over 0..255
+    return values if step == 1 else values // np.uint8(step)
+
+
+def _png_header(path: Path) -> tuple[int, int]:
+    """Bits per channel and colour type of a PNG. Raises UserError (data) when the file has vanished."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(26)
+    except FileNotFoundError:
+        raise _bad(path, "vanished while it was read", "restore it") from None
+    return (start[24], start[25]) if len(start) == 26 and start[12:16] == b"IHDR" else (8, 3)
+
+
+_EXACT = ("PNG", "BMP", "TIFF", "GIF", "PPM")  # formats that keep ids and colours
+
+
+def open_labels(path: Path) -> np.ndarray:
+    """A mask of another convention: (H, W) int64 ids as the file holds them, or (H, W, 3) uint8 colours.
+
+    Raises UserError (data) when it cannot be read exactly: lossy, transparent, float, or more than 8 bits a colour.
+    """
+    picture = _open(path, _EXACT)
+    if "jpeg" in str(picture.info.get("compression")):
+        raise _bad(path, "compressed with loss", "export the mask as PNG")
+    if picture.mode in _MASK_MODES:
+        return (_ids_of(picture, path) if picture.format == "PNG" else np.array(picture, dtype=np.uint8)).astype(np.int64)
+    if picture.mode.startswith("I"):
+        return np.array(picture).astype(np.int64)
+    if picture.mode not in ("RGB", "RGBA", "LA") or (picture.format == "PNG" and _png_header(path)[0] == 16):
+        depth = " with 16 bits a colour" if picture.mode in ("RGB", "RGBA", "LA") else ""
+        raise _bad(path, f"a mask in mode {picture.mode}{depth}", "export it as palette, grey or RGB PNG of 8 bits")
+    pixels = np.asarray(picture)
+    clear = int((pixels[..., -1] != 255).sum()) if picture.mode != "RGB" else 0
+    if clear:
+        raise _bad(path, f"{clear:,} pixels are transparent", "fill them with a class colour")
+    return pixels[..., 0].astype(np.int64) if picture.mode == "LA" else pixels[..., :3]
+
+
+def encode_mask(mask: Tensor | np.ndarray, classes: ClassSet) -> bytes:
+    """(H, W) class ids as a palette PNG, Pascal VOC's own format."""
+    picture, file = Image.fromarray(np.asarray(mask, dtype=np.uint8)), io.BytesIO()
+    picture.putpalette(classes.palette)  # mode P
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def save_mask(path: Path, mask: Tensor | np.ndarray, classes: ClassSet) -> None:
     """Write (H, W) class ids as a palette PNG – Pascal VOC's own format – atomically."""
-    picture = Image.fromarray(np.asarray(mask, dtype=np.uint8))
-    picture.putpalette(classes.palette)  # mode P
+    content = encode_mask(mask, classes)
     with atomic_write(path) as file:
-        picture.save(file, "PNG")
+        file.write(content)
 
 
 def save_image(path: Path, image: Tensor | np.ndarray) -> None:

@@ -31,6 +31,7 @@ from segnet.datasets import (
     class_statistics,
     content_digests,
     derive_seed,
+    open_split,
 )
 from segnet.devices import choose_device, peak_memory, use_deterministic_algorithms
 from segnet.distributed import (
@@ -521,22 +522,23 @@ def _to_device(batch: Sample, device: torch.device) -> Sample:
 
 def _open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]:
     """The train and the val split. Raises UserError (data) for a fault of theirs, (config) when ranks would have no pictures."""
-    classes, root = config.data.class_set, Path(config.data.root)
-    parts = config.train.accumulate * world_size()
+    data, parts = config.data, config.train.accumulate * world_size()
     if config.train.batch_size < parts:
         found = f"{config.train.batch_size} pictures for {parts} parts (ranks × train.accumulate)"
         raise UserError(ExitCode.CONFIG, "train.batch_size", found, "raise it, or use fewer ranks or parts")
-    train_set, val_set = open_train_set(config), SegmentationDataset(root, config.data.val_split, classes)
-    if config.data.cache == "disk":
+    if data.val_split == data.train_split:
+        found = f"data.train_split and data.val_split are both '{data.val_split}'"
+        raise UserError(ExitCode.DATA, data.root, found, "score on pictures that training does not see")
+    train_set, val_set = open_train_set(config), open_split(data, data.val_split)
+    if data.cache == "disk":
         for dataset in (train_set, val_set):
-            dataset.keep_decoded(Path(config.data.cache_folder) if config.data.cache_folder else None)
+            dataset.keep_decoded(Path(data.cache_folder) if data.cache_folder else None)
     return train_set, val_set
 
 
 def open_train_set(config: Config) -> SegmentationDataset:
     """The train split, augmented as `config` says. Raises UserError (data) for a fault of its."""
-    data, transform = config.data, TrainTransform(config.augment)
-    return SegmentationDataset(Path(data.root), data.train_split, data.class_set, transform=transform, seed=config.seed)
+    return open_split(config.data, config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)
 
 
 def _restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Config, pictures: _Pictures) -> None:

@@ -100,6 +100,22 @@ def _check_text(node: yaml.ScalarNode, where: Path | str) -> None:
 
 def read_tree(path: Path, origins: Origins, children: tuple[Path, ...] = ()) -> Tree:
     """The tree of a file merged over those of its `base` files."""
+    tree, own_origins = read_mapping(path, children)
+    bases = tree.pop("base", [])
+    merged: Tree = {}
+    bases = bases if isinstance(bases, list) else [bases]
+    if len(bases) > _MAX_BASES:
+        raise refuse(path, f"{len(bases)} base files", f"name {_MAX_BASES} at most")
+    for base in bases:
+        if not isinstance(base, str):
+            raise refuse(path, f"base: {base!r} is not a file name", "list file names relative to this file")
+        merged = merge(merged, read_tree(path.parent / base, origins, (*children, path.resolve())))
+    origins.update(own_origins)
+    return merge(merged, tree)
+
+
+def read_mapping(path: Path, children: tuple[Path, ...] = ()) -> tuple[Tree, Origins]:
+    """The tree of one file and the line of each key; `children` are the files that name it as their base."""
     remedy = "name a YAML file, e.g. configs/sample.yaml"
     try:
         if not path.is_file():  # a pipe or a device might never end
@@ -118,17 +134,7 @@ def read_tree(path: Path, origins: Origins, children: tuple[Path, ...] = ()) -> 
     tree, own_origins = parse_yaml(text, path)
     if not isinstance(tree, dict):
         raise refuse(path, "not a mapping of sections", "write 'train:' and its keys below it")
-    bases = tree.pop("base", [])
-    merged: Tree = {}
-    bases = bases if isinstance(bases, list) else [bases]
-    if len(bases) > _MAX_BASES:
-        raise refuse(path, f"{len(bases)} base files", f"name {_MAX_BASES} at most")
-    for base in bases:
-        if not isinstance(base, str):
-            raise refuse(path, f"base: {base!r} is not a file name", "list file names relative to this file")
-        merged = merge(merged, read_tree(path.parent / base, origins, (*children, resolved)))
-    origins.update(own_origins)
-    return merge(merged, tree)
+    return tree, own_origins
 
 
 def merge(below: Tree, above: Tree) -> Tree:
@@ -152,5 +158,3 @@ def override_tree(override: str, origins: Origins) -> Tree:
         value = {part: value}
     assert isinstance(value, dict)
     return value
-
-

@@ -26,6 +26,7 @@ MISTAKES = [
     ("predict", ["{tmp}", "none.jpg", "--out", "{tmp}/masks"], 4, "no best.pt"),
     ("predict", ["{tmp}"], 2, "required"),
     ("show", ["config", "README.md"], 2, "README.md"),
+    ("prepare_data", ["convert", "{tmp}", "--out", "{tmp}/masks"], 2, "give --classes, --map or both"),
 ]
 
 

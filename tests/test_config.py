@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segnet.classes import CAMVID, class_set
-from segnet.config import Config, config_schema, config_to_yaml, load_config, override_config
+from segnet.config import Config, config_schema, config_to_yaml, load_config, load_data_folder, override_config
 from segnet.errors import ExitCode, UserError
 from segnet.yaml_tree import parse_yaml
 
@@ -104,6 +104,73 @@ def test_class_tables(tiny_config: Config) -> None:
     assert override_config(tiny_config, ["data.classes=camvid"]).data.class_set == CAMVID
     colored = override_config(tiny_config, ["data.colors=[[1, 2, 3], [4, 5, 6], [7, 8, 9]]"])
     assert colored.data.class_set.colors == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+
+
+def data_folder(folder: Path, text: str) -> Path:
+    """A configuration without classes, of a data folder whose classes.yaml holds `text`."""
+    (folder / "leaves").mkdir(exist_ok=True)
+    (folder / "leaves" / "classes.yaml").write_text(text)
+    data = f"data: {{root: {folder / 'leaves'}}}\n"
+    return write(folder, f"base: {ROOT / 'configs' / 'model' / 'segnet_small.yaml'}\n{data}")
+
+
+def test_classes_come_from_the_data_folder(tmp_path: Path) -> None:
+    path = data_folder(tmp_path, "names: [ground, leaf]\ncolors: [[1, 2, 3], [4, 5, 6]]\nignore: 9\n")
+    config = load_config(path)
+    assert config.data.class_set == class_set(("ground", "leaf"), ((1, 2, 3), (4, 5, 6)), ignore_id=9)
+    assert load_data_folder(tmp_path / "leaves") == config.data
+    (tmp_path / "leaves" / "classes.yaml").unlink()
+    assert load_config(write(tmp_path, config_to_yaml(config), "whole.yaml")) == config  # complete without the folder's file
+
+
+def test_what_the_configuration_says_wins_over_the_data_folder(tmp_path: Path) -> None:
+    path = data_folder(tmp_path, "names: [ground, leaf]\ncolors: [[1, 2, 3], [4, 5, 6]]\nignore: 9\n")
+    found = load_config(path, ["data.ignore_id=7", "data.colors=[[7, 7, 7], [8, 8, 8]]"]).data.class_set
+    assert found == class_set(("ground", "leaf"), ((7, 7, 7), (8, 8, 8)), ignore_id=7)
+    assert load_config(path, ["data.classes=[a, b, c]"]).data.class_set == class_set(("a", "b", "c"))
+    assert load_config(path, ["data={root: elsewhere, classes: camvid}"]).data.class_set == CAMVID
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("names: [a, b]\ncolours: []\n", "classes.yaml, line 2: colours: unknown key – did you mean 'colors'?"),
+        ("ignore: 9\n", "classes.yaml: names: missing"),
+        ("names: [a, b]\nignore: 1\n", "ignore_id: 1 is the id of class 'b'"),
+        ("names: [a, b]\nignore: 300\n", "classes.yaml, line 2: data.ignore_id: found 300"),
+        ("names: [a, b]\ncolors: [[1, 2, 3]]\n", "1 colors for 2 classes"),
+        ("names: [a, a]\n", "two classes have the same name"),
+        ("names: 7\n", "classes.yaml, line 1: data.classes: found 7"),
+        ("names: [a, &x b, *x]\n", "classes.yaml: line 1: alias *x"),
+        ("[a, b]\n", "classes.yaml: not a mapping"),
+        ("base: ../../secret.yaml\nnames: [a]\n", "classes.yaml, line 1: base: unknown key"),
+    ],
+)
+def test_a_mistake_in_the_classes_of_a_folder_is_named_by_line(text: str, found: str, tmp_path: Path) -> None:
+    path = data_folder(tmp_path, text)
+    with refused(Usage, found):
+        load_config(path)
+    with refused(Usage, found):
+        load_data_folder(tmp_path / "leaves")
+
+
+def test_classes_that_are_nowhere_or_elsewhere(tmp_path: Path) -> None:
+    path = data_folder(tmp_path, "names: [a]\n")
+    (tmp_path / "leaves" / "classes.yaml").rename(tmp_path / "secret.yaml")
+    with refused(Usage, "data.classes: missing – give it in this file, or write classes.yaml into the data folder"):
+        load_config(path)
+    with refused(Usage, "leaves/classes.yaml: no such file", "give a CONFIG"):
+        load_data_folder(tmp_path / "leaves")
+    (tmp_path / "leaves" / "classes.yaml").symlink_to(tmp_path / "secret.yaml")
+    for load in (lambda: load_config(path), lambda: load_data_folder(tmp_path / "leaves")):
+        with refused(Usage, "leaves/classes.yaml: is a link out of the data folder"):
+            load()
+
+
+def test_the_ignored_id_is_no_class(tiny_config: Config) -> None:
+    assert override_config(tiny_config, ["data.ignore_id=3"]).data.class_set.ignore_id == 3
+    with refused(Usage, "ignore_id: 2 is the id of class 'disc'"):
+        override_config(tiny_config, ["data.ignore_id=2"])
 
 
 def test_schema_knows_every_key_and_says_a_sentence_about_each() -> None:

@@ -83,8 +83,10 @@ def test_the_name_of_a_split_does_not_leave_the_folder(split: str, tmp_path: Pat
 
 
 def test_a_split_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
-    with refused(Data, "train.txt: no such file", "python scripts/prepare_data.py", "data.root"):
-        read_split(tmp_path / "nowhere", "train")
+    (tmp_path / "file").write_text("no folder")
+    for root, split in ((tmp_path / "nowhere", "train"), (tmp_path / "file", "train"), (tmp_path, "a" * 300)):
+        with refused(Data, f"{split}.txt: no such file", "python scripts/prepare_data.py", "data.root"):
+            read_split(root, split)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -112,12 +114,29 @@ def test_pictures_may_have_any_suffix_and_stand_in_folders(tmp_path: Path, tiny_
     assert [path.name for path in dataset.pictures] == ["a.b.jpg", "c.jpg", "d.JPEG"]
 
 
+def test_an_id_that_no_file_can_have_is_missing(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    write_split(tiny_data, "train", ["a" * 300, "b" * 300 + "/c", "train_0/d"])
+    with refused(Data, "picture is missing (6 faults in all)"):
+        SegmentationDataset(tiny_data, "train", tiny_classes)
+
+
+def test_folders_may_be_linked_inside_the_data_folder_alone(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    (tiny_data / "JPEGImages").rename(tiny_data / "pictures")
+    (tiny_data / "JPEGImages").symlink_to("pictures")
+    assert SegmentationDataset(tiny_data, "train", tiny_classes).read(0).id == "train_0"
+    (tiny_data / "pictures").rename(tiny_data.parent / "pictures")
+    (tiny_data / "JPEGImages").unlink()
+    (tiny_data / "JPEGImages").symlink_to("../pictures")
+    with refused(Data, f"JPEGImages: is a link out of the data folder, to {tiny_data.parent}/pictures"):
+        SegmentationDataset(tiny_data, "train", tiny_classes)
+
+
 def test_everything_that_is_missing_is_listed(tiny_data: Path, tiny_classes: ClassSet) -> None:
     (tiny_data / "JPEGImages" / "train_1.jpg").unlink()
     (tiny_data / "JPEGImages" / "train_4.jpg").rename(tiny_data / "JPEGImages" / "TRAIN_4.jpg")
     mask_path(tiny_data, "train_2").unlink()
     lost = ["JPEGImages/train_1.jpg: picture is missing", "JPEGImages/train_4.jpg: picture is missing"]
-    with refused(Data, *lost, "SegmentationClass/train_2.png: mask is missing", "3 files in all"):
+    with refused(Data, *lost, "SegmentationClass/train_2.png: mask is missing", "which differs in case", "3 faults in all"):
         SegmentationDataset(tiny_data, "train", tiny_classes)
     SegmentationDataset(tiny_data, "val", tiny_classes)
 

@@ -306,10 +306,18 @@ def test_a_lossy_mask_is_refused(tmp_path: Path) -> None:
 
 def test_ids_without_a_class_are_named(tmp_path: Path, tiny_classes: ClassSet) -> None:
     save_mask(tmp_path / "mask.png", np.array([[0, 2, 255], [3, 7, 254]]), tiny_classes)
-    with refused(
-        Data, "mask.png", "label 3, 7, 254; expected 0..2 or 255", "renumber the mask, or add the class to data.classes"
-    ):
+    remedy = "add the class to data.classes, or renumber the mask: python scripts/prepare_data.py convert"
+    with refused(Data, "mask.png", "label 3, 7, 254; expected 0..2 or 255", remedy, "--out NEW --map 3=ID"):
         open_mask(tmp_path / "mask.png", tiny_classes)
+
+
+def test_another_ignored_id_becomes_255_and_255_is_then_no_label(tmp_path: Path) -> None:
+    classes = class_set(("a", "b"), ignore_id=11)
+    save_mask(tmp_path / "mask.png", np.array([[0, 1, 11]]), classes)
+    assert open_mask(tmp_path / "mask.png", classes).tolist() == [[0, 1, 255]]
+    save_mask(tmp_path / "mask.png", np.array([[0, 1, 255]]), classes)
+    with refused(Data, "label 255; expected 0..1 or 11"):
+        open_mask(tmp_path / "mask.png", classes)
 
 
 def test_a_failed_save_leaves_the_old_mask(tmp_path: Path, tiny_classes: ClassSet) -> None:

@@ -8,8 +8,8 @@ LAYERS = (
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("config", "downloads"),
     ("cache", "images", "pretrained", "transforms", "visualization"),
-    ("datasets", "models"),
-    ("inference", "checkpoint", "preparation"),
+    ("datasets", "models", "conversion"),
+    ("inference", "checkpoint", "preparation", "checking"),
     ("evaluation", "prediction", "run_folder"),
     ("training",),
 )

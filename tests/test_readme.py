@@ -1,5 +1,6 @@
 """What the README tells people to type works as it stands there, on a small copy of the sample data."""
 
+import json
 import os
 import re
 import shutil
@@ -7,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, folder_bytes, write_pair, write_split
+from PIL import Image
 
+from segnet.classes import class_set
 from segnet.config import load_config
 from segnet.preparation import generate_sample
 
@@ -51,11 +55,33 @@ def test_the_commands_work_in_their_order(clone):
     run("python example.py", clone)
 
 
-def test_the_configuration_of_an_own_data_set_is_valid(clone):
-    (text,) = code_blocks("yaml")
-    (clone / "configs" / "leaves.yaml").write_text(text)
+def test_an_own_data_set_is_converted_checked_and_configured(clone, monkeypatch):
+    classes, recipe = code_blocks("yaml")
+    leaves = clone / "data" / "leaves"
+    for index in range(4):
+        mask = (np.arange(64 * 64).reshape(64, 64) // (300 + index) % 3).astype(np.uint8)
+        write_pair(leaves, str(index), mask, class_set(("background", "leaf", "spot")))
+        (clone / "colored").mkdir(exist_ok=True)
+        (clone / "binary").mkdir(exist_ok=True)
+        colors = np.array([[0, 0, 0], [60, 170, 90], [230, 75, 60]], np.uint8)
+        Image.fromarray(colors[mask]).save(clone / "colored" / f"{index}.png")
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(clone / "binary" / f"{index}.png")
+    masks = folder_bytes(leaves / "SegmentationClass")
+    shutil.rmtree(leaves / "SegmentationClass")
+    write_split(leaves, "train", ["0", "1", "2"])
+    write_split(leaves, "val", ["3"])
+    (leaves / "classes.yaml").write_text(classes)
+    commands = [line for line in README.splitlines() if line.startswith("python scripts/prepare_data.py c")]
+    assert [command.split()[2] for command in commands] == ["convert", "convert", "check"]
+    for command in commands:
+        run(command, clone)
+    assert folder_bytes(leaves / "SegmentationClass").keys() == masks.keys()
+    report = json.loads((clone / "leaves.json").read_text())
+    assert [split["pictures"] for split in report["splits"]] == [3, 1]
+    (clone / "configs" / "leaves.yaml").write_text(recipe)
+    monkeypatch.chdir(clone)
     config = load_config(clone / "configs" / "leaves.yaml")
-    assert config.data.class_set.names == ("background", "leaf", "spot")
+    assert config.data.class_set == class_set(("background", "leaf", "spot"), ((0, 0, 0), (60, 170, 90), (230, 75, 60)))
 
 
 def test_every_file_that_is_linked_or_named_exists():

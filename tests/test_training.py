@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import assert_same_run, folder_bytes, refused, write_split
 
-from segnet import evaluation, files, training
+from segnet import datasets, evaluation, files, training
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from segnet.config import Config, LossConfig, OptimConfig, override_config
 from segnet.datasets import Sample, SegmentationDataset, class_statistics
@@ -271,10 +271,10 @@ def test_a_non_finite_loss_names_step_and_pictures(tiny_config, tmp_path):
 
 def test_resume_with_another_picture_of_the_same_name_and_size_names_it(tiny_config, tiny_data, tmp_path):
     train(tiny_config, tmp_path / "run")
-    mask = tiny_data / "SegmentationClass" / "train_3.png"
-    content = bytearray(mask.read_bytes())
+    picture = tiny_data / "JPEGImages" / "train_3.jpg"
+    content = bytearray(picture.read_bytes())
     content[-20] ^= 1
-    mask.write_bytes(content)
+    picture.write_bytes(content)
     with refused(ExitCode.CHECKPOINT, "1 pictures or masks in", "train_3"):
         train(tiny_config, tmp_path / "run", resume=True)
 
@@ -401,7 +401,8 @@ def test_one_batch_can_be_learnt_and_nothing_is_written(tiny_config, tmp_path, m
     assert "step 150/150  loss" in capsys.readouterr().out
 
 
-def test_batches_without_a_scored_pixel_are_counted(tiny_config, tiny_data, tiny_classes, tmp_path, capsys):
+def test_batches_without_a_scored_pixel_are_counted(tiny_config, tiny_data, tiny_classes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(datasets, "label_faults", lambda *_: [])  # which refuses a whole split of them
     for index in range(6):
         save_mask(tiny_data / "SegmentationClass" / f"train_{index}.png", torch.full((32, 32), 255), tiny_classes)
     train(override_config(tiny_config, ["train.log_every=3"]), tmp_path / "run")
@@ -452,15 +453,30 @@ def test_deterministic_mode_gives_the_same_weights_on_a_gpu(tiny_config, tmp_pat
         assert_same_run(tmp_path / "a", tmp_path / name)
 
 
+@pytest.mark.parametrize("changes", [["data.val_split=train"], []])
+def test_scoring_on_pictures_that_are_learnt_is_refused(changes, tiny_config, tiny_data, tmp_path):
+    if not changes:
+        write_split(tiny_data, "val", ["val_0", "train_0", "train_3"])
+    with refused(ExitCode.DATA, "both 'train'" if changes else "val.txt: 2 pictures are in train as well: train_0, train_3"):
+        train(override_config(tiny_config, changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_data_is_said_before_the_run_folder_exists(tiny_config, tmp_path):
     with refused(ExitCode.DATA, "no such file"):
         train(override_config(tiny_config, ["data.root=/nowhere"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_val_split_without_a_scored_pixel_still_ends_with_a_network(tiny_config, tiny_data, tiny_classes, tmp_path):
+def test_a_val_split_without_a_scored_pixel_is_refused_and_would_still_end_with_a_network(
+    tiny_config, tiny_data, tiny_classes, tmp_path, monkeypatch
+):
     for name in ("val_0", "val_1", "val_2"):
         save_mask(tiny_data / "SegmentationClass" / f"{name}.png", torch.full((32, 32), 255), tiny_classes)
+    with refused(ExitCode.DATA, "val.txt: its masks are 255 everywhere"):
+        train(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(datasets, "label_faults", lambda *_: [])  # as when the masks change under the run
     train(tiny_config, tmp_path / "run")
     assert load_model(tmp_path / "run", ["device=cpu"]).config == tiny_config
 

@@ -431,6 +431,7 @@ class _Loader(DataLoader[Sample]):
                 batches = super().__iter__()
             for batch in batches:
                 if isinstance(batch, Exception):
+                    del batches  # the workers end now, not when the collector finds this frame, which holds its own exception
                     raise batch
                 yield batch
         except RuntimeError as error:

@@ -62,7 +62,8 @@ def _add_public(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _prepare_public(arguments: argparse.Namespace) -> None:
     archive, *others = arguments.from_archive or [None]
     if others:
-        raise UserError(ExitCode.CONFIG, "--from-archive", f"{1 + len(others)} archives; {arguments.command} has one", "give it once")
+        found = f"{1 + len(others)} archives; {arguments.command} has one"
+        raise UserError(ExitCode.CONFIG, "--from-archive", found, "give it once")
     _say(arguments.root, prepare(arguments.command, arguments.root, archive))
 
 

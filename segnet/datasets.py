@@ -427,13 +427,7 @@ class _Loader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         try:
-            with _stop_signals_blocked():
-                batches = super().__iter__()
-            for batch in batches:
-                if isinstance(batch, Exception):
-                    del batches  # the workers end now, not when the collector finds this frame, which holds its own exception
-                    raise batch
-                yield batch
+            yield from self._batches()
         except RuntimeError as error:
             reason = (str(error).splitlines() or [""])[0]
             if "DataLoader timed out" in reason:
@@ -445,6 +439,18 @@ class _Loader(DataLoader[Sample]):
             else:
                 raise
             raise UserError(ExitCode.WORKER_LOST, "data.workers", found, remedy) from None
+
+    def _batches(self) -> Iterator[Sample]:
+        with _stop_signals_blocked():
+            batches = super().__iter__()
+        try:
+            for batch in batches:
+                if isinstance(batch, Exception):
+                    raise batch
+                yield batch
+        finally:
+            if self.num_workers:  # its workers end now, not when the collector finds frames that an exception holds
+                batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def kill_children() -> None:
 
 
 def run_command(command: Callable[[], ExitCode | None]) -> None:
-    """Run a script's body and end the process with its exit code; a bug keeps its traceback."""
+    """Run a script's body and end the process, and those it started, with its exit code; a bug keeps its traceback."""
     try:
         code: int = command() or ExitCode.DONE
     except UserError as error:
@@ -74,6 +74,7 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
         code = ExitCode.ENVIRONMENT
     except KeyboardInterrupt:
-        kill_children()
         code = 130
+    finally:
+        kill_children()
     sys.exit(int(code))

@@ -35,7 +35,7 @@ from segnet.config import AugmentConfig, Config, load_config
 from segnet.datasets import ResumableSampler, SegmentationDataset, build_loader, mask_path
 from segnet.devices import describe_device
 from segnet.errors import run_command
-from segnet.files import write_text
+from segnet.files import make_folder, write_text
 from segnet.training import open_train_set
 
 
@@ -83,6 +83,8 @@ def benchmark_data(config: Config, pictures: int, rounds: int) -> dict[str, obje
     torch.set_num_threads(1)
     from_files, from_cache = (_first(open_train_set(config), pictures) for _ in range(2))
     size = config.train.batch_size
+    if config.data.cache_folder:
+        make_folder(Path(config.data.cache_folder))
     with tempfile.TemporaryDirectory(dir=config.data.cache_folder) as folder:
         from_cache.keep_decoded(Path(folder))
         ways: dict[str, Callable[[int], object]] = {

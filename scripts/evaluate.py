@@ -30,8 +30,9 @@ def main() -> None:
     if is_main():
         print(f"evaluate {find_checkpoint(arguments.source)} on {split}, {describe_device(device)}", flush=True)
     dataset = open_split(config.data, split)
+    loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
     with process_group(device):
-        scores = evaluate(model.to(device), build_loader(dataset, workers=config.data.workers), config.inference)
+        scores = evaluate(model.to(device), loader, config.inference)
     if not is_main():
         return
     out = arguments.out or find_checkpoint(arguments.source).parent / "evaluation" / split

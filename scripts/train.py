@@ -18,6 +18,13 @@ from segnet.errors import ExitCode, UserError, run_command
 from segnet.training import overfit_one_batch, train
 
 
+def _steps(text: str) -> int:
+    steps = int(text)
+    if steps < 1:
+        raise argparse.ArgumentTypeError(f"{steps} steps; at least 1")
+    return steps
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, e.g. configs/sample.yaml")
@@ -25,7 +32,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/<name of CONFIG>)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run folder")
     parser.add_argument(
-        "--overfit-one-batch", type=int, nargs="?", const=200, metavar="STEPS", help="see whether it can learn one batch (200)"
+        "--overfit-one-batch", type=_steps, nargs="?", const=200, metavar="STEPS", help="see whether it can learn one batch (200)"
     )
     arguments = parser.parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)

@@ -125,6 +125,8 @@ def _verify(content: object, path: Path) -> Checkpoint:
         raise _bad(path, "not a checkpoint of this program", "name a last.pt or best.pt")
     if content["format"] != FORMAT:
         raise _bad(path, f"format {content['format']}, this version reads {FORMAT}", "use the version that wrote it")
+    if not all(isinstance(weight, Tensor) for weight in content["weights"].values()):
+        raise _bad(path, "a weight is not a tensor", "use another checkpoint of the run")
     bad = _first_non_finite(content["weights"])
     if bad:
         raise _bad(path, f"'{bad}' is not finite", "use another checkpoint of the run")

@@ -43,7 +43,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 def rank() -> int:
     """Which of the ranks that torchrun started this process is; known before it joins them."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ.get("RANK", "0")) if "WORLD_SIZE" in os.environ else 0
 
 
 def world_size() -> int:

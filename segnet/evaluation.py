@@ -36,7 +36,7 @@ def evaluate(
     """Predict every picture of `loader` and count it against its truth, at the size of the truth.
 
     Under torchrun each rank counts its own pictures, and all get the scores of the sum, the same as those of one process.
-    Raises EvaluationStopped, on all ranks, as soon as `stop()` is true on one.
+    Raises EvaluationStopped, on all ranks, when `stop()` became true on one; it is asked before every picture.
     """
     matrix: ConfusionMatrix | None = None
     device = next(model.parameters()).device

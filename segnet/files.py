@@ -81,8 +81,9 @@ def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 def remove_stale_temporaries(folder: Path) -> None:
     """Delete what a killed `atomic_write` left in `folder`. Call it while holding the folder's lock."""
-    for temporary in folder.glob(".*.tmp"):
-        temporary.unlink(missing_ok=True)
+    for temporary in folder.glob(".*.[0-9]*.tmp"):
+        if temporary.is_file():
+            temporary.unlink(missing_ok=True)
 
 
 def is_inside(path: Path, folder: Path) -> bool:

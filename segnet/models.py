@@ -146,7 +146,7 @@ class EncoderDecoder(nn.Module):
         if self.memory == "plain" or idle or torch.compiler.is_compiling():  # the compiler itself plans what is kept
             return apply
         if self.memory == "lean":  # what a convolution gives is what a normalisation takes
-            return Recomputation({module for module in self.modules() if isinstance(module, nn.BatchNorm2d)})
+            return Recomputation({module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)})
         return Recomputation({*self.encoder, *self.upsampling})  # what stands between two stages
 
 

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from segnet.checkpoint import Checkpoint, load_checkpoint
 from segnet.devices import describe_device
-from segnet.distributed import world_size
+from segnet.distributed import is_main, world_size
 from segnet.errors import ExitCode, UserError
 from segnet.files import lock_folder, make_folder, remove_stale_temporaries, sync_to_disk, write_text
 
@@ -31,12 +31,17 @@ def hold_run_folder(run: Path, *, resume: bool) -> Iterator[None]:
 
     Raises UserError (config) when it holds a run that is not to be resumed, (environment) when another run is writing there.
     """
-    if not resume and any((run / name).exists() for name in (LAST, PREVIOUS, "metrics.csv")):
-        raise UserError(ExitCode.CONFIG, run, "holds a run already", "add --resume to continue it, or choose another --run")
+    _require_new_or_resumed(run, resume)
     make_folder(run)
     with lock_folder(run):
+        _require_new_or_resumed(run, resume)  # another may have come in between
         remove_stale_temporaries(run)
         yield
+
+
+def _require_new_or_resumed(run: Path, resume: bool) -> None:
+    if not resume and any((run / name).exists() for name in (LAST, PREVIOUS, "metrics.csv")):
+        raise UserError(ExitCode.CONFIG, run, "holds a run already", "add --resume to continue it, or choose another --run")
 
 
 def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint] | None:
@@ -56,7 +61,7 @@ def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint] | None:
         first, *others = damaged
         remedy = "restore it from a copy, or start anew in another --run"
         raise UserError(first.code, first.path, first.found, remedy, also=tuple(others))
-    for one in damaged:
+    for one in damaged if is_main() else ():
         print(f"warning: {one.path}: {one.found}; going on from {intact[0][0].name}", file=sys.stderr)
     return max(intact, key=lambda found: found[1].step, default=None)
 

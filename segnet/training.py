@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -45,7 +42,7 @@ from segnet.distributed import (
     sum_over_ranks,
     world_size,
 )
-from segnet.errors import ExitCode, UserError, kill_children
+from segnet.errors import ExitCode, UserError
 from segnet.evaluation import EvaluationStopped, evaluate
 from segnet.files import write_text
 from segnet.inference import predict_probabilities
@@ -53,6 +50,7 @@ from segnet.losses import Criterion, enet_weights, median_frequency_weights
 from segnet.metrics import ConfusionMatrix, Scores
 from segnet.models import build_model
 from segnet.run_folder import BEST, LAST, PREVIOUS, RunLog, hold_run_folder, newest_checkpoint, record_environment
+from segnet.stopping import stop_signals
 from segnet.transforms import TrainTransform
 from segnet.visualization import comparison, grid
 
@@ -119,7 +117,11 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimiz
         for (encoder, kernel), group in groups.items()
     ]
     if optim.name == "sgd":
-        return torch.optim.SGD(parameters, lr=optim.lr, momentum=optim.momentum, fused=True)
+        sgd = torch.optim.SGD(parameters, lr=optim.lr, momentum=optim.momentum, fused=True)
+        if optim.momentum:  # a first step that is skipped would leave torch's own buffers without any value
+            for parameter in model.parameters():
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     return torch.optim.AdamW(parameters, lr=optim.lr, betas=(optim.momentum, 0.999), fused=True)
 
 
@@ -145,7 +147,9 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     if config.optim.clip_norm:
         nn.utils.clip_grads_with_norm_(state.model.parameters(), config.optim.clip_norm, norm)
     finite = loss.isfinite()
-    if not state.scaler.is_enabled():  # it skips steps itself, and lowers its scale
+    if state.scaler.is_enabled():  # it skips steps itself, and lowers its scale; below 1 that is no cure any more
+        finite &= norm.isfinite() | (state.scaler.scale(torch.ones_like(loss)) >= 1)
+    else:
         finite &= norm.isfinite()
         state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # then it skips the step, on the device
     state.first_bad = torch.where(finite | (state.first_bad >= 0), state.first_bad, state.step)
@@ -363,30 +367,31 @@ class _Run:
             self.log.text("config", f"```yaml\n{config_to_yaml(config)}```", state.step)
         with agreed():
             criterion = build_criterion(config.loss, self.train_set, self.device)
-        with _stop_signals(self.signals), self.bar, closing(self.log) if self.log else nullcontext():
+        with stop_signals(self.signals), self.bar, closing(self.log) if self.log else nullcontext():
             if state.step and due(state.step, self.total_steps, self.eval_every) and state.scored_step < state.step:
                 self._score()  # the signal that stopped the run came before its evaluation
                 self._save()
-            batches, stop = iter(self._loader()), self._told_to_stop()
-            while state.step < self.total_steps and not stop:
-                lr = learning_rate(state.step, self.total_steps, config.optim)
-                train_step(state, self._next(batches), criterion, lr=lr, config=config)
-                self.bar.update()
-                if self.device.type == "cpu":
-                    self._refuse_non_finite()  # costs nothing here; on a GPU it waits for the step to end
-                if due(state.step, self.total_steps, config.train.log_every):
-                    self._log(lr)  # the only host sync in the loop
-                if due(state.step, self.total_steps, self.eval_every):
-                    self._score()
-                stop = self._told_to_stop()
-                if due(state.step, self.total_steps, self.save_every) or stop:
-                    self._save()
+            stop = self._told_to_stop()
+            with closing(self._batches()) as batches:
+                while state.step < self.total_steps and not stop:
+                    lr = learning_rate(state.step, self.total_steps, config.optim)
+                    train_step(state, self._next(batches), criterion, lr=lr, config=config)
+                    self.bar.update()
+                    if self.device.type == "cpu":
+                        self._refuse_non_finite()  # costs nothing here; on a GPU it waits for the step to end
+                    if due(state.step, self.total_steps, config.train.log_every):
+                        self._log(lr)  # the only host sync in the loop
+                    if due(state.step, self.total_steps, self.eval_every):
+                        self._score()
+                    stop = self._told_to_stop()
+                    if due(state.step, self.total_steps, self.save_every) or stop:
+                        self._save()
             if stop and not (state.step == self.total_steps == state.scored_step):
                 self._leave(stop)
 
-    def _loader(self) -> torch.utils.data.DataLoader[Sample]:
+    def _batches(self) -> Generator[Sample, None, None]:
         data, pin = self.config.data, self.device.type == "cuda"
-        return build_loader(self.train_set, self.sampler, workers=data.workers, timeout=data.worker_timeout, pin_memory=pin)
+        yield from build_loader(self.train_set, self.sampler, workers=data.workers, timeout=data.worker_timeout, pin_memory=pin)
 
     def _next(self, batches: Iterator[Sample]) -> Sample:
         """This rank's part of the next batch, on the device."""
@@ -557,6 +562,13 @@ def _restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Conf
     if others:
         found = f"{len(others)} pictures or masks in {config.data.root} have changed since: {', '.join(others[:10])}"
         raise UserError(ExitCode.CHECKPOINT, path, found, "restore them, or choose another --run")
+    try:
+        _restore_values(state, checkpoint, training, path)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+        raise UserError(ExitCode.CHECKPOINT, path, "holds no usable training state", "resume from another last.pt") from None
+
+
+def _restore_values(state: TrainState, checkpoint: Checkpoint, training: dict[str, Any], path: Path) -> None:
     if state.ema:
         load_weights(state.ema.module, checkpoint.weights, path)
         load_weights(state.model, training["ema"]["model"], path)
@@ -611,43 +623,6 @@ def _explained() -> Iterator[None]:
         if "deterministic implementation" in found:
             raise UserError(ExitCode.CONFIG, "train.deterministic", found, "choose a network without it, or give it up") from None
         raise
-
-
-_PATIENCE = 9.0  # seconds between SIGTERM and the end
-
-
-def _leave_at_once() -> None:
-    print("the running step takes too long: leaving without it; --resume continues from the last checkpoint", file=sys.stderr)
-    kill_children()
-    os._exit(128 + signal.SIGTERM)
-
-
-@contextmanager
-def _stop_signals(received: list[int]) -> Iterator[None]:
-    """Put the first SIGINT or SIGTERM into `received`; the loop looks there after each step. A second one interrupts.
-
-    Who sends SIGTERM does not wait for long, so a step that does is given up: nothing but the steps since the last save is lost.
-    """
-    patience = threading.Timer(_PATIENCE, _leave_at_once)
-    patience.daemon = True
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        if number == signal.SIGTERM:
-            patience.start()
-        if is_main():
-            print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
-
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    previous = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield
-    finally:
-        patience.cancel()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _say(text: str) -> None:

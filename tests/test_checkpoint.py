@@ -208,6 +208,12 @@ def test_a_malformed_content_is_refused(tmp_path, content):
     assert refused(load_checkpoint, tmp_path / "a.pt").code == ExitCode.CHECKPOINT
 
 
+def test_a_weight_that_is_no_tensor_is_refused(tmp_path, tiny_run):
+    payload = torch.load(tiny_run / "best.pt", weights_only=True)
+    write_payload(tmp_path / "a.pt", {**payload, "weights": {**payload["weights"], "head.bias": [1, 2, 3]}})
+    assert "a weight is not a tensor" in str(refused(load_checkpoint, tmp_path / "a.pt"))
+
+
 def test_another_type_of_number_is_named(tiny_config, tmp_path):
     model = build_model(tiny_config.model, 3)
     halves = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}

@@ -21,6 +21,7 @@ MISTAKES = [
     ("train", ["configs/sample.yaml", "train.epoch=3"], 2, "did you mean 'epochs'?"),
     ("train", ["configs/sample.yaml", "data.root=/nowhere", "--run", "{tmp}/run"], 3, "/nowhere/ImageSets"),
     ("train", ["configs/sample.yaml", "device=cuda", "--run", "{tmp}/run"], 5, "no usable GPU"),
+    ("train", ["configs/sample.yaml", "--overfit-one-batch", "0", "--run", "{tmp}/run"], 2, "0 steps; at least 1"),
     ("evaluate", ["{tmp}"], 4, "no best.pt"),
     ("evaluate", ["{tmp}/none.pt"], 4, "no such file"),
     ("predict", ["{tmp}", "none.jpg", "--out", "{tmp}/masks"], 4, "no best.pt"),

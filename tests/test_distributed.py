@@ -16,7 +16,7 @@ import torch
 from helpers import ROOT, assert_same_run, steps_logged
 from torch import nn
 
-from segnet import training
+from segnet import stopping, training
 from segnet.checkpoint import load_checkpoint, load_model
 from segnet.config import Config, override_config
 from segnet.datasets import ResumableSampler, SampleKey, SegmentationDataset, build_loader
@@ -24,6 +24,7 @@ from segnet.devices import choose_device
 from segnet.distributed import gather, process_group, rank, share
 from segnet.errors import UserError
 from segnet.evaluation import evaluate
+from segnet.models import build_model
 
 LONG = ["train.epochs=4", "train.batch_size=4", "train.eval_every=2", "train.save_every=1"]
 
@@ -232,8 +233,43 @@ def test_a_gpu_that_a_rank_does_not_have_is_named(monkeypatch):
         choose_device("cuda")
 
 
-def test_alone_a_share_is_everything():
+def test_alone_a_share_is_everything(monkeypatch):
+    monkeypatch.setenv("RANK", "1")  # of something else than torchrun
     assert share([3, 1, 2]) == [3, 1, 2]
+    assert rank() == 0
+
+
+def test_lean_memory_knows_the_batch_normalisation_of_several_gpus(tiny_config):
+    model = build_model(tiny_config.model, 3)
+    model.memory = "lean"
+    alone = len(model._runner()._kept)
+    assert len(nn.SyncBatchNorm.convert_sync_batchnorm(model)._runner()._kept) == alone == 4
+
+
+def test_sigterm_ends_a_rank_that_waits_for_one_that_hangs(tiny_config, tmp_path):
+    """Its main thread is inside torch, where no signal handler of Python runs."""
+    original = training.train_step
+
+    def hanging(state, *arguments, **options) -> None:
+        if state.step == 2 and rank() == 1:
+            time.sleep(60)
+        original(state, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_step", hanging)
+        patch.setattr(stopping, "PATIENCE", 0.5)
+        ranks = Ranks(2, lambda: training.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
+    deadline = time.monotonic() + 60
+    while steps_logged(tmp_path / "run") < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(ranks.processes[0], signal.SIGTERM)
+    started = time.monotonic()
+    assert os.waitstatus_to_exitcode(os.waitpid(ranks.processes[0], 0)[1]) == 143
+    assert time.monotonic() - started < 20
+    os.kill(ranks.processes[1], signal.SIGKILL)
+    os.waitpid(ranks.processes[1], 0)
+    assert load_checkpoint(tmp_path / "run" / "last.pt").step == 2
 
 
 def test_torchrun_as_the_help_says(tiny_config: Config, tiny_config_file, tmp_path):

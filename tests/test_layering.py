@@ -10,7 +10,7 @@ LAYERS = (
     ("cache", "images", "pretrained", "transforms", "visualization"),
     ("datasets", "models", "conversion"),
     ("inference", "checkpoint", "preparation", "checking"),
-    ("evaluation", "prediction", "run_folder"),
+    ("evaluation", "prediction", "run_folder", "stopping"),
     ("training",),
 )
 PACKAGE = Path(__file__).parent.parent / "segnet"

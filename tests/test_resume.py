@@ -55,6 +55,8 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(tiny_config_file, tmp_path, n
     step = load_checkpoint(run / "last.pt").step
     assert step >= 5
     assert f"stopped at step {step}; --resume continues" in output
+    assert "Traceback" not in output
+    assert "ignored" not in output
 
 
 def test_two_runs_in_one_folder_have_one_winner(tiny_config_file, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import assert_same_run, folder_bytes, refused, write_split
 
-from segnet import datasets, evaluation, files, training
+from segnet import datasets, evaluation, files, stopping, training
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from segnet.config import Config, LossConfig, OptimConfig, override_config
 from segnet.datasets import Sample, SegmentationDataset, class_statistics
@@ -152,9 +152,25 @@ def test_float16_takes_an_overflow_in_its_stride(tiny_config):
     assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
     assert int(state.first_bad) == -1
     assert state.scaler.get_scale() == 2.0**39
+    assert all((buffers["momentum_buffer"] == 0).all() for buffers in state.optimizer.state.values())
     for _ in range(30):
         train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
     assert not torch.equal(before[0], next(state.model.parameters()))
+
+
+def test_float16_without_a_finite_gradient_at_any_scale_is_an_error(tiny_config):
+    """Else every step would be skipped, and the run end well with the network that it began with."""
+    config = override_config(tiny_config, ["train.precision=float16"])
+    state = build_state(config, torch.device("cpu"))
+
+    class Planted(Criterion):
+        def __call__(self, logits, mask, counts=None):
+            loss = super().__call__(logits, mask, counts)
+            return loss + (loss - loss.detach()).abs().sqrt()  # 0, with an infinite slope there
+
+    for _ in range(30):
+        train_step(state, some_batch(), Planted(), lr=0.1, config=config)
+    assert int(state.first_bad) == 17, "the scale begins at 2^16 and is halved by each"
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4])
@@ -169,8 +185,11 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tiny_config, monkeypatc
     for accumulate in (1, parts):
         changes = ["train.batch_size=4", f"train.accumulate={accumulate}", "optim.clip_norm=0.5"]
         config = override_config(tiny_config, changes)
-        state = build_state(config, torch.device("cpu"))
-        state.model.double()
+        torch.set_default_dtype(torch.float64)
+        try:
+            state = build_state(config, torch.device("cpu"))
+        finally:
+            torch.set_default_dtype(torch.float32)
         criterion = Criterion(weight=torch.tensor([0.3, 1.0, 2.0]), hardest=0.7)
         train_step(state, Sample(image, mask, ""), criterion, lr=0.5, config=config)
         weights.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
@@ -239,6 +258,17 @@ def test_resuming_a_finished_run_changes_nothing(tiny_config, tmp_path, capsys):
 def test_resume_without_a_checkpoint_says_so_and_starts(tiny_config, tmp_path, capsys):
     train(tiny_config, tmp_path / "run", resume=True)
     assert "starting at step 0" in capsys.readouterr().out
+
+
+def test_a_training_state_that_is_none_is_refused(tiny_config, tmp_path):
+    """As a hostile or clumsy hand would write it, with a digest that fits."""
+    run = tmp_path / "run"
+    train(tiny_config, run)
+    last = load_checkpoint(run / "last.pt")
+    for name in ("last.pt", "previous.pt"):
+        save_checkpoint(run / name, last._replace(training={**last.training, "optimizer": {}}))
+    with refused(ExitCode.CHECKPOINT, "holds no usable training state"):
+        train(tiny_config, run, resume=True)
 
 
 def test_resume_with_another_configuration_names_the_key(tiny_config, tmp_path):
@@ -359,7 +389,7 @@ def test_a_step_that_outlasts_the_patience_is_given_up(tiny_config, tmp_path, mo
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "train_step", endless)
-        patch.setattr(training, "_PATIENCE", 0.2)
+        patch.setattr(stopping, "PATIENCE", 0.2)
         process = multiprocessing.get_context("fork").Process(target=train, args=(config, tmp_path / "stopped"))
         process.daemon = False
         process.start()

@@ -1,0 +1,82 @@
+"""SIGINT and SIGTERM as a wish that the training loop looks at, with a limit to how long the wish may wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from segnet.distributed import is_main
+from segnet.errors import kill_children
+
+PATIENCE = 9.0  # seconds between SIGTERM and the end: who sends it does not wait for long
+
+
+@contextmanager
+def stop_signals(received: list[int]) -> Iterator[None]:
+    """In the body the first SIGINT or SIGTERM goes into `received`, and a second one interrupts.
+
+    After SIGTERM the body has `PATIENCE` seconds, then the process ends where it stands: as after any kill, nothing is lost
+    but the steps since the last save.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may take signals in hand
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        if is_main():
+            with suppress(RuntimeError):  # the signal came inside a write to stderr
+                print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
+
+    with _leaving_after_sigterm():
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _leaving_after_sigterm() -> Iterator[None]:
+    """End the process `PATIENCE` seconds after a SIGTERM that arrives in the body, whatever its main thread is doing.
+
+    A signal handler waits until torch gives the main thread back – from a long step, or from a rank that hangs – so a thread
+    watches the pipe into which Python writes the number of every signal as it arrives.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    patience = threading.Timer(PATIENCE, _leave_at_once)
+    patience.daemon = True
+
+    def watch() -> None:
+        while number := os.read(reading, 1)[0]:
+            if number == signal.SIGTERM:
+                patience.start()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.write(writing, b"\0")
+        watcher.join()
+        patience.cancel()
+        os.close(reading)
+        os.close(writing)
+
+
+def _leave_at_once() -> None:
+    print("the running step takes too long: leaving without it; --resume continues from the last checkpoint", file=sys.stderr)
+    kill_children()
+    os._exit(128 + signal.SIGTERM)

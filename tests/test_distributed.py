@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 import torch
 from helpers import ROOT, assert_same_run, steps_logged
 from torch import nn
+from torch.distributed import TCPStore
 
 from segnet import stopping, training
 from segnet.checkpoint import load_checkpoint, load_model
@@ -33,11 +33,9 @@ class Ranks:
     """Processes of which each runs `body` as one of `count` ranks, forked from this one."""
 
     def __init__(self, count: int, body: Callable[[], object], folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            port = probe.getsockname()[1]
+        self.store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # as torchrun has: no race for a port
         self.outputs = [folder / f"rank{number}.txt" for number in range(count)]
-        self.processes = [self._start(number, count, port, body) for number in range(count)]
+        self.processes = [self._start(number, count, self.store.port, body) for number in range(count)]
 
     def _start(self, number: int, count: int, port: int, body: Callable[[], object]) -> int:
         process = os.fork()
@@ -46,7 +44,7 @@ class Ranks:
         status = 1
         try:
             os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
-            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
             sys.stdout = sys.stderr = self.outputs[number].open("w", buffering=1)
             try:
                 body()

@@ -15,7 +15,7 @@ from pathlib import Path
 from segnet.checking import DISJOINT, check_dataset, list_splits, report_json, report_table
 from segnet.config import DataConfig, load_config, load_data_folder
 from segnet.conversion import convert_masks, parse_rules
-from segnet.errors import ExitCode, UserError, raise_first, run_command
+from segnet.errors import ExitCode, UserError, run_command
 from segnet.files import write_text
 from segnet.preparation import PUBLIC_SETS, Prepared, generate_sample, prepare
 
@@ -78,19 +78,21 @@ def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     check.add_argument("--split", action="append", help="only this split; repeatable (default: train and val; of a DIR: all)")
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
 
-    def run(arguments: argparse.Namespace) -> None:
+    def run(arguments: argparse.Namespace) -> ExitCode | None:
         data = _data_of(arguments.source)
         root = Path(data.root)
         named = list_splits(root) if arguments.source.is_dir() else [data.train_split, data.val_split]
         disjoint = (*DISJOINT, data.train_split, data.val_split)
         report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint)
         print(report_table(report), flush=True)
-        if arguments.json:
-            write_text(arguments.json, report_json(report))
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        raise_first(report.faults)
-        print("no faults")
+        for fault in report.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        print(f"{len(report.faults)} faults" if report.faults else "no faults", flush=True)
+        if arguments.json:
+            write_text(arguments.json, report_json(report))
+        return ExitCode.DATA if report.faults else None
 
     check.set_defaults(run=run)
 

@@ -208,13 +208,17 @@ def report_table(report: Report) -> str:
     for split in report.splits:
         scored = sum(split.class_pixels)
         lines.append(f"{split.name}: {len(split.ids):,} pictures")
+        if not split.ignored + scored:
+            lines[-1] += ", none of which can be read"
+            continue
         lines.append(f"  {'class':<{width}}  pictures           pixels   share")
         rows = zip(report.classes.names, split.class_pictures, split.class_pixels, strict=True)
         lines += [f"  {name:<{width}}  {n:>8,}  {pixels:>15,}  {_percent(pixels, scored):>6}" for name, n, pixels in rows]
         height, across = (f"{low} / {middle:g} / {high}" for low, middle, high in (split.heights, split.widths))
         lines.append(f"  height {height}, width {across} (smallest / median / largest)")
         lines.append(f"  ignored {_percent(split.ignored, split.ignored + scored)} of {split.ignored + scored:,} pixels")
-    lines += [f"{a} and {b} share {count:,} pictures" for (a, b), count in report.overlaps.items()]
+    sizes = {split.name: len(split.ids) for split in report.splits}
+    lines += [f"{a} and {b} share {n:,} pictures" for (a, b), n in report.overlaps.items() if sizes[a] and sizes[b]]
     return "\n".join(lines)
 
 

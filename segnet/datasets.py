@@ -210,8 +210,9 @@ def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
+        others = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt")))
         remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
-        return [], [_bad(path, "no such file", remedy)]
+        return [], [_bad(path, "no such file", f"the splits there are {others}" if others else remedy)]
     ids, faults = dict[str, int](), list[UserError]()
     for number, name in enumerate(map(str.strip, lines), 1):
         if name in ids:

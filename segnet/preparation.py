@@ -98,10 +98,18 @@ def generate_sample(root: Path, *, seed: int = 0, count: int = 300) -> dict[str,
     missing = [pair for pair in pairs if not (pair[2].exists() and pair[3].exists())]
     with _stopping(ProcessPoolExecutor(initializer=_end_with_parent)) as pool:
         list(pool.map(_write_pair, *zip(*missing, strict=True)))  # list() raises here what a worker raised
+    _write_classes(root, SAMPLE)
     for path, text in lists.items():  # last: a set with lists is complete
         if not path.exists():
             write_text(path, text)
     return {split: len(members) for split, members in splits.items()}
+
+
+def _write_classes(root: Path, classes: ClassSet) -> None:
+    """What the ids mean, for those who name the folder instead of a configuration."""
+    path = root / "classes.yaml"
+    if not path.exists():
+        write_text(path, f"names: {json.dumps(classes.names)}\ncolors: {json.dumps(classes.colors)}\n")
 
 
 # Public sets
@@ -154,6 +162,7 @@ def prepare(name: str, root: Path, archive: Path | None = None) -> Prepared:
         if not splits or _missing(root, splits):
             splits = _unpack(public, root, archive)
         _prove(public, root, splits)
+        _write_classes(root, public.classes)
         for split, ids in splits.items():  # last: a set with lists is complete
             if not split_path(root, split).exists():
                 write_text(split_path(root, split), "".join(f"{sample_id}\n" for sample_id in ids))

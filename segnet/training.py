@@ -554,7 +554,8 @@ def _restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Conf
     changed = _changed_keys(checkpoint.config, config)
     if changed:
         found = f"was trained with another {', '.join(changed)}"
-        raise UserError(ExitCode.CHECKPOINT, path, found, "resume with the same configuration, or choose another --run")
+        remedy = "resume with the same configuration, on which the schedule depends, or choose another --run"
+        raise UserError(ExitCode.CHECKPOINT, path, found, remedy)
     if training["names"] != pictures.names:
         found = f"was trained with another list of pictures than the splits in {config.data.root} hold now"
         raise UserError(ExitCode.CHECKPOINT, path, found, "restore the lists, or choose another --run")
@@ -599,7 +600,7 @@ _FREE_TO_CHANGE |= {"train.memory", "train.max_minutes", "train.log_every", "tra
 
 
 def _changed_keys(old: Config, new: Config) -> list[str]:
-    """The keys that differ and change what is learnt."""
+    """The keys that differ and change what is learnt, each with its old and its new value."""
 
     def flatten(value: object, path: str = "") -> dict[str, object]:
         if not isinstance(value, dict):
@@ -607,7 +608,8 @@ def _changed_keys(old: Config, new: Config) -> list[str]:
         return {k: v for key, item in value.items() for k, v in flatten(item, f"{path}.{key}" if path else key).items()}
 
     before, after = flatten(dump_config(old)), flatten(dump_config(new))
-    return [key for key in after if before.get(key) != after[key] and key not in _FREE_TO_CHANGE]
+    changed = [key for key in after if before.get(key) != after[key] and key not in _FREE_TO_CHANGE]
+    return [f"{key} ({before.get(key)}, now {after[key]})" for key in changed]
 
 
 @contextmanager

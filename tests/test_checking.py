@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -174,15 +176,17 @@ FAULTS: dict[str, tuple[Inject, list[str]]] = {  # what is done, and what the me
 def run_in_process(name: object, *arguments: object) -> str:
     """What scripts/<name>.py refuses its data with."""
     before, sys.argv = sys.argv, [str(name), *map(str, arguments)]
-    caught: UserError | None = None
+    said, code = io.StringIO(), None
     try:
-        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))["main"]()
+        with redirect_stderr(said):
+            code = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))["main"]()
     except UserError as error:
-        caught = error
+        said.write(str(error))
+        code = error.code
     finally:
         sys.argv = before
-    assert caught is None or caught.code == ExitCode.DATA
-    return str(caught or "")
+    assert code in (None, ExitCode.DATA)
+    return said.getvalue()
 
 
 @pytest.mark.timeout(60)

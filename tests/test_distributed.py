@@ -45,6 +45,7 @@ class Ranks:
         try:
             os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
             os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+            torch.set_num_threads(1)  # after a fork torch mends its thread pool once, which two threads must not do at a time
             sys.stdout = sys.stderr = self.outputs[number].open("w", buffering=1)
             try:
                 body()

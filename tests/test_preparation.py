@@ -21,11 +21,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import torch
 from helpers import refused
 from PIL import Image
 
 from segnet import preparation
 from segnet.classes import CAMVID, SAMPLE, VOC
+from segnet.config import load_data_folder
 from segnet.datasets import SegmentationDataset
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.preparation import PUBLIC_SETS, generate_sample, prepare
@@ -59,7 +61,7 @@ def test_layout_is_whole_and_splits_share_nothing(sample: Path) -> None:
     assert (len(train), len(val)) == (8, 2)
     assert len({*train, *val}) == COUNT
     expected = {f"JPEGImages/{name}.jpg" for name in train + val} | {f"SegmentationClass/{name}.png" for name in train + val}
-    expected |= {"ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt", "sample.json"}
+    expected |= {"ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt", "sample.json", "classes.yaml"}
     assert set(contents(sample)) == expected
 
 
@@ -287,6 +289,8 @@ def test_voc_is_the_archives_bytes_and_nothing_else(tmp_path, archives):
     prepare_all("voc", tmp_path / "voc", archives)
     files, made = voc_files(), contents(tmp_path / "voc")
     assert {made.pop("voc.json"), made.pop(".lock")} == {json.dumps(COUNTS["voc"]).encode() + b"\n", b""}
+    made.pop("classes.yaml")
+    assert load_data_folder(tmp_path / "voc").class_set == VOC
     expected = [f"JPEGImages/{i}.jpg" for i in TRAIN + VAL] + [f"SegmentationClass/{i}.png" for i in TRAIN + VAL]
     expected += [f"ImageSets/Segmentation/{split}.txt" for split in COUNTS["voc"]]
     assert made == {name: files[f"VOCdevkit/VOC2012/{name}"] for name in expected}
@@ -353,6 +357,7 @@ def test_killed_at_any_rename_the_next_call_completes_it(tmp_path, archives, nam
             replace(*arguments)
 
         os.replace = die
+        torch.set_num_threads(1)  # after a fork torch mends its thread pool once, which two threads must not do at a time
         prepare(name, root, archives[name])
         os._exit(0)
 

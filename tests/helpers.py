@@ -123,3 +123,12 @@ def start_training(config: Path, run: Path, *arguments: str) -> subprocess.Popen
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
+
+
+def group_lives(group: int) -> bool:
+    """Whether a process of the process group is there still."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -33,7 +33,7 @@ from crash import (
     newest_valid,
     temporaries,
 )
-from helpers import ROOT, assert_same_run, folder_bytes, same, start_training, steps_logged, tiny_config_for
+from helpers import ROOT, assert_same_run, folder_bytes, group_lives, same, start_training, steps_logged, tiny_config_for
 
 from segnet.checkpoint import load_checkpoint
 from segnet.config import Config, config_to_yaml, override_config
@@ -370,14 +370,6 @@ def test_workers_intervals_and_interruptions_change_nothing(lab, tmp_path):
 # ---- signals, to the real script ------------------------------------------------------------------------------------
 
 
-def group_is_gone(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def stop(process: subprocess.Popen[bytes], number: int, delay: float, *, to_group: bool) -> tuple[float, str]:
     """Send a signal so many seconds after training began. Returns the seconds until the end, and what was printed."""
     assert process.stdout is not None
@@ -403,7 +395,7 @@ def test_stop_signals_end_the_script_soon_and_leave_no_process(lab, tmp_path):
         seconds, output = stop(process, number, delay, to_group=to_group)
         what = f"trial {trial}: {number.name} to {'the group' if to_group else 'one'} after {delay:.2f} s"
         assert process.returncode in (128 + number, 0), f"{what}: {process.returncode}: {output}"
-        assert group_is_gone(process.pid), f"{what}: a process is left"
+        assert not group_lives(process.pid), f"{what}: a process is left"
         return what, run, process.returncode, seconds, output
 
     longest = 0.0

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from helpers import refused
+from helpers import group_lives, refused
 from PIL import Image
 
 from segnet import preparation
@@ -551,12 +551,4 @@ def wait_until(condition: Callable[[], bool]) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
-    return True
-
-
-def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
     return True

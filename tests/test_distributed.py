@@ -1,6 +1,7 @@
 """Several ranks learn and score what one process does: real processes, joined by gloo on this machine."""
 
 import csv
+import faulthandler
 import os
 import re
 import signal
@@ -27,26 +28,33 @@ from segnet.evaluation import evaluate
 from segnet.models import build_model
 
 LONG = ["train.epochs=4", "train.batch_size=4", "train.eval_every=2", "train.save_every=1"]
+HUNG = 120  # seconds, after which a rank says where it stands and ends
 
 
 class Ranks:
     """Processes of which each runs `body` as one of `count` ranks, forked from this one."""
 
     def __init__(self, count: int, body: Callable[[], object], folder: Path) -> None:
-        self.store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # as torchrun has: no race for a port
         self.outputs = [folder / f"rank{number}.txt" for number in range(count)]
-        self.processes = [self._start(number, count, self.store.port, body) for number in range(count)]
+        told, tell = os.pipe()
+        self.processes = [self._start(number, count, told, body) for number in range(count)]
+        self.store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # as torchrun has: no race for a port
+        os.write(tell, f"{self.store.port:5}".encode() * count)  # only now, since the store's thread may hold a lock in a fork
+        os.close(told)
+        os.close(tell)
 
-    def _start(self, number: int, count: int, port: int, body: Callable[[], object]) -> int:
+    def _start(self, number: int, count: int, told: int, body: Callable[[], object]) -> int:
         process = os.fork()
         if process:
             return process
         status = 1
         try:
+            faulthandler.dump_traceback_later(HUNG, exit=True, file=self.outputs[number].open("w"))
+            port = os.read(told, 5).decode().strip()
             os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
-            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True"}
             torch.set_num_threads(1)  # after a fork torch mends its thread pool once, which two threads must not do at a time
-            sys.stdout = sys.stderr = self.outputs[number].open("w", buffering=1)
+            sys.stdout = sys.stderr = self.outputs[number].open("a", buffering=1)
             try:
                 body()
                 status = 0

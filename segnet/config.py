@@ -273,6 +273,12 @@ class InferenceConfig(Section):
     """Arithmetic of the forward pass."""
     dropout_samples: int = Field(default=0, ge=0, le=1000)
     """Monte-Carlo dropout: average that many passes with dropout on (Bayesian SegNet: 50; 6 already help); 0: dropout off."""
+    window: int = Field(default=0, ge=0, le=65536)
+    """Side of the sliding windows that a larger picture is seen through, pixels; rounded up to what the poolings divide.
+    0: pictures of up to 2.4 megapixels are seen whole, others through windows of 1536."""
+    overlap: int | None = Field(default=None, ge=0, le=32768)
+    """Pixels that neighbouring windows share, at most half a window. null: what the network's field of view needs to give
+    the answer of the whole picture; where that is more than half a window, a quarter of it."""
 
 
 class Config(Section):

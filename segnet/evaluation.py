@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -18,8 +16,9 @@ from segnet.config import InferenceConfig
 from segnet.datasets import Sample
 from segnet.distributed import agreed, gather, is_main, max_over_ranks, sum_over_ranks
 from segnet.files import write_text
-from segnet.inference import predict_probabilities
+from segnet.inference import predict_maps
 from segnet.metrics import ConfusionMatrix, Scores
+from segnet.models import EncoderDecoder
 
 
 class EvaluationStopped(Exception):
@@ -27,7 +26,7 @@ class EvaluationStopped(Exception):
 
 
 def evaluate(
-    model: nn.Module,
+    model: EncoderDecoder,
     loader: DataLoader[Sample],
     inference: InferenceConfig | None = None,
     *,
@@ -39,15 +38,14 @@ def evaluate(
     Raises EvaluationStopped, on all ranks, when `stop()` became true on one; it is asked before every picture.
     """
     matrix: ConfusionMatrix | None = None
-    device = next(model.parameters()).device
     hidden = None if is_main() else True  # None: hidden where there is no terminal
     with agreed():
         for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=hidden, file=sys.stderr):
             if stop():
                 break
-            probabilities = predict_probabilities(model, batch.image.to(device), inference or InferenceConfig()).mean
-            matrix = matrix or ConfusionMatrix(probabilities.shape[1])
-            matrix.update(batch.mask, probabilities.argmax(dim=1).to("cpu", torch.uint8))
+            mask = predict_maps(model, batch.image, inference or InferenceConfig()).mask
+            matrix = matrix or ConfusionMatrix(model.head.out_channels)
+            matrix.update(batch.mask, mask)
     if max_over_ranks(bool(stop())):
         raise EvaluationStopped
     classes = max_over_ranks(matrix.num_classes if matrix else 0)  # a rank may have had no picture

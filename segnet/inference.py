@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import NamedTuple
 
 import torch
@@ -10,27 +12,99 @@ from torch import Tensor, nn
 
 from segnet.config import InferenceConfig
 from segnet.models import EncoderDecoder
+from segnet.windows import Windows, blend_windows
+
+WINDOW = 1536  # pixels: the side of a window where nothing else is asked for; its square is what is seen whole
+FADE = 32  # pixels over which windows that agree are blended
+SMALLEST_WINDOW = 256  # pixels
 
 
-class Probabilities(NamedTuple):
-    """The answer for B pictures, averaged over all passes (scales × flips × dropout samples)."""
+class Maps(NamedTuple):
+    """The answer for B pictures, on the CPU, at their own size."""
 
-    mean: Tensor  # (B, K, H, W) float32, sums to 1 over the classes
+    mask: Tensor  # (B, H, W) uint8 class ids
+    confidence: Tensor  # (B, H, W) float32, probability of the predicted class
+    entropy: Tensor  # (B, H, W) float32, of the probabilities, in nats: 0..log K
     variance: Tensor | None  # (B, H, W) float32 between dropout samples, mean over the classes; None without samples
+    mutual_information: Tensor | None  # (B, H, W) float32, nats, of class and dropout; None without samples
+    probabilities: Tensor | None  # (B, K, H, W) float32, sums to 1 over the classes; where asked for
+
+
+def predict_maps(model: EncoderDecoder, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
+    """(B, 3, H, W) RGB 0..255, on any device -> class ids and how sure they are, at the picture's own size.
+
+    The picture is seen at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
+    dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4); the probabilities are averaged. Batch
+    normalisation always keeps its statistics. The samples are seeded: the same picture has the same answer. Large
+    pictures are seen through windows, on a GPU that runs out of memory through smaller ones.
+    Leaves the model in evaluation mode.
+    """
+    windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config)
+    while True:
+        try:
+            return _assemble(model, image, config, windows, probabilities)
+        except torch.OutOfMemoryError:
+            side = min(windows.size, max(image.shape[-2:])) // 2
+            if side < SMALLEST_WINDOW:
+                raise
+        torch.cuda.empty_cache()
+        windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config.model_copy(update={"window": side}))
+        print(f"note: the GPU's memory is full; windows of {windows.size} pixels instead (inference.window)", file=sys.stderr)
+
+
+def predict_probabilities(model: EncoderDecoder, image: Tensor, config: InferenceConfig) -> Tensor:
+    """(B, 3, H, W) RGB 0..255 -> (B, K, H, W) float32 probabilities, as `predict_maps` has them."""
+    found = predict_maps(model, image, config, probabilities=True).probabilities
+    assert found is not None
+    return found
+
+
+def choose_windows(model: EncoderDecoder, size: tuple[int, int], config: InferenceConfig) -> Windows:
+    """The windows through which a picture of `size` is seen; one, where it is seen whole."""
+
+    def rounded(length: int) -> int:  # windows start where the poolings of the whole picture would have theirs
+        return -(-length // model.stride) * model.stride
+
+    side = rounded(config.window or (max(size) if size[0] * size[1] <= WINDOW**2 else WINDOW))
+    reach = math.ceil(model.reach / min(1.0, *config.scales))
+    exact = rounded(2 * reach + FADE)
+    overlap = rounded(config.overlap) if config.overlap is not None else exact if 2 * exact <= side else rounded(side // 4)
+    overlap = min(overlap, side // 2 // model.stride * model.stride)
+    return Windows(side, overlap, margin=reach if overlap > 2 * reach else 0)
 
 
 @torch.inference_mode()
-def predict_probabilities(model: nn.Module, image: Tensor, config: InferenceConfig) -> Probabilities:
-    """(B, 3, H, W) RGB 0..255 -> class probabilities at the picture's own size.
-
-    The picture is seen at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
-    dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4). Batch normalisation always keeps its
-    statistics. The samples are seeded: the same picture has the same answer. Leaves the model in evaluation mode.
-    """
+def _assemble(model: EncoderDecoder, image: Tensor, config: InferenceConfig, windows: Windows, probabilities: bool) -> Maps:
     model.eval()
+    batch, _, *size = image.shape
+    device = model.head.weight.device
+    classes = model.head.out_channels
+    mask = torch.empty(batch, *size, dtype=torch.uint8)
+    confidence, entropy = torch.empty(batch, *size), torch.empty(batch, *size)
+    variance, information = (torch.empty(batch, *size) for _ in range(2)) if config.dropout_samples else (None, None)
+    kept = torch.empty(batch, classes, *size) if probabilities else None
+
+    def answer(rows: slice, columns: slice) -> Tensor:
+        return _answer(model, image[..., rows, columns].to(device), config)
+
+    for rows, columns, values in blend_windows((size[0], size[1]), windows, answer):
+        mean, where = values[:, :classes], (..., rows, columns)
+        highest, ids = mean.max(dim=1)
+        mask[where], confidence[where] = ids.to(torch.uint8), highest
+        entropy[where] = torch.special.entr(mean).sum(dim=1)
+        if variance is not None and information is not None:
+            variance[where] = values[:, classes]
+            information[where] = (entropy[where] - values[:, classes + 1].cpu()).clamp(min=0)
+        if kept is not None:
+            kept[where] = mean
+    return Maps(mask, confidence, entropy, variance, information, kept)
+
+
+def _answer(model: nn.Module, image: Tensor, config: InferenceConfig) -> Tensor:
+    """(B, K, H, W) mean probabilities; with samples (B, K + 2, H, W): also their variance, and the samples' mean entropy."""
     if not config.dropout_samples:
-        return Probabilities(_mean_over_views(model, image, config), None)
-    total = total_of_squares = torch.zeros((), device=image.device)
+        return _mean_over_views(model, image, config)
+    total = squares = entropy = torch.zeros((), device=image.device)
     dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     try:
         for dropout in dropouts:
@@ -40,12 +114,14 @@ def predict_probabilities(model: nn.Module, image: Tensor, config: InferenceConf
                 torch.manual_seed(sample)
                 probabilities = _mean_over_views(model, image, config)
                 total = total + probabilities
-                total_of_squares = total_of_squares + probabilities.square()
+                squares = squares + probabilities.square()
+                entropy = entropy + torch.special.entr(probabilities).sum(dim=1, keepdim=True)
     finally:
         model.eval()
-    mean = total / config.dropout_samples
-    variance = total_of_squares / config.dropout_samples - mean.square()  # (B, K, H, W)
-    return Probabilities(mean, variance.clamp(min=0).mean(dim=1))
+    count = config.dropout_samples
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp(min=0).mean(dim=1, keepdim=True)
+    return torch.cat([mean, variance, entropy / count], dim=1)
 
 
 def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig) -> Tensor:

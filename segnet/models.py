@@ -97,7 +97,8 @@ class EncoderDecoder(nn.Module):
     Every encoder stage ends with a max-pooling that remembers its winners; its mirror in the decoder unpools to exactly
     those places, at exactly the size that was pooled, so any input size works.
 
-    `memory` says what training keeps for the backward pass; set it at any time.
+    `memory` says what training keeps for the backward pass; set it at any time. `reach` and `stride` say what a window of a
+    picture needs to give the whole picture's answer: so many pixels around, and a start at a multiple.
     """
 
     memory: Memory = "plain"
@@ -123,6 +124,7 @@ class EncoderDecoder(nn.Module):
             self.decoder.append(decoder_stage.append(nn.Dropout(stage.dropout)))
             width = stage.widths[-1]
         self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
+        self.reach, self.stride = reach(config), 2 ** len(config.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in 0..255 -> (B, K, H, W) logits."""
@@ -180,6 +182,30 @@ def _build_stage(
         blocks.append(_build_block(operation, inputs, width, kernel_size, padding=kernel_size // 2, relu=relu))
         inputs = width
     return blocks
+
+
+def reach(config: ModelConfig) -> int:
+    """How many pixels away, along an axis, a pixel of the input may still change an output: half the receptive field.
+
+    The interval of inputs behind an output, followed from the head back to the picture. Poolings make it depend on where
+    the output lies in the grid of the lowest resolution; this is the largest.
+    """
+    half, stages = config.kernel_size // 2, len(config.encoder)
+    spread = 1 if config.upsampling != "unpool" else 0  # interpolation also looks at a neighbour
+    farthest = 0
+    for position in range(2**stages):
+        low, high = (position + sign * (config.head_kernel_size // 2) for sign in (-1, 1))
+        for stage in reversed(config.decoder):
+            low, high = low - len(stage.widths) * half, high + len(stage.widths) * half
+            low, high = (low - spread) // 2, (high + spread) // 2
+        for layer in config.neck:
+            grows = layer.operation == "deconvolution"
+            low, high = (low - layer.kernel_size + 1, high) if grows else (low, high + layer.kernel_size - 1)
+        for stage in reversed(config.encoder):
+            low, high = 2 * low, 2 * high + 1
+            low, high = low - len(stage.widths) * half, high + len(stage.widths) * half
+        farthest = max(farthest, position - low, high - position)
+    return farthest
 
 
 def build_model(config: ModelConfig, num_classes: int) -> EncoderDecoder:

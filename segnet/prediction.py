@@ -21,7 +21,7 @@ from segnet.devices import choose_device
 from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write
 from segnet.images import SUFFIXES, image_to_tensor, open_image, save_image, save_mask
-from segnet.inference import predict_probabilities
+from segnet.inference import predict_maps
 from segnet.visualization import overlay
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
@@ -34,7 +34,10 @@ class Prediction(NamedTuple):
     mask: Tensor  # (H, W) uint8 class ids
     confidence: Tensor  # (H, W) float32, probability of the predicted class
     uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: entropy / log K, or 2 × deviation between dropout samples
-    probabilities: Tensor  # (K, H, W) float32
+    entropy: Tensor  # (H, W) float32, of the probabilities, in nats: 0..log K
+    variance: Tensor | None  # (H, W) float32 between dropout samples, mean over the classes; None without samples
+    mutual_information: Tensor | None  # (H, W) float32, nats: what of the entropy dropout explains; None without samples
+    probabilities: Tensor | None  # (K, H, W) float32, where asked for
 
 
 class Predictor:
@@ -46,22 +49,28 @@ class Predictor:
         self.device = choose_device(self.config.device)
         self.model.to(self.device)
 
-    def predict(self, picture: Picture) -> Prediction:
+    def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.
 
+        Pictures of any size: large ones are seen through windows. `probabilities` of all classes take 4·K bytes a pixel.
         Raises UserError (data) for a file that is no picture, ValueError for an array or tensor of another form.
         """
         image = _as_image(picture)
-        batch = image.to(self.device)[None]
-        mean, variance = predict_probabilities(self.model, batch, self.config.inference)
-        probabilities = mean[0].cpu()  # (K, H, W)
-        confidence, mask = probabilities.max(dim=0)
-        if variance is None:
-            entropy = torch.special.entr(probabilities).sum(dim=0)
-            uncertainty = (entropy / math.log(max(2, len(self.classes)))).clamp(0, 1)
+        maps = predict_maps(self.model, image[None], self.config.inference, probabilities=probabilities)
+        if maps.variance is None:
+            uncertainty = (maps.entropy / math.log(max(2, len(self.classes)))).clamp_(0, 1)
         else:
-            uncertainty = variance[0].cpu().sqrt() * 2  # a probability's deviation is at most 0.5
-        return Prediction(image, mask.to(torch.uint8), confidence, uncertainty, probabilities)
+            uncertainty = maps.variance.sqrt() * 2  # a probability's deviation is at most 0.5
+        return Prediction(
+            image,
+            mask=maps.mask[0],
+            confidence=maps.confidence[0],
+            uncertainty=uncertainty[0],
+            entropy=maps.entropy[0],
+            variance=None if maps.variance is None else maps.variance[0],
+            mutual_information=None if maps.mutual_information is None else maps.mutual_information[0],
+            probabilities=None if maps.probabilities is None else maps.probabilities[0],
+        )
 
 
 def _as_image(picture: Picture) -> Tensor:
@@ -82,6 +91,7 @@ def _as_image(picture: Picture) -> Tensor:
 
 def _save_probabilities(path: Path, prediction: Prediction) -> None:
     with atomic_write(path) as file:
+        assert prediction.probabilities is not None
         np.savez_compressed(file, probabilities=prediction.probabilities.half().numpy())
 
 
@@ -153,7 +163,7 @@ def predict_jobs(
         raise UserError(ExitCode.CONFIG, existing[0], found, "add --overwrite, or choose another --out")
     for job in jobs:
         try:
-            prediction = predictor.predict(job.picture)
+            prediction = predictor.predict(job.picture, probabilities="probabilities" in save)
         except UserError as error:
             yield job, error
             continue

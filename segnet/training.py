@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +45,10 @@ from segnet.distributed import (
 from segnet.errors import ExitCode, UserError
 from segnet.evaluation import EvaluationStopped, evaluate
 from segnet.files import write_text
-from segnet.inference import predict_probabilities
+from segnet.inference import predict_maps
 from segnet.losses import Criterion, enet_weights, median_frequency_weights
 from segnet.metrics import ConfusionMatrix, Scores
-from segnet.models import build_model
+from segnet.models import EncoderDecoder, build_model
 from segnet.run_folder import BEST, LAST, PREVIOUS, RunLog, hold_run_folder, newest_checkpoint, record_environment
 from segnet.stopping import stop_signals
 from segnet.transforms import TrainTransform
@@ -66,7 +66,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 class TrainState:
     """Everything that changes while training, and all that a checkpoint needs to continue."""
 
-    model: nn.Module
+    model: EncoderDecoder
     network: nn.Module  # what a step calls: the model, compiled where asked, its gradients averaged over the ranks
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -81,9 +81,9 @@ class TrainState:
     rows: int = 0  # of metrics.csv, when the checkpoint was written
 
     @property
-    def scored_model(self) -> nn.Module:
+    def scored_model(self) -> EncoderDecoder:
         """The network that is evaluated and kept: the moving average, where there is one."""
-        return self.ema.module if self.ema else self.model
+        return cast(EncoderDecoder, self.ema.module) if self.ema else self.model
 
 
 def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
@@ -210,7 +210,7 @@ def build_state(config: Config, device: torch.device, *, pretrained: bool = True
     model = build_model(architecture, len(config.data.class_set)).to(device)
     model.memory = config.train.memory
     if world_size() > 1 and device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # there is none for CPUs
+        model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs
     return TrainState(
         model=model,
         network=torch.compile(model) if config.train.compile else model,  # type: ignore[arg-type]
@@ -242,8 +242,8 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     if state.first_bad >= 0:
         found = f"step {int(state.first_bad) + 1}: the loss or its gradient is not finite (pictures {', '.join(batch.id)})"
         raise UserError(ExitCode.NUMERIC, config.data.root, found, "lower optim.lr")
-    predicted = predict_probabilities(state.model, batch.image, InferenceConfig()).mean.argmax(dim=1)
-    return ConfusionMatrix(len(train_set.classes)).update(batch.mask.cpu(), predicted.cpu()).scores()
+    predicted = predict_maps(state.model, batch.image, InferenceConfig()).mask
+    return ConfusionMatrix(len(train_set.classes)).update(batch.mask.cpu(), predicted).scores()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -482,7 +482,7 @@ class _Run:
         for index in range(min(3, len(self.val_set))):
             sample = self.val_set.read(index)
             image = sample.image[None].to(self.device)
-            prediction = predict_probabilities(self.state.scored_model, image, self.config.inference).mean.argmax(dim=1)[0]
+            prediction = predict_maps(self.state.scored_model, image, self.config.inference).mask[0]
             rows.append(comparison(sample.image, sample.mask, prediction, self.val_set.classes))
         self.log.picture("val/picture, truth, prediction", grid(rows), step)
         self.bar.write(f"step {step}  epoch {self._epoch():.2f}  val mIoU {100 * scores.miou:.2f}{remark}", file=sys.stdout)

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from helpers import model_config
 
+from segnet import inference
 from segnet.config import InferenceConfig, override_config
-from segnet.inference import decoder_activations, predict_probabilities
+from segnet.inference import choose_windows, decoder_activations, predict_maps, predict_probabilities
 from segnet.models import EncoderDecoder, build_model
 
 
@@ -23,7 +24,7 @@ def picture(height: int, width: int) -> torch.Tensor:
 @pytest.mark.parametrize("scales", [(1.0,), (0.5,), (0.5, 1.0, 1.5)])
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (20, 17)])
 def test_probabilities_have_the_pictures_size_and_sum_to_one(model, scales, size):
-    probabilities = predict_probabilities(model, picture(*size), InferenceConfig(scales=scales, flip=True)).mean
+    probabilities = predict_probabilities(model, picture(*size), InferenceConfig(scales=scales, flip=True))
     assert probabilities.shape == (1, 3, *size)
     assert probabilities.dtype == torch.float32
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(1, *size))
@@ -32,7 +33,7 @@ def test_probabilities_have_the_pictures_size_and_sum_to_one(model, scales, size
 def test_a_single_view_is_the_softmax_of_the_network_in_evaluation_mode(model):
     image = picture(20, 17)
     model.train()
-    found = predict_probabilities(model, image, InferenceConfig()).mean
+    found = predict_probabilities(model, image, InferenceConfig())
     assert not model.training
     with torch.no_grad():
         torch.testing.assert_close(found, model(image).softmax(dim=1))
@@ -40,7 +41,7 @@ def test_a_single_view_is_the_softmax_of_the_network_in_evaluation_mode(model):
 
 def test_views_are_averaged(model):
     image = picture(20, 18)
-    found = predict_probabilities(model, image, InferenceConfig(scales=(1.0, 0.5), flip=True)).mean
+    found = predict_probabilities(model, image, InferenceConfig(scales=(1.0, 0.5), flip=True))
     with torch.no_grad():
         small = F.interpolate(image.float(), (10, 9), mode="bilinear", antialias=True)
         views = [
@@ -54,8 +55,8 @@ def test_views_are_averaged(model):
 
 def test_mirroring_the_picture_mirrors_the_answer_when_flips_are_averaged(model):
     image, config = picture(16, 16), InferenceConfig(flip=True)
-    mirrored = predict_probabilities(model, image.flip(-1), config).mean
-    torch.testing.assert_close(mirrored, predict_probabilities(model, image, config).mean.flip(-1))
+    mirrored = predict_probabilities(model, image.flip(-1), config)
+    torch.testing.assert_close(mirrored, predict_probabilities(model, image, config).flip(-1))
 
 
 # ---- Monte-Carlo dropout --------------------------------------------------------------------------------------------
@@ -73,12 +74,11 @@ def bayesian(tiny_config):
 
 def test_samples_are_seeded_and_averaged(bayesian):
     image = picture(20, 17)
-    first = predict_probabilities(bayesian, image, InferenceConfig(dropout_samples=5))
+    first = predict_maps(bayesian, image, InferenceConfig(dropout_samples=5), probabilities=True)
     torch.rand(7)  # what was drawn before does not matter
-    again = predict_probabilities(bayesian, image, InferenceConfig(dropout_samples=5))
-    assert torch.equal(first.mean, again.mean)
-    torch.testing.assert_close(first.mean.sum(dim=1), torch.ones(1, 20, 17))
-    assert first.variance is not None
+    again = predict_maps(bayesian, image, InferenceConfig(dropout_samples=5), probabilities=True)
+    assert all(map(torch.equal, first, again))
+    torch.testing.assert_close(first.probabilities.sum(dim=1), torch.ones(1, 20, 17))
     assert first.variance.shape == (1, 20, 17)
     assert first.variance.max() > 1e-4
 
@@ -92,17 +92,24 @@ def test_bayesian_segnet_drops_in_six_places():
 def test_mean_and_variance_are_those_of_single_samples(bayesian):
     """An independent computation: dropout switched on by hand, one seeded pass per sample."""
     image = picture(12, 12)
-    found = predict_probabilities(bayesian, image, InferenceConfig(dropout_samples=4))
+    found = predict_maps(bayesian, image, InferenceConfig(dropout_samples=4), probabilities=True)
     passes = []
     for module in bayesian.eval().modules():
         if isinstance(module, torch.nn.Dropout):
             module.train()
     for seed in range(4):
         torch.manual_seed(seed)
-        passes.append(bayesian(image).softmax(dim=1).detach())
-    torch.testing.assert_close(found.mean, torch.stack(passes).mean(dim=0))
-    expected = torch.stack(passes).var(dim=0, correction=0).mean(dim=1)
-    torch.testing.assert_close(found.variance, expected, rtol=1e-3, atol=1e-6)
+        passes.append(bayesian(image).softmax(dim=1).detach().double())
+    samples = torch.stack(passes)  # (samples, B, K, H, W)
+    mean = samples.mean(dim=0)
+    close = {"rtol": 1e-3, "atol": 1e-6, "check_dtype": False}
+    torch.testing.assert_close(found.probabilities, mean, **close)
+    torch.testing.assert_close(found.variance, samples.var(dim=0, correction=0).mean(dim=1), **close)
+    entropy = -(mean * mean.log()).sum(dim=1)
+    torch.testing.assert_close(found.entropy, entropy, **close)
+    divergence = (samples * (samples / mean).log()).sum(dim=2).mean(dim=0)  # of the samples from their mean
+    assert divergence.max() > 1e-3
+    torch.testing.assert_close(found.mutual_information, divergence, rtol=1e-3, atol=1e-5, check_dtype=False)
 
 
 def test_batch_normalisation_keeps_its_statistics_while_dropout_is_on(bayesian):
@@ -114,10 +121,10 @@ def test_batch_normalisation_keeps_its_statistics_while_dropout_is_on(bayesian):
 
 def test_dropout_is_off_without_samples(bayesian):
     image = picture(16, 16)
-    found = predict_probabilities(bayesian, image, InferenceConfig())
-    assert found.variance is None
+    found = predict_maps(bayesian, image, InferenceConfig(), probabilities=True)
+    assert found.variance is found.mutual_information is None
     with torch.no_grad():
-        torch.testing.assert_close(found.mean, bayesian.eval()(image).softmax(dim=1))
+        torch.testing.assert_close(found.probabilities, bayesian.eval()(image).softmax(dim=1))
 
 
 def test_activations_through_the_decoder_start_sparse_and_are_filled_in(model):
@@ -127,3 +134,83 @@ def test_activations_through_the_decoder_start_sparse_and_are_filled_in(model):
     for stage in stages:
         windows = F.pad(stage.upsampled, (0, 1, 0, 1)).unfold(1, 2, 2).unfold(2, 2, 2)
         assert (windows != 0).sum(dim=(-1, -2)).max() <= 1, "unpooling places at most one value in each window"
+
+
+# ---- Windows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tiny_config):
+    """A network with batch statistics and biases that make every pixel's answer its own, and with `reach` 10."""
+    torch.manual_seed(0)
+    model = build_model(tiny_config.model, 3).train()
+    for _ in range(3):
+        model(picture(64, 64))
+    assert model.reach == 10
+    return model.eval()
+
+
+@pytest.mark.parametrize("size", [(150, 131), (97, 300), (40, 411), (7, 200), (64, 64), (65, 64)])
+@pytest.mark.parametrize("window", [64, 80])
+def test_windows_give_what_the_whole_picture_gives(trained, monkeypatch, size, window):
+    monkeypatch.setattr(inference, "FADE", 2)  # overlap 24, of which 10 pixels on each side are the other's
+    whole = predict_maps(trained, picture(*size), InferenceConfig(), probabilities=True)
+    config = InferenceConfig(window=window)
+    if window == 80:
+        config = InferenceConfig(window=window, overlap=40)
+    assert choose_windows(trained, size, config).margin == 10
+    cut = predict_maps(trained, picture(*size), config, probabilities=True)
+    torch.testing.assert_close(cut.probabilities, whole.probabilities, rtol=0, atol=1e-6)
+    torch.testing.assert_close(cut.entropy, whole.entropy, rtol=0, atol=1e-5)
+    assert (cut.mask != whole.mask).sum() == 0
+
+
+def test_windows_that_see_less_than_the_network_would_are_blended(trained):
+    """Neighbours disagree, and the answer goes from one to the other without a jump."""
+    image, config = picture(64, 200), InferenceConfig(window=64, overlap=16)
+    windows = choose_windows(trained, (64, 200), config)
+    assert (windows.size, windows.overlap, windows.margin, windows.fade) == (64, 16, 0, 16)
+    found = predict_probabilities(trained, image, config)
+    left, right = (predict_probabilities(trained, image[..., s], InferenceConfig()) for s in (slice(0, 64), slice(48, 112)))
+    torch.testing.assert_close(found[..., :48], left[..., :48])
+    torch.testing.assert_close(found[..., 64:96], right[..., 16:48])
+    share = (torch.arange(16) + 0.5) / 16
+    torch.testing.assert_close(found[..., 48:64], left[..., 48:] * (1 - share) + right[..., :16] * share)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(1, 64, 200))
+    assert (left[..., 48:] - right[..., :16]).abs().max() > 1e-3
+
+
+def test_large_pictures_are_cut_by_themselves_and_small_ones_are_not(trained):
+    assert choose_windows(trained, (1536, 1536), InferenceConfig()).size == 1536
+    assert choose_windows(trained, (1, 2_000_000), InferenceConfig()).size == 2_000_000
+    cut = choose_windows(trained, (1537, 1537), InferenceConfig())
+    assert (cut.size, cut.overlap, cut.margin) == (1536, 52, 10)
+
+
+@pytest.mark.parametrize("changes", [{"flip": True, "scales": (0.5, 1.0)}, {"dropout_samples": 30}])
+def test_views_and_samples_of_windows_are_near_those_of_the_whole(bayesian, changes):
+    image = picture(96, 224).float().mean(dim=1, keepdim=True).expand(1, 3, 96, 224)
+    whole = predict_maps(bayesian, image, InferenceConfig(**changes), probabilities=True)
+    cut = predict_maps(bayesian, image, InferenceConfig(**changes, window=96), probabilities=True)
+    torch.testing.assert_close(cut.probabilities.sum(dim=1), torch.ones(1, 96, 224))
+    assert (cut.probabilities - whole.probabilities).abs().mean() < 0.05
+    if whole.variance is not None:
+        assert 0.5 < cut.variance.mean() / whole.variance.mean() < 2
+        assert 0.5 < cut.mutual_information.mean() / whole.mutual_information.mean() < 2
+
+
+def test_a_full_gpu_gets_smaller_windows(trained, monkeypatch, capsys):
+    """As if the GPU had room for 360×360 pixels."""
+    answer = inference._answer
+
+    def limited(model, image, config):
+        if image.shape[-1] * image.shape[-2] > 360 * 360:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(model, image, config)
+
+    image = picture(700, 500)
+    whole = predict_maps(trained, image, InferenceConfig())
+    monkeypatch.setattr(inference, "_answer", limited)
+    cut = predict_maps(trained, image, InferenceConfig())
+    assert torch.equal(cut.mask, whole.mask)
+    assert "windows of 352 pixels" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "classes", "layers", "memory"),
+    ("errors", "classes", "layers", "memory", "windows"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("config", "downloads"),
     ("cache", "images", "pretrained", "transforms", "visualization"),

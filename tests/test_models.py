@@ -293,3 +293,28 @@ def test_memory_is_a_matter_of_training_alone(memory):
     with torch.no_grad():
         assert saved_bytes(model.train(), memory, 1) == 0
     assert model.state_dict().keys() == keys
+
+
+NARROW = (
+    '"encoder": [{"widths": [1, 1]}, {"widths": [1]}, {"widths": [1]}], '
+    '"decoder": [{"widths": [1]}, {"widths": [1]}, {"widths": [1]}]'
+)
+NECK = '"neck": [{"width": 1, "kernel_size": 3}, {"operation": "deconvolution", "width": 1, "kernel_size": 3}]'
+
+
+@pytest.mark.parametrize("more", ['"upsampling": "unpool"', '"upsampling": "bilinear"', '"upsampling": "deconvolution"', NECK])
+def test_reach_is_how_far_a_pixel_is_seen(more):
+    """Everything on one side of a line changes: outputs farther away than `reach` stay, and some about that far do not."""
+    model = EncoderDecoder(ModelConfig.model_validate_json(f"{{{NARROW}, {more}}}"), 1).eval().double()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 1 / 9)  # positive: nothing is hidden by a ReLU or cancelled
+    farthest = 0
+    for line in range(96, 96 + model.stride):
+        image = torch.rand(1, 3, 16, 200, dtype=torch.float64, generator=torch.Generator().manual_seed(line))
+        left, right = image.clone(), image.clone()
+        left[..., :line] += 100
+        right[..., line:] += 100
+        with torch.no_grad():
+            seen_right, seen_left = ((model(image) != model(x)).any(dim=2).flatten().nonzero() for x in (left, right))
+        farthest = max(farthest, int(seen_right.max()) - line + 1, line - int(seen_left.min()))
+    assert 0.85 * model.reach <= farthest <= model.reach

@@ -46,10 +46,10 @@ SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (13, 37), (32, 32), (33, 31)]
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_mask_has_the_size_of_its_picture(size: tuple[int, int], predictor: Predictor, tmp_path: Path) -> None:
-    prediction = predictor.predict(write_picture(tmp_path / "picture.png", size))
+    prediction = predictor.predict(write_picture(tmp_path / "picture.png", size), probabilities=True)
     check_sizes(prediction, size)
     predictor.config = override_config(predictor.config, ["inference.scales=[0.3, 1, 2]", "inference.flip=true"])
-    check_sizes(predictor.predict(tmp_path / "picture.png"), size)
+    check_sizes(predictor.predict(tmp_path / "picture.png", probabilities=True), size)
 
 
 def check_sizes(prediction: Prediction, size: tuple[int, int]) -> None:
@@ -60,7 +60,8 @@ def check_sizes(prediction: Prediction, size: tuple[int, int]) -> None:
 
 
 def test_mask_confidence_and_uncertainty_follow_from_the_probabilities(predictor: Predictor, tmp_path: Path) -> None:
-    prediction = predictor.predict(write_picture(tmp_path / "picture.png"))
+    prediction = predictor.predict(write_picture(tmp_path / "picture.png"), probabilities=True)
+    assert predictor.predict(tmp_path / "picture.png").probabilities is None
     p = prediction.probabilities.double().numpy()
     assert np.array_equal(prediction.mask.numpy(), p.argmax(axis=0))
     np.testing.assert_allclose(prediction.confidence.numpy(), p.max(axis=0), rtol=1e-6)
@@ -112,8 +113,8 @@ def test_prediction_needs_no_training_data_and_repeats(predictor: Predictor, tmp
     path = write_picture(tmp_path / "picture.png")
     first = predictor.predict(path)
     (tmp_path / "data").rename(tmp_path / "gone")
-    assert torch.equal(Predictor(str(tiny_run / "best.pt"), ["device=cpu"]).predict(path).probabilities, first.probabilities)
-    assert torch.equal(predictor.predict(path).probabilities, first.probabilities)
+    assert torch.equal(Predictor(str(tiny_run / "best.pt"), ["device=cpu"]).predict(path).confidence, first.confidence)
+    assert torch.equal(predictor.predict(path).confidence, first.confidence)
 
 
 def test_a_file_that_is_no_picture_is_refused(predictor: Predictor, tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def predict_all(
 def test_every_kind_is_written_with_its_suffix_and_content(predictor: Predictor, tmp_path: Path, tiny_classes: ClassSet) -> None:
     picture, out = write_picture(tmp_path / "in" / "deep" / "a.b.png", (13, 10)), tmp_path / "out"
     assert predict_all(predictor, tmp_path / "in", out, list(WRITERS)) == []
-    expected = predictor.predict(picture)
+    expected = predictor.predict(picture, probabilities=True)
     assert set(folder_bytes(out)) == {f"deep/a.b{suffix}" for suffix, _ in WRITERS.values()}
     mask = Image.open(out / "deep" / "a.b.png")
     assert (mask.mode, mask.size, mask.getpalette()) == ("P", (10, 13), tiny_classes.palette)

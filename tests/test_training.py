@@ -355,7 +355,7 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config,
     """At the last step too, where nothing is left to train."""
     config = override_config(tiny_config, ["train.eval_every=1", "train.ema_decay=0.5"])
     train(config, tmp_path / "whole")
-    predict, interrupted = evaluation.predict_probabilities, []
+    predict, interrupted = evaluation.predict_maps, []
 
     def signalled(*arguments):
         if len(interrupted) < 2:
@@ -363,7 +363,7 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config,
             signal.raise_signal(signal.SIGTERM)
         return predict(*arguments)
 
-    monkeypatch.setattr(evaluation, "predict_probabilities", signalled)
+    monkeypatch.setattr(evaluation, "predict_maps", signalled)
     steps = []
     for _ in range(2):
         with pytest.raises(SystemExit) as leaving:

@@ -114,10 +114,17 @@ def image_to_tensor(picture: Image.Image) -> Tensor:
 
 
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    scaled = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
-    return Image.fromarray(scaled.round().astype(np.uint8))
+    """Smallest..largest finite value to 0..255; what is not finite becomes 0. In bands, so that memory stays that of the picture."""
+    values = np.asarray(picture)
+    finite = np.isfinite(values)
+    low = float(values.min(where=finite, initial=values.max(where=finite, initial=0)))
+    high = float(values.max(where=finite, initial=low))
+    scaled = np.zeros(values.shape, np.uint8)
+    for start in range(0, len(values) if high > low else 0, 256):
+        band = slice(start, start + 256)
+        share = (np.where(finite[band], values[band], low).astype(np.float64) - low) * (255.0 / (high - low))
+        scaled[band] = share.round().astype(np.uint8)
+    return Image.fromarray(scaled)
 
 
 def open_mask(path: Path, classes: ClassSet) -> Tensor:

@@ -114,7 +114,7 @@ def image_to_tensor(picture: Image.Image) -> Tensor:
 
 
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    """Smallest..largest finite value to 0..255; what is not finite becomes 0. In bands, so that memory stays that of the picture."""
+    """Smallest..largest finite value to 0..255; what is not finite becomes 0. In bands, for large pictures."""
     values = np.asarray(picture)
     finite = np.isfinite(values)
     low = float(values.min(where=finite, initial=values.max(where=finite, initial=0)))

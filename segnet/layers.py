@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -218,3 +218,12 @@ class Deconvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, flipped(self.weight), self.bias, padding=self.weight.shape[-1] - 1 - self.padding)
+
+    def as_convolution(self) -> nn.Conv2d:
+        """The convolution that it equals, in evaluation mode, with weights of its own."""
+        inputs, outputs, kernel_size, _ = self.weight.shape
+        convolution = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size - 1 - self.padding).to(self.weight)
+        with torch.no_grad():
+            convolution.weight.copy_(flipped(self.weight))
+            cast(Tensor, convolution.bias).copy_(self.bias)
+        return convolution.eval()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.config import Memory, ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
@@ -242,6 +244,18 @@ def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Wei
         name: flipped(value) if name.startswith("decoder.") and name.endswith("conv.weight") else value
         for name, value in weights.items()
     }
+
+
+def folded(model: EncoderDecoder) -> EncoderDecoder:
+    """A copy that only predicts, faster: batch normalisation is multiplied into the convolution before it, and a deconvolution
+    is the convolution that it equals. The same function up to rounding; what is folded already stays as it is.
+    """
+    model = copy.deepcopy(model).eval()
+    for block in [block for stage in (*model.encoder, model.neck, *model.decoder) for block in stage]:
+        if isinstance(block, nn.Sequential) and isinstance(block.norm, nn.modules.batchnorm._BatchNorm):
+            conv = block.conv.as_convolution() if isinstance(block.conv, Deconvolution) else cast(nn.Conv2d, block.conv)
+            block.conv, block.norm = fuse_conv_bn_eval(conv, block.norm), nn.Identity()
+    return model.to(memory_format=torch.channels_last)
 
 
 class Part(NamedTuple):

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.config import Memory, ModelConfig
 from segnet.layers import Deconvolution
-from segnet.models import EncoderDecoder, StridedDeconvolution, Unpooling, build_model, convert_decoder, summarize
+from segnet.models import EncoderDecoder, StridedDeconvolution, Unpooling, build_model, convert_decoder, folded, summarize
 
 SMALL = ModelConfig.model_validate_json(
     '{"encoder": [{"widths": [4, 5]}, {"widths": [6]}], "decoder": [{"widths": [6, 5]}, {"widths": [4]}]}'
@@ -318,3 +318,28 @@ def test_reach_is_how_far_a_pixel_is_seen(more):
             seen_right, seen_left = ((model(image) != model(x)).any(dim=2).flatten().nonzero() for x in (left, right))
         farthest = max(farthest, int(seen_right.max()) - line + 1, line - int(seen_left.min()))
     assert 0.85 * model.reach <= farthest <= model.reach
+
+
+@pytest.mark.parametrize("changes", ['"decoder_operation": "deconvolution"', '"decoder_operation": "convolution"', NECK])
+@pytest.mark.parametrize("size", [(33, 31), (64, 48)])
+def test_a_folded_network_computes_the_same(changes, size):
+    """In float64, with batch statistics of its own and channels that differ and that are equal; nothing of it is shared."""
+    torch.manual_seed(0)
+    widths = '"encoder": [{"widths": [4, 5]}, {"widths": [5], "dropout": 0.5}], "decoder": [{"widths": [5, 5]}, {"widths": [4]}]'
+    model = build_model(ModelConfig.model_validate_json(f"{{{widths}, {changes.replace('1,', '5,')}}}"), 3).double().train()
+    for _ in range(3):
+        model(torch.rand(2, 3, 48, 48, dtype=torch.float64) * 255)
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            nn.init.uniform_(parameter, -2, 2)
+        elif name.endswith("bias"):
+            nn.init.uniform_(parameter, -1, 1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    small = folded(model)
+    assert not [module for module in small.modules() if isinstance(module, nn.BatchNorm2d | Deconvolution)]
+    image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    with torch.no_grad():
+        for network in (small, folded(small)):
+            torch.testing.assert_close(network(image), model.eval()(image), rtol=1e-9, atol=1e-9)
+        small.head.weight.zero_()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -26,6 +26,8 @@ class Scores(NamedTuple):
     confusion: tuple[tuple[int, ...], ...]  # pixels [truth][prediction]
     pixels: int  # scored pixels
     ignored: int  # pixels whose truth is the ignored label
+    frequency_weighted_iou: float  # mean over scored pixels of the IoU of their true class: Long et al. 2015, section 5
+    class_precision: tuple[float, ...]  # TP / (TP + FP); recall, TP / (TP + FN), is `class_accuracy`
 
 
 class ConfusionMatrix:
@@ -64,24 +66,34 @@ class ConfusionMatrix:
         correct = self.counts.diagonal().tolist()
         in_truth = self.counts.sum(1).tolist()
         in_prediction = self.counts.sum(0).tolist()
-        iou = [_share(c, t + p - c) for c, t, p in zip(correct, in_truth, in_prediction, strict=True)]
-        accuracy = [_share(c, t) for c, t in zip(correct, in_truth, strict=True)]
+        iou = class_ious(correct, in_truth, in_prediction)
+        accuracy = [ratio(c, t) for c, t in zip(correct, in_truth, strict=True)]
+        weighted = [t * share for t, share in zip(in_truth, iou, strict=True) if t]
         return Scores(
-            miou=_mean(iou),
-            global_accuracy=_share(sum(correct), sum(in_truth)),
-            mean_accuracy=_mean(accuracy),
+            miou=mean_of_present(iou),
+            global_accuracy=ratio(sum(correct), sum(in_truth)),
+            mean_accuracy=mean_of_present(accuracy),
             class_iou=tuple(iou),
             class_accuracy=tuple(accuracy),
             confusion=tuple(map(tuple, self.counts.tolist())),
             pixels=sum(in_truth),
             ignored=self.ignored,
+            frequency_weighted_iou=ratio(math.fsum(weighted), sum(in_truth)),
+            class_precision=tuple(ratio(c, p) for c, p in zip(correct, in_prediction, strict=True)),
         )
 
 
-def _share(part: int, whole: int) -> float:
+def class_ious(correct: Sequence[int], in_truth: Sequence[int], in_prediction: Sequence[int]) -> list[float]:
+    """Intersection over union of each class, from pixel counts; NaN for a class that is absent."""
+    return [ratio(c, t + p - c) for c, t, p in zip(correct, in_truth, in_prediction, strict=True)]
+
+
+def ratio(part: float, whole: int) -> float:
+    """`part / whole`; NaN where there is nothing to divide by."""
     return part / whole if whole else math.nan
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of_present(values: Sequence[float]) -> float:
+    """The mean of those `values` that are not NaN; NaN where all are."""
     present = [value for value in values if not math.isnan(value)]
     return math.fsum(present) / len(present) if present else math.nan

@@ -6,7 +6,7 @@ from pathlib import Path
 LAYERS = (
     ("errors", "classes", "layers", "memory", "windows"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
-    ("config", "downloads"),
+    ("boundaries", "calibration", "config", "downloads"),
     ("cache", "images", "pretrained", "transforms", "visualization"),
     ("datasets", "models", "conversion"),
     ("inference", "checkpoint", "preparation", "checking"),

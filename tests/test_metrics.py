@@ -3,6 +3,7 @@
 import math
 import random
 from fractions import Fraction
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -16,19 +17,33 @@ CASES = 1000
 Share = Fraction | None
 
 
-def exact_scores(truth: list[int], prediction: list[int], classes: int) -> tuple[list[Share], list[Share], Share]:
-    """IoU and accuracy per class and global accuracy, pixel by pixel and without a matrix; None where undefined."""
+class ExactScores(NamedTuple):
+    iou: list[Share]
+    accuracy: list[Share]
+    precision: list[Share]
+    correct: Share
+    frequency_weighted_iou: Share
+
+
+def exact_scores(truth: list[int], prediction: list[int], classes: int) -> ExactScores:
+    """Shares per class and over all pixels, pixel by pixel and without a matrix; None where undefined."""
     pixels = [(t, p) for t, p in zip(truth, prediction, strict=True) if t != 255]
-    iou: list[Share] = []
-    accuracy: list[Share] = []
-    for k in range(classes):
-        both = sum(t == k and p == k for t, p in pixels)
-        either = sum(t == k or p == k for t, p in pixels)
-        in_truth = sum(t == k for t, _ in pixels)
-        iou.append(Fraction(both, either) if either else None)
-        accuracy.append(Fraction(both, in_truth) if in_truth else None)
-    correct = Fraction(sum(t == p for t, p in pixels), len(pixels)) if pixels else None
-    return iou, accuracy, correct
+    both = [sum(t == k and p == k for t, p in pixels) for k in range(classes)]
+    either = [sum(t == k or p == k for t, p in pixels) for k in range(classes)]
+    in_truth = [sum(t == k for t, _ in pixels) for k in range(classes)]
+    in_prediction = [sum(p == k for _, p in pixels) for k in range(classes)]
+
+    def shares(parts: list[int], wholes: list[int]) -> list[Share]:
+        return [Fraction(part, whole) if whole else None for part, whole in zip(parts, wholes, strict=True)]
+
+    iou = shares(both, either)
+    return ExactScores(
+        iou,
+        shares(both, in_truth),
+        shares(both, in_prediction),
+        correct=Fraction(sum(t == p for t, p in pixels), len(pixels)) if pixels else None,
+        frequency_weighted_iou=mean([iou[t] for t, _ in pixels]),
+    )
 
 
 def mean(values: list[Share]) -> Share:
@@ -64,12 +79,14 @@ def test_scores_equal_exact_fractions(block):
         scores = matrix.scores()
         truth = [int(v) for t in truths for v in t.flatten()]
         prediction = [int(v) for p in predictions for v in p.flatten()]
-        iou, accuracy, correct = exact_scores(truth, prediction, classes)
-        assert all(map(agree, scores.class_iou, iou))
-        assert all(map(agree, scores.class_accuracy, accuracy))
-        assert agree(scores.miou, mean(iou))
-        assert agree(scores.mean_accuracy, mean(accuracy))
-        assert agree(scores.global_accuracy, correct)
+        exact = exact_scores(truth, prediction, classes)
+        assert all(map(agree, scores.class_iou, exact.iou))
+        assert all(map(agree, scores.class_accuracy, exact.accuracy))
+        assert all(map(agree, scores.class_precision, exact.precision))
+        assert agree(scores.miou, mean(exact.iou))
+        assert agree(scores.mean_accuracy, mean(exact.accuracy))
+        assert agree(scores.global_accuracy, exact.correct)
+        assert agree(scores.frequency_weighted_iou, exact.frequency_weighted_iou)
         assert scores.pixels + scores.ignored == len(truth)
         assert sum(map(sum, scores.confusion)) == scores.pixels
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import PIL
 import torch
@@ -485,3 +485,8 @@ def build_loader(
         timeout=timeout if workers else 0,
         pin_memory=pin_memory,
     )
+
+
+def split_of(loader: DataLoader[Sample]) -> SegmentationDataset:
+    """The whole split that a loader of `build_loader` reads, of which it gives this rank's share."""
+    return cast(_Reading, loader.dataset).dataset

@@ -6,6 +6,8 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -52,3 +54,15 @@ def describe_device(device: torch.device) -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     return f"CPU ({name}, {torch.get_num_threads()} threads)"
+
+
+@contextmanager
+def explain_full_memory(remedy: str) -> Iterator[None]:
+    """Raises UserError (environment) with `remedy` where the body finds the GPU's or the machine's memory full."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        found = (str(error).splitlines() or ["out of memory"])[0]
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in found:
+            raise
+        raise UserError(ExitCode.ENVIRONMENT, "memory", found, remedy) from None

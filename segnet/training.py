@@ -30,7 +30,7 @@ from segnet.datasets import (
     derive_seed,
     open_split,
 )
-from segnet.devices import choose_device, peak_memory, use_deterministic_algorithms
+from segnet.devices import choose_device, explain_full_memory, peak_memory, use_deterministic_algorithms
 from segnet.distributed import (
     agreed,
     is_main,
@@ -616,12 +616,10 @@ def _changed_keys(old: Config, new: Config) -> list[str]:
 def _explained() -> Iterator[None]:
     """What torch says of a memory that is full, or of an operation that is not deterministic, with what to change."""
     try:
-        yield
+        with explain_full_memory("set train.memory=lean, raise train.accumulate, or lower train.batch_size or augment.crop_size"):
+            yield
     except RuntimeError as error:
         found = (str(error).splitlines() or [""])[0]
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in found:
-            remedy = "set train.memory=lean, raise train.accumulate, or lower train.batch_size or augment.crop_size"
-            raise UserError(ExitCode.ENVIRONMENT, "memory", found, remedy) from None
         if "deterministic implementation" in found:
             raise UserError(ExitCode.CONFIG, "train.deterministic", found, "choose a network without it, or give it up") from None
         raise

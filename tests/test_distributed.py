@@ -24,7 +24,7 @@ from segnet.datasets import ResumableSampler, SampleKey, SegmentationDataset, bu
 from segnet.devices import choose_device
 from segnet.distributed import gather, process_group, rank, share
 from segnet.errors import UserError
-from segnet.evaluation import evaluate
+from segnet.evaluation import evaluate, examine
 from segnet.models import build_model
 
 LONG = ["train.epochs=4", "train.batch_size=4", "train.eval_every=2", "train.save_every=1"]
@@ -294,3 +294,20 @@ def test_torchrun_as_the_help_says(tiny_config: Config, tiny_config_file, tmp_pa
     stopped = re.findall(r"stopped at step (\d+); --resume continues", output)
     assert len(stopped) == 1, output
     assert load_checkpoint(run / "last.pt").step == int(stopped[0])
+
+
+def test_an_examination_is_the_same_for_any_number_of_ranks(tiny_run, tiny_data, tiny_classes, tmp_path):
+    """Boundaries, calibration and every picture, to the bit, on every rank; one of four has no picture."""
+
+    def look() -> None:
+        with process_group(torch.device("cpu")):
+            model = load_model(tiny_run, ["device=cpu"]).model
+            found = examine(model, build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0))
+            (tmp_path / f"examined-{len(gather(0))}-{rank()}").write_text(repr(found))
+
+    for count in (1, 2, 4):
+        run_ranks(count, look, tmp_path)
+    found = [path.read_text() for path in tmp_path.glob("examined-*")]
+    assert len(found) == 7
+    assert len(set(found)) == 1
+    assert [part in found[0] for part in ("val_0", "val_1", "val_2")] == [True] * 3

@@ -1,18 +1,27 @@
 """What evaluate.py writes is what the written masks say."""
 
+import csv
 import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 import torch
-from helpers import folder_bytes, refused
+from helpers import ROOT, folder_bytes, refused, write_split
 from independent_score import differences
 from PIL import Image
 
+from segnet import evaluation
+from segnet.boundaries import band_overlaps, boundary_f1, boundary_scores, contour_matches
+from segnet.calibration import count_reliability, reliability
 from segnet.checkpoint import load_model
 from segnet.datasets import SegmentationDataset, build_loader
 from segnet.errors import ExitCode
-from segnet.evaluation import evaluate, save_scores, scores_table
+from segnet.evaluation import Evaluation, PictureScore, evaluate, evaluation_table, examine, save_evaluation
+from segnet.inference import predict_probabilities
 from segnet.metrics import ConfusionMatrix
 
 
@@ -41,20 +50,107 @@ def test_evaluating_changes_no_input(run_script, tiny_run, tiny_data):
     assert (tiny_run / "evaluation" / "train" / "metrics.json").exists()
 
 
+def evaluation_of(truth: torch.Tensor, prediction: torch.Tensor) -> Evaluation:
+    """What `examine` says of one picture and three classes, predicted with confidence 0.8."""
+    matrix = ConfusionMatrix(3).update(truth, prediction)
+    pixels = (tuple(count.tolist()) for count in (matrix.counts.diagonal(), matrix.counts.sum(1), matrix.counts.sum(0)))
+    picture = PictureScore("one", *pixels, matrix.ignored, boundary_f1(contour_matches(truth, prediction, 3), [1, 1, 1]))
+    boundary = boundary_scores([picture.boundary_f1], band_overlaps(truth, prediction, 3))
+    scored = truth != 255
+    bins = count_reliability(torch.full(truth.shape, 0.8)[scored], (truth == prediction)[scored])
+    return Evaluation(matrix.scores(), boundary, reliability(bins), (picture,))
+
+
 def test_absent_classes_are_null_in_the_file_and_a_dash_in_the_table(tmp_path, tiny_classes):
-    scores = ConfusionMatrix(3).update(torch.tensor([0, 0, 1, 255]), torch.tensor([0, 1, 1, 2])).scores()
-    save_scores(tmp_path, scores, tiny_classes)
+    truth, prediction = torch.tensor([[0, 0, 1, 255]]).byte(), torch.tensor([[0, 1, 1, 2]]).byte()
+    found = evaluation_of(truth, prediction)
+    save_evaluation(tmp_path, found, tiny_classes, split="val")
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert [c["iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
+    assert [c["precision"] for c in metrics["classes"]] == [1.0, 0.5, None]
+    assert [c["recall"] for c in metrics["classes"]] == [c["accuracy"] for c in metrics["classes"]] == [0.5, 1.0, None]
+    assert [c["boundary_iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
     assert (metrics["miou"], metrics["pixels"], metrics["ignored"]) == (0.5, 3, 1)
-    assert "–" in scores_table(scores, tiny_classes).splitlines()[3]
+    assert metrics["frequency_weighted_iou"] == 0.5
+    assert metrics["expected_calibration_error"] == pytest.approx(0.8 - 2 / 3, abs=1e-7)
+    assert [bin["pixels"] for bin in metrics["reliability"]] == [0] * 12 + [3, 0, 0]  # 0.8 as float32 is above 12/15
+    assert "null, and no mean counts it" in metrics["absent_classes"]
+    table = evaluation_table(found, tiny_classes).splitlines()
+    assert table[3].split() == ["disc", "–", "–", "–", "–", "0.00"]
+    assert table[1].split() == ["ground", "50.00", "100.00", "50.00", "50.00", "66.67"]
 
 
 def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
-    scores = ConfusionMatrix(3).update(torch.full((2, 2), 255), torch.zeros(2, 2, dtype=torch.int64)).scores()
-    assert math.isnan(scores.miou)
-    save_scores(tmp_path, scores, tiny_classes)
-    assert json.loads((tmp_path / "metrics.json").read_text())["miou"] is None
+    found = evaluation_of(torch.full((2, 2), 255).byte(), torch.zeros(2, 2).byte())
+    assert math.isnan(found.scores.miou)
+    assert math.isnan(found.pictures[0].miou)
+    assert math.isnan(found.pictures[0].accuracy)
+    save_evaluation(tmp_path, found, tiny_classes, split="val")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    names = ("miou", "frequency_weighted_iou", "boundary_f1", "boundary_iou", "expected_calibration_error")
+    assert [metrics[name] for name in names] == [None] * 5
+    assert (tmp_path / "pictures.csv").read_text().splitlines()[1].startswith("one,,,,4,0,0,0,")
+
+
+def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data, tiny_classes, tmp_path):
+    model = load_model(tiny_run).model
+    found = examine(model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0))
+    dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
+    assert found.scores == evaluate(model, build_loader(dataset, workers=0))
+    assert [picture.id for picture in found.pictures] == dataset.ids
+    sums = np.array([picture[1:4] for picture in found.pictures]).sum(0)  # (3, K)
+    confusion = np.array(found.scores.confusion)
+    assert sums.tolist() == [confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()]
+    assert sum(picture.ignored for picture in found.pictures) == found.scores.ignored
+    assert found.boundary.f1 == pytest.approx(np.mean([picture.boundary_f1 for picture in found.pictures]), abs=1e-15)
+
+    bins = torch.zeros(15, 3, dtype=torch.int64)
+    for index, name in enumerate(dataset.ids):
+        write_split(tiny_data, "alone", [name])
+        alone = examine(model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0))
+        assert alone.pictures == (found.pictures[index],)
+        assert alone.scores.miou == found.pictures[index].miou
+        assert alone.scores.global_accuracy == found.pictures[index].accuracy
+        image, mask, _ = dataset.read(index)
+        mean = predict_probabilities(model, image[None], load_model(tiny_run).config.inference).mean[0]
+        scored = mask != 255
+        bins += count_reliability(mean.amax(0)[scored], (mean.argmax(0) == mask)[scored])
+    assert found.reliability == reliability(bins)
+
+    save_evaluation(tmp_path, found, tiny_classes, split="train")
+    with (tmp_path / "pictures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["miou"]) for row in rows] == [picture.miou for picture in found.pictures]
+    assert [int(row["box: truth"]) for row in rows] == [picture.in_truth[1] for picture in found.pictures]
+    assert [int(row["disc: predicted"]) for row in rows] == [picture.in_prediction[2] for picture in found.pictures]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nMore."), MemoryError()])
+def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, tiny_classes, monkeypatch, error):
+    def full(*_) -> None:
+        raise error
+
+    monkeypatch.setattr(evaluation, "predict_probabilities", full)
+    loader = build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0)
+    with refused(ExitCode.ENVIRONMENT, "memory: ", "out of memory", "inference.window", "device=cpu") as _:
+        examine(load_model(tiny_run).model, loader)
+
+
+def test_two_ranks_say_a_mistake_once(tiny_run, tiny_data):
+    """Before the first picture, where both find it, and at a picture that one of them has."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def errors(*arguments: str) -> list[str]:
+        command = [*torchrun, str(ROOT / "scripts" / "evaluate.py"), str(tiny_run), *arguments]
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120).stderr
+        return [line for line in output.splitlines() if line.startswith("error: ")]
+
+    (missing,) = errors("--split", "holdout")
+    assert "holdout.txt: no such file" in missing
+    (tiny_data / "JPEGImages" / "val_1.jpg").write_bytes(b"<html>")
+    (broken,) = errors()
+    assert "val_1.jpg: not a readable picture" in broken
 
 
 def test_workers_do_not_change_the_score(tiny_run, tiny_data, tiny_classes):

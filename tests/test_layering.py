@@ -6,7 +6,7 @@ from pathlib import Path
 LAYERS = (
     ("errors", "classes", "layers", "memory", "windows"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
-    ("boundaries", "calibration", "config", "downloads"),
+    ("boundaries", "calibration", "comparison", "config", "downloads"),
     ("cache", "images", "pretrained", "transforms", "visualization"),
     ("datasets", "models", "conversion"),
     ("inference", "checkpoint", "preparation", "checking"),

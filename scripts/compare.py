@@ -1,0 +1,46 @@
+"""Compare two evaluations of one split: the difference of mIoU, accuracy and each class's IoU, and how sure it is.
+
+examples:
+  python scripts/compare.py runs/first runs/second
+  python scripts/compare.py runs/first runs/second --split test --json difference.json
+  python scripts/compare.py runs/camvid/evaluation/val /tmp/scores --samples 100000
+
+A and B are run folders that evaluate.py has scored, or folders that it wrote. The interval is a bootstrap over pictures: it
+says how much depends on which pictures the split has, and nothing of how two trainings with other seeds differ.
+"""
+
+import argparse
+from pathlib import Path
+
+from segnet.comparison import compare, comparison_json, comparison_table, read_counts, refuse_unlike
+from segnet.errors import run_command
+from segnet.files import write_text
+
+
+def _samples(text: str) -> int:
+    samples = int(text)
+    if not 1 <= samples <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{samples} samples; 1 to 1000000")
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("a", type=Path, metavar="A", help="a run folder or a folder of evaluate.py")
+    parser.add_argument("b", type=Path, metavar="B", help="another, compared with A")
+    parser.add_argument("--split", help="split of the run folders (default: val)")
+    parser.add_argument("--samples", type=_samples, default=10_000, help="resamples of the bootstrap (default: 10000)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    arguments = parser.parse_args()
+    a, b = (read_counts(path, arguments.split) for path in (arguments.a, arguments.b))
+    refuse_unlike(a, b, arguments.b)
+    comparison = compare(a, b, arguments.samples)
+    print(f"A {arguments.a}\nB {arguments.b}\n{len(a.ids)} pictures of {a.split}, {arguments.samples} resamples")
+    print(comparison_table(comparison))
+    if arguments.json:
+        write_text(arguments.json, comparison_json(comparison))
+        print(f"written: {arguments.json}")
+
+
+if __name__ == "__main__":
+    run_command(main)

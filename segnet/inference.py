@@ -29,6 +29,12 @@ class Maps(NamedTuple):
     mutual_information: Tensor | None  # (B, H, W) float32, nats, of class and dropout; None without samples
     probabilities: Tensor | None  # (B, K, H, W) float32, sums to 1 over the classes; where asked for
 
+    def uncertainty(self, num_classes: int) -> Tensor:
+        """(B, H, W) float32, 0 certain .. 1: entropy / log K, or 2 × deviation between dropout samples."""
+        if self.variance is not None:
+            return self.variance.sqrt() * 2  # a probability's deviation is at most 0.5
+        return (self.entropy / math.log(max(2, num_classes))).clamp_(0, 1)
+
 
 def predict_maps(model: EncoderDecoder, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
     """(B, 3, H, W) RGB 0..255, on any device -> class ids and how sure they are, at the picture's own size.

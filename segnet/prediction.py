@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write
 from segnet.images import SUFFIXES, image_to_tensor, open_image, save_image, save_mask
 from segnet.inference import predict_maps
+from segnet.models import folded
 from segnet.visualization import overlay
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
@@ -33,7 +33,7 @@ class Prediction(NamedTuple):
     image: Tensor  # (3, H, W) uint8 RGB, upright
     mask: Tensor  # (H, W) uint8 class ids
     confidence: Tensor  # (H, W) float32, probability of the predicted class
-    uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: entropy / log K, or 2 × deviation between dropout samples
+    uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: `inference.Maps.uncertainty`
     entropy: Tensor  # (H, W) float32, of the probabilities, in nats: 0..log K
     variance: Tensor | None  # (H, W) float32 between dropout samples, mean over the classes; None without samples
     mutual_information: Tensor | None  # (H, W) float32, nats: what of the entropy dropout explains; None without samples
@@ -45,9 +45,9 @@ class Predictor:
 
     def __init__(self, path: Path | str, overrides: Sequence[str] = ()) -> None:
         """Load it, with configuration overrides such as "inference.flip=true" or "device=cpu". Raises UserError."""
-        self.model, self.classes, self.config = load_model(path, overrides)
+        model, self.classes, self.config = load_model(path, overrides)
         self.device = choose_device(self.config.device)
-        self.model.to(self.device)
+        self.model = folded(model).to(self.device)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.
@@ -57,15 +57,11 @@ class Predictor:
         """
         image = _as_image(picture)
         maps = predict_maps(self.model, image[None], self.config.inference, probabilities=probabilities)
-        if maps.variance is None:
-            uncertainty = (maps.entropy / math.log(max(2, len(self.classes)))).clamp_(0, 1)
-        else:
-            uncertainty = maps.variance.sqrt() * 2  # a probability's deviation is at most 0.5
         return Prediction(
             image,
             mask=maps.mask[0],
             confidence=maps.confidence[0],
-            uncertainty=uncertainty[0],
+            uncertainty=maps.uncertainty(len(self.classes))[0],
             entropy=maps.entropy[0],
             variance=None if maps.variance is None else maps.variance[0],
             mutual_information=None if maps.mutual_information is None else maps.mutual_information[0],

@@ -23,6 +23,7 @@ from segnet.errors import ExitCode
 from segnet.evaluation import Evaluation, PictureScore, evaluate, evaluation_table, examine, save_evaluation
 from segnet.inference import predict_probabilities
 from segnet.metrics import ConfusionMatrix
+from segnet.models import folded
 
 
 def test_the_score_is_that_of_the_written_masks(run_script, tiny_run, tiny_data, tmp_path):
@@ -112,9 +113,9 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
         assert alone.scores.miou == found.pictures[index].miou
         assert alone.scores.global_accuracy == found.pictures[index].accuracy
         image, mask, _ = dataset.read(index)
-        mean = predict_probabilities(model, image[None], load_model(tiny_run).config.inference).mean[0]
+        probabilities = predict_probabilities(folded(model), image[None], load_model(tiny_run).config.inference)[0]
         scored = mask != 255
-        bins += count_reliability(mean.amax(0)[scored], (mean.argmax(0) == mask)[scored])
+        bins += count_reliability(probabilities.amax(0)[scored], (probabilities.argmax(0) == mask)[scored])
     assert found.reliability == reliability(bins)
 
     save_evaluation(tmp_path, found, tiny_classes, split="train")
@@ -130,7 +131,7 @@ def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, 
     def full(*_) -> None:
         raise error
 
-    monkeypatch.setattr(evaluation, "predict_probabilities", full)
+    monkeypatch.setattr(evaluation, "predict_maps", full)
     loader = build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0)
     with refused(ExitCode.ENVIRONMENT, "memory: ", "out of memory", "inference.window", "device=cpu") as _:
         examine(load_model(tiny_run).model, loader)

@@ -205,6 +205,14 @@ def encode_mask(mask: Tensor | np.ndarray, classes: ClassSet) -> bytes:
     return file.getvalue()
 
 
+def encode_webp(picture: np.ndarray, *, quality: int | None = None) -> bytes:
+    """(H, W, 3) or (H, W, 4) uint8 as WebP of a quality 0..100; without one exact, but for the colour of transparent pixels."""
+    file = io.BytesIO()
+    options = {"lossless": True, "method": 2} if quality is None else {"quality": quality}
+    Image.fromarray(picture).save(file, "WEBP", **options)
+    return file.getvalue()
+
+
 def save_mask(path: Path, mask: Tensor | np.ndarray, classes: ClassSet) -> None:
     """Write (H, W) class ids as a palette PNG – Pascal VOC's own format – atomically."""
     content = encode_mask(mask, classes)

@@ -11,7 +11,7 @@ LAYERS = (
     ("datasets", "models", "conversion"),
     ("inference", "checkpoint", "preparation", "checking"),
     ("evaluation", "prediction", "run_folder", "stopping"),
-    ("training",),
+    ("training", "report"),
 )
 PACKAGE = Path(__file__).parent.parent / "segnet"
 

@@ -137,7 +137,7 @@ def uncertainty_map(uncertainty: Tensor) -> np.ndarray:
 
 Point = tuple[float, float]
 _SIZE = (460, 300)  # width and height of a chart
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 446.0, 12.0, 250.0  # of the area between its axes
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 434.0, 12.0, 250.0  # of the area between its axes
 
 
 class Chart(NamedTuple):

@@ -29,7 +29,6 @@ from segnet.files import write_text
 from segnet.images import encode_webp
 from segnet.metrics import Scores
 from segnet.visualization import (
-    NOT_SCORED,
     UNCERTAINTY_COLORS,
     WRONG,
     Chart,
@@ -142,7 +141,7 @@ def _css(color: Color) -> str:
     return f"rgb({color[0]} {color[1]} {color[2]})"
 
 
-# ---- summary and classes -----------------------------------------------------------------------------------------------
+# ---- summary and classes ---------------------------------------------------------------------------------------------
 
 
 def _tiles(evaluation: Evaluation) -> str:
@@ -170,7 +169,8 @@ def _class_rows(evaluation: Evaluation, classes: ClassSet) -> str:
         bar = f'<span class="bar"><i style="width:{width:.1f}%;background:{_css(classes.colors[index])}"></i></span>'
         others = (scores.class_precision[index], scores.class_accuracy[index], evaluation.boundary.class_iou[index], share)
         cells = "".join(f"<td>{_percent(value)}</td>" for value in others)
-        rows.append(f'<tr>{_class_head(classes, index)}<td class="meter"><div>{_percent(iou)}{bar}</div></td>{cells}</tr>')
+        meter = f'<td class="meter"><div><span>{_percent(iou)}</span>{bar}</div></td>'
+        rows.append(f"<tr>{_class_head(classes, index)}{meter}{cells}</tr>")
     return "\n".join(rows)
 
 
@@ -204,7 +204,7 @@ def _confusion_cell(count: int, total: int, *, right: bool) -> str:
     return f'<td{kind} style="{strength}" title="{count:,} pixels"><span>{shown}</span><b>{count:,}</b></td>'
 
 
-# ---- charts --------------------------------------------------------------------------------------------------------------
+# ---- charts ----------------------------------------------------------------------------------------------------------
 
 
 def _reliability(reliability: Reliability) -> str:
@@ -262,7 +262,7 @@ def _logged(path: Path, column: str) -> list[Point]:
     return points
 
 
-# ---- pictures ------------------------------------------------------------------------------------------------------------
+# ---- pictures --------------------------------------------------------------------------------------------------------
 
 
 def _picture_rows(pictures: Sequence[PictureScore]) -> str:
@@ -282,7 +282,6 @@ def _pictures(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes
     return Template(_part("report_pictures.html")).substitute(
         legend="\n".join(f"<li>{_swatch(_css(color))}<bdi>{_text(name)}</bdi></li>" for name, color in named),
         wrong=_css(WRONG),
-        not_scored=_css(NOT_SCORED),
         uncertainty=",".join(map(_css, UNCERTAINTY_COLORS)),
         gallery=gallery,
     )

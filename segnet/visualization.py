@@ -103,9 +103,9 @@ def comparison(image: Tensor, truth: Tensor, prediction: Tensor, classes: ClassS
     return [to_array(image), colorize(truth, classes), colorize(prediction.to(torch.uint8), classes)]
 
 
-# ---- layers of a report ------------------------------------------------------------------------------------------
+# ---- layers of a report ----------------------------------------------------------------------------------------------
 
-WRONG, NOT_SCORED = (224, 54, 36), (140, 140, 140)
+WRONG, STRIPES = (224, 54, 36), ((235, 235, 235), (150, 150, 150))
 UNCERTAINTY_COLORS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))  # evenly brighter, 0 to 1
 
 
@@ -116,12 +116,13 @@ def cut_out(mask: Tensor, classes: ClassSet) -> np.ndarray:
 
 
 def error_map(truth: Tensor, prediction: Tensor, classes: ClassSet) -> np.ndarray:
-    """Two (H, W) masks -> (H, W, 4): WRONG where they differ, NOT_SCORED where the truth is ignored, elsewhere transparent."""
+    """Two (H, W) masks -> (H, W, 4): WRONG where they differ, striped where the truth is ignored, elsewhere transparent."""
     true, predicted = truth.cpu().numpy(), prediction.cpu().numpy()
     ignored = true == classes.ignore_index
     shown = np.zeros((*true.shape, 4), np.uint8)
     shown[true != predicted] = (*WRONG, 255)
-    shown[ignored] = (*NOT_SCORED, 255)
+    rows, columns = np.nonzero(ignored)
+    shown[ignored] = np.array([(*stripe, 255) for stripe in STRIPES], np.uint8)[(rows + columns) // 3 % 2]
     return shown
 
 
@@ -133,7 +134,7 @@ def uncertainty_map(uncertainty: Tensor) -> np.ndarray:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-# ---- charts, as SVG whose colours and fonts a page's style sheet gives by class ----------------------------------------
+# ---- charts, as SVG whose colours and fonts a page's style sheet gives by class --------------------------------------
 
 Point = tuple[float, float]
 _SIZE = (460, 300)  # width and height of a chart

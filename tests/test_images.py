@@ -21,7 +21,7 @@ from PIL import Image
 
 from segnet.classes import VOC, ClassSet, class_set
 from segnet.errors import ExitCode, UserError
-from segnet.images import SUFFIXES, image_to_tensor, open_image, open_mask, save_image, save_mask
+from segnet.images import SUFFIXES, encode_webp, image_to_tensor, open_image, open_mask, save_image, save_mask
 
 Data = ExitCode.DATA
 HEIGHT, WIDTH = 7, 5
@@ -350,3 +350,12 @@ def test_a_grey_mask_of_few_bits_keeps_its_ids(bits: int, tmp_path: Path) -> Non
     parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     (tmp_path / "mask.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
     assert open_mask(tmp_path / "mask.png", VOC).tolist() == ids.tolist()
+
+
+def test_webp_without_a_quality_is_exact_and_with_one_is_smaller() -> None:
+    smooth = np.stack([np.add.outer(np.arange(60), np.arange(80)) + shift for shift in (0, 40, 80)], axis=-1).astype(np.uint8)
+    for picture in (COLOR, np.dstack([COLOR, GREY | 1])):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_webp(picture)))), picture)
+    assert len(encode_webp(noise(60, 80, 3), quality=40)) < len(encode_webp(noise(60, 80, 3), quality=90)) < 60 * 80 * 3
+    shown = np.asarray(Image.open(io.BytesIO(encode_webp(smooth, quality=75)))).astype(int)
+    assert np.abs(shown - smooth).mean() < 4

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from segnet import report as report_module
 from segnet import scenes
 from segnet.boundaries import BoundaryScores
 from segnet.calibration import Reliability
@@ -23,6 +26,7 @@ from segnet.classes import SAMPLE, ClassSet, class_set
 from segnet.evaluation import Evaluation, PictureScore
 from segnet.metrics import ConfusionMatrix
 from segnet.report import ReportPicture, chosen, write_report
+from segnet.visualization import WRONG, cut_out, error_map, to_array, uncertainty_map
 
 HOSTILE = "</script><img src=x onerror=window.stolen=1>\"'&$title é漢\u202e"
 CURVES = """step,epoch,learning_rate,loss,val_miou,val_global_accuracy,val_mean_accuracy
@@ -97,7 +101,7 @@ class _Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-# ---- which pictures, and what is said ------------------------------------------------------------------------------------
+# ---- which pictures, and what is said --------------------------------------------------------------------------------
 
 
 def _with_miou(name: str, right: int) -> PictureScore:
@@ -173,7 +177,7 @@ def test_a_page_without_pictures_has_no_viewer(tmp_path: Path, tiny_classes: Cla
     assert 'href="#pictures"' not in path.read_text()
 
 
-# ---- nothing from outside, nothing that data can do ---------------------------------------------------------------------
+# ---- nothing from outside, nothing that data can do ------------------------------------------------------------------
 
 
 def test_everything_is_in_the_one_file(tmp_path: Path, tiny_classes: ClassSet) -> None:
@@ -198,7 +202,53 @@ def test_a_name_that_is_no_unicode_is_written_with_question_marks(tmp_path: Path
     assert "caf?" in _Page(_write(tmp_path, _pictures(["caf\udce9"], tiny_classes), tiny_classes)).text
 
 
-# ---- size ----------------------------------------------------------------------------------------------------------------
+# ---- layers and size -------------------------------------------------------------------------------------------------
+
+
+def _layers_of(page: _Page) -> dict[str, np.ndarray]:
+    """The pixels of the layers of the first picture shown."""
+    found = {}
+    for picture in page.all("img"):
+        if picture.get("data-layer") and picture["data-layer"] not in found:
+            content = base64.b64decode((picture["src"] or "").removeprefix("data:image/webp;base64,"))
+            found[picture["data-layer"] or ""] = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
+    return found
+
+
+def test_every_layer_shows_what_it_says(tmp_path: Path, tiny_classes: ClassSet) -> None:
+    [picture] = _pictures(["a"], tiny_classes)
+    picture.mask[5, 20:30] = 2
+    shown = _layers_of(_Page(_write(tmp_path, [picture], tiny_classes)))
+    assert list(shown) == ["picture", "truth", "prediction", "error", "uncertainty"]
+    assert np.array_equal(shown["truth"], cut_out(picture.truth, tiny_classes))
+    assert np.array_equal(shown["prediction"], cut_out(picture.mask, tiny_classes))
+    assert np.array_equal(shown["error"], error_map(picture.truth, picture.mask, tiny_classes))
+    noise = np.abs(shown["picture"][..., :3].astype(int) - to_array(picture.image)).mean()
+    assert noise < 60  # of 85 for another noise
+    assert np.abs(shown["uncertainty"][..., :3].astype(int) - uncertainty_map(picture.uncertainty)).mean() < 60
+
+
+def test_a_large_picture_is_reduced_without_new_class_colours(tmp_path: Path, tiny_classes: ClassSet) -> None:
+    [picture] = _pictures(["a"], tiny_classes, size=(900, 1500))
+    page = _Page(_write(tmp_path, [picture], tiny_classes))
+    shown = _layers_of(page)
+    sizes = {layer.shape[:2] for layer in shown.values()}
+    assert len(sizes) == 1
+    height, width = sizes.pop()
+    assert width < 1024
+    assert abs(height / width - 0.6) < 0.01
+    whole = {tuple(color) for color in cut_out(picture.truth, tiny_classes).reshape(-1, 4)}
+    assert {tuple(color) for color in shown["truth"].reshape(-1, 4)} <= whole
+    wrong = (shown["error"][..., 0] == WRONG[0]).mean()
+    assert abs(wrong - (picture.truth != picture.mask).float().mean().item()) < 0.01
+    assert {picture.get("width") for picture in page.all("img") if picture.get("data-layer")} == {"1500"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_any_size_can_be_shown(tmp_path: Path, tiny_classes: ClassSet, size: tuple[int, int]) -> None:
+    ones = torch.ones(size, dtype=torch.uint8)
+    picture = ReportPicture(_score("a", ones, ones, tiny_classes), torch.stack([ones] * 3), ones, ones, ones.float())
+    assert {layer.shape[:2] for layer in _layers_of(_Page(_write(tmp_path, [picture], tiny_classes))).values()} == {size}
 
 
 def _realistic(count: int, monkeypatch: pytest.MonkeyPatch) -> list[ReportPicture]:
@@ -216,14 +266,16 @@ def _realistic(count: int, monkeypatch: pytest.MonkeyPatch) -> list[ReportPictur
         prediction = torch.from_numpy(np.where(prediction == 255, 0, prediction))
         truth = torch.from_numpy(mask)
         uncertainty = torch.from_numpy(rng.random(mask.shape, dtype=np.float32)) * 0.1 + 0.5 * (truth != prediction)
-        score = _score(f"scene_{index:05}", truth, prediction, SAMPLE)
+        score = _score(f"scene {index:05}", truth, prediction, SAMPLE)
         made.append(ReportPicture(score, torch.from_numpy(image).permute(2, 0, 1), truth, prediction, uncertainty))
     return made
 
 
 def test_two_hundred_pictures_are_less_than_ten_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = _realistic(4, monkeypatch)
-    pictures = [few[index % 4]._replace(score=few[index % 4].score._replace(id=f"scene {index}")) for index in range(200)]
+    few, encode = _realistic(4, monkeypatch), report_module._layers
+    once = cache(lambda index, room: encode(few[index], SAMPLE, room))  # two hundred are shown, four are encoded
+    monkeypatch.setattr(report_module, "_layers", lambda picture, _, room: once(int(picture.score.id.split()[1]) % 4, room))
+    pictures = [few[index % 4]._replace(score=few[index % 4].score._replace(id=f"scene {index:05}")) for index in range(200)]
     path = _write(tmp_path, pictures, SAMPLE)
     assert 5_000_000 < path.stat().st_size < 10_000_000
     assert len(_Page(path).all("img")) == 5 * 200 + 4
@@ -232,7 +284,7 @@ def test_two_hundred_pictures_are_less_than_ten_megabytes(tmp_path: Path, monkey
     assert one_by_one.stat().st_size < 10_000_000 * 4 / 200 + 50_000
 
 
-# ---- in a browser --------------------------------------------------------------------------------------------------------
+# ---- in a browser ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -474,7 +526,7 @@ def test_the_page_has_names_and_landmarks_for_screen_readers(browser: Any, repor
         for role in ("banner", "main", "navigation", "slider"):
             assert page.get_by_role(role).count() == 1, role
         assert page.get_by_role("heading", level=1).all_inner_texts() == ["SegNet on toys"]
-        assert page.get_by_role("img", name="Truth of picture_11").count() >= 1
+        assert page.get_by_role("img", name="Prediction for picture_11").count() == 1
         assert page.get_by_role("img", name="Training loss by step").count() == 1
         for role in ("button", "combobox", "slider", "checkbox"):
             named = page.get_by_role(role, name=re.compile(r"\w")).count()

@@ -41,7 +41,7 @@ from segnet.visualization import (
     uncertainty_map,
 )
 
-ROOM = 6_800_000  # bytes of all pictures: 9.1 MB in base64, which leaves the rest of 10 MB to the page
+PAGE, LEAST_ROOM = 9_400_000, 1_000_000  # bytes of the page without the words about pictures; of all pictures at least
 USUAL_COUNT, MAX_SHARE = 200, 200_000  # pictures, when their number is not known before; bytes of one
 LONGEST_SIDE = 1024  # pixels; a larger picture is reduced
 
@@ -86,22 +86,24 @@ def write_report(
     They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
     two-hundredth of it. An iterator is read one picture at a time.
     """
-    script, shown, learning = _part("report.js"), _pictures(evaluation, pictures, classes), _curves(curves)
-    page = Template(_part("report.html")).substitute(
-        title=_text(title),
-        style=_part("report.css"),
-        script=script,
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        navigation=_navigation({"pictures": bool(shown), "training": bool(learning)}),
-        tiles=_tiles(evaluation),
-        class_rows=_class_rows(evaluation, classes),
-        pictures=shown,
-        confusion=_confusion(evaluation.scores, classes),
-        curves=learning,
-        reliability=_reliability(evaluation.reliability),
-        picture_rows=_picture_rows(evaluation.pictures),
-        fact_rows="\n".join(f'<tr><th scope="row">{_text(key)}</th><td>{_text(value)}</td></tr>' for key, value in facts.items()),
-    )
+    script = _part("report.js")
+    parts = {
+        "title": _text(title),
+        "style": _part("report.css"),
+        "script": script,
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "tiles": _tiles(evaluation),
+        "class_rows": _class_rows(evaluation, classes),
+        "confusion": _confusion(evaluation.scores, classes),
+        "curves": _curves(curves),
+        "reliability": _reliability(evaluation.reliability),
+        "picture_rows": _picture_rows(evaluation.pictures),
+        "fact_rows": _fact_rows(facts),
+    }
+    room = max(LEAST_ROOM, (PAGE - sum(map(len, parts.values()))) * 3 // 4)  # base64 makes four bytes of three
+    parts["pictures"] = _pictures(evaluation, pictures, classes, room)
+    parts["navigation"] = _navigation({"pictures": bool(parts["pictures"]), "training": bool(parts["curves"])})
+    page = Template(_part("report.html")).substitute(parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
 
@@ -142,6 +144,10 @@ def _css(color: Color) -> str:
 
 
 # ---- summary and classes ---------------------------------------------------------------------------------------------
+
+
+def _fact_rows(facts: Mapping[str, str]) -> str:
+    return "\n".join(f'<tr><th scope="row">{_text(key)}</th><td>{_text(value)}</td></tr>' for key, value in facts.items())
 
 
 def _tiles(evaluation: Evaluation) -> str:
@@ -273,9 +279,9 @@ def _picture_rows(pictures: Sequence[PictureScore]) -> str:
     return "\n".join(rows)
 
 
-def _pictures(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet) -> str:
-    """The section with the viewer and the gallery, or nothing where there is no picture."""
-    gallery = _gallery(evaluation, pictures, classes)
+def _pictures(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:
+    """The section with the viewer and the gallery, or nothing where there is no picture; `room` is in bytes."""
+    gallery = _gallery(evaluation, pictures, classes, room)
     if not gallery:
         return ""
     named = zip(classes.names, classes.colors, strict=True)
@@ -287,9 +293,9 @@ def _pictures(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes
     )
 
 
-def _gallery(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet) -> str:
+def _gallery(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:
     """Lists of figures, one for each side of a gap in the ranks: the worst, and the best."""
-    share = min(MAX_SHARE, ROOM // max(1, operator.length_hint(pictures, USUAL_COUNT)))
+    share = min(MAX_SHARE, room // max(1, operator.length_hint(pictures, USUAL_COUNT)))
     ordered = _worst_first(evaluation.pictures)
     rank_of = {picture.id: rank for rank, picture in enumerate(ordered, start=1)}
     lists: list[list[str]] = [[]]

@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/python scripts/train.py configs/sample.yaml --resume
 	$(BIN)/python scripts/evaluate.py runs/sample
 	$(BIN)/python scripts/predict.py runs/sample 'data/sample/JPEGImages/*[49].jpg' --out runs/sample/predictions --save mask,overlay --overwrite
-	@echo "look at runs/sample/predictions/*.overlay.jpg and runs/sample/evaluation/val/metrics.json"
+	@echo "look at runs/sample/evaluation/val/report.html and runs/sample/predictions/*.overlay.jpg"
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

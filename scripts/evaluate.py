@@ -5,13 +5,16 @@ examples:
   python scripts/evaluate.py runs/camvid --split test inference.flip=true
   python scripts/evaluate.py runs/camvid/last.pt --out /tmp/scores device=cpu
 
-Two evaluations of one split are compared by scripts/compare.py. Under torchrun the ranks share the pictures.
+It writes metrics.json, confusion.csv, pictures.csv and report.html, a page to look at. Two evaluations of one split are compared
+by scripts/compare.py. Under torchrun the ranks share the pictures.
 """
 
 import argparse
+import datetime
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from segnet.checkpoint import find_checkpoint, load_model
 from segnet.datasets import build_loader, open_split
@@ -19,6 +22,7 @@ from segnet.devices import choose_device, describe_device, explain_full_memory
 from segnet.distributed import agreed, is_main, process_group
 from segnet.errors import run_command
 from segnet.evaluation import evaluation_table, examine, save_evaluation
+from segnet.report import chosen, predicted, write_report
 
 
 def main() -> None:
@@ -27,6 +31,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides, e.g. inference.flip=true")
     parser.add_argument("--split", help="split to score (default: data.val_split)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/evaluation/<split>)")
+    parser.add_argument("--pictures", type=int, default=24, help="pictures in the report, the worst and the best (default: 24)")
     arguments = parser.parse_intermixed_args()
     with process_group(torch.device("cpu")):  # ranks exchange counts alone, and these are on the CPU
         with agreed(), explain_full_memory("set device=cpu"):
@@ -44,7 +49,26 @@ def main() -> None:
         return
     print(evaluation_table(evaluation, classes), flush=True)
     out = arguments.out or checkpoint.parent / "evaluation" / split
-    print("written:", *save_evaluation(out, evaluation, classes, split=split))
+    paths = save_evaluation(out, evaluation, classes, split=split)
+    shown = chosen(evaluation.pictures, arguments.pictures)
+    facts = {
+        "checkpoint": str(checkpoint),
+        "data": f"{config.data.root}, {split}",
+        "inference": ", ".join(f"{key} {value}" for key, value in config.inference),
+        "device": describe_device(device),
+        "torch": torch.__version__,
+        "evaluated": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    write_report(
+        out / "report.html",
+        evaluation,
+        tqdm(predicted(model, dataset, shown, config.inference), "report", len(shown), unit="picture", leave=False, disable=None),
+        classes,
+        title=f"{checkpoint.parent.name} on {split}",
+        facts=facts,
+        curves=checkpoint.parent / "metrics.csv",
+    )
+    print("written:", *paths, out / "report.html")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import hashlib
 import html
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -24,10 +24,14 @@ from torch import Tensor
 
 from segnet.calibration import Reliability
 from segnet.classes import ClassSet, Color
+from segnet.config import InferenceConfig
+from segnet.datasets import SegmentationDataset
 from segnet.evaluation import Evaluation, PictureScore
 from segnet.files import write_text
 from segnet.images import encode_webp
+from segnet.inference import predict_maps
 from segnet.metrics import Scores
+from segnet.models import EncoderDecoder, folded
 from segnet.visualization import (
     UNCERTAINTY_COLORS,
     WRONG,
@@ -54,6 +58,17 @@ class ReportPicture(NamedTuple):
     truth: Tensor  # (H, W) uint8, 255 ignored
     mask: Tensor  # (H, W) uint8, predicted
     uncertainty: Tensor  # (H, W) float32 0..1
+
+
+def predicted(
+    model: EncoderDecoder, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
+) -> Iterator[ReportPicture]:
+    """`pictures` of a split with what `evaluation.examine` saw: they are predicted again, which gives the same masks."""
+    model, rows = folded(model), {name: row for row, name in enumerate(dataset.ids)}
+    for score in pictures:
+        image, truth, _ = dataset.read(rows[score.id])
+        maps = predict_maps(model, image[None], inference)
+        yield ReportPicture(score, image, truth, maps.mask[0], maps.uncertainty(len(dataset.classes))[0])
 
 
 def chosen(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:

@@ -29,6 +29,9 @@ from segnet.models import folded
 def test_the_score_is_that_of_the_written_masks(run_script, tiny_run, tiny_data, tmp_path):
     evaluated = run_script("evaluate", tiny_run)
     assert evaluated.returncode == 0, evaluated.stderr
+    report = (tiny_run / "evaluation" / "val" / "report.html").read_text()
+    assert "run on val" in report
+    assert [report.count(f'data-layer="{layer}"') for layer in ("picture", "uncertainty")] == [3, 3]
     predicted = run_script("predict", tiny_run, tiny_data / "JPEGImages", "--out", tmp_path / "masks")
     assert predicted.returncode == 0, predicted.stderr
     metrics = tiny_run / "evaluation" / "val" / "metrics.json"

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "classes", "layers", "memory", "windows"),
+    ("errors", "classes", "layers", "memory", "rle", "windows"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("boundaries", "calibration", "comparison", "config", "downloads"),
     ("cache", "images", "pretrained", "transforms", "visualization"),

@@ -1,0 +1,42 @@
+"""Run-length encoding of binary masks as COCO's tools read it: what annotation and detection programs exchange."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_BLOCK = 1 << 20  # runs that are packed at a time, so that memory does not grow with their number
+
+
+def encode_rle(mask: np.ndarray) -> str:
+    """The compressed counts of an (H, W) bool mask, `counts` beside `size: [H, W]` in COCO's JSON.
+
+    The runs go down the columns, the first of zeros (perhaps none). From the fourth on a run is its difference from the
+    one before the last; each number is cut into groups of five bits, lowest first, in characters from "0", where bit 6
+    says that another group follows (cocoapi, maskApi.c: rleEncode, rleToString).
+    """
+    pixels = mask.ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    start = [0, 0] if pixels[0] else [0]
+    counts = np.diff(changes, prepend=np.array(start, dtype=np.int64), append=pixels.size)
+    return b"".join(_pack(counts, first) for first in range(0, len(counts), _BLOCK)).decode("ascii")
+
+
+def _pack(counts: np.ndarray, first: int) -> bytes:
+    """The characters of `counts[first : first + _BLOCK]`."""
+    values = counts[first : first + _BLOCK].copy()
+    since = max(3, first)  # the first that is a difference
+    values[since - first :] -= counts[since - 2 : since - 2 + len(values[since - first :])]
+    magnitude = np.where(values < 0, ~values, values)
+    groups = np.ones(len(values), dtype=np.int64)  # of five bits, the highest of which is the sign
+    for bits in range(4, 64, 5):
+        longer = magnitude >> bits > 0
+        if not longer.any():
+            break
+        groups += longer
+    ends = np.cumsum(groups)
+    packed = np.empty(ends[-1], dtype=np.uint8)
+    for group in range(int(groups.max())):
+        has = groups > group
+        more = groups[has] > group + 1
+        packed[ends[has] - groups[has] + group] = 48 + ((values[has] >> 5 * group) & 31) + 32 * more
+    return packed.tobytes()

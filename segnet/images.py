@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from segnet.files import atomic_write
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")  # everything else is refused unread
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"})
 MAX_PIXELS = 100_000_000
+_FILTERS = threading.Lock()  # filters of warnings belong to the whole process: one thread at a time may change them
 _MASK_MODES = ("P", "L", "1")
 
 
@@ -33,16 +35,14 @@ def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True) -> Image
     if not path.is_file():
         raise _bad(path, "not a file" if path.exists() else "no such file", "name an existing picture")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below decides
-            with Image.open(path, formats=formats) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise _bad(path, f"{picture.width}×{picture.height}, more than {MAX_PIXELS:,} pixels", "make it smaller")
-                if decode:
-                    picture.load()
-                    if picture.format == "PNG" and not _has_end(path):  # which Pillow does not miss
-                        raise OSError("image file is truncated")
-                return picture
+        with _read_header(path, formats, Image.DecompressionBombWarning) as picture:  # the limit below decides
+            if picture.width * picture.height > MAX_PIXELS:
+                raise _bad(path, f"{picture.width}×{picture.height}, more than {MAX_PIXELS:,} pixels", "make it smaller")
+            if decode:
+                picture.load()
+                if picture.format == "PNG" and not _has_end(path):  # which Pillow does not miss
+                    raise OSError("image file is truncated")
+            return picture
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError:  # Pillow looks at the header before we can, and has a limit of its own
@@ -53,6 +53,13 @@ def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True) -> Image
         lossy = ", since JPEG changes the ids; export the mask again" if formats == ("PNG",) and _format(path) == "JPEG" else ""
         remedy = f"expected {', '.join(formats)}{lossy}"
         raise _bad(path, f"not a readable picture ({_reason(error, path)})", remedy) from None
+
+
+def _read_header(path: Path, formats: tuple[str, ...], silent: type[Warning]) -> Image.Image:
+    """An open picture that is not decoded yet; `silent` warnings are not given."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", silent)
+        return Image.open(path, formats=formats)
 
 
 def _has_end(path: Path) -> bool:
@@ -76,10 +83,8 @@ def _reason(error: Exception, path: Path) -> str:
 def _format(path: Path) -> str | None:
     """The format that a file's first bytes announce, if it is a known one."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as picture:
-                return picture.format
+        with _read_header(path, FORMATS, Warning) as picture:
+            return picture.format
     except Exception:  # as in `_open`
         return None
 

@@ -28,19 +28,38 @@ def colorize(mask: Tensor, classes: ClassSet) -> np.ndarray:
     return palette[mask.cpu().numpy()]
 
 
+_BAND = 1 << 18  # pixels that are worked on at a time, so that memory does not grow with the picture
+
+
 def overlay(image: Tensor, mask: Tensor, classes: ClassSet, *, opacity: float = 0.55) -> np.ndarray:
     """The picture (3, H, W) under its mask (H, W) -> (H, W, 3). Black classes and ignored pixels stay transparent.
 
     Edges between classes are drawn in full colour.
     """
-    picture, color = to_array(image).astype(np.float32), colorize(mask, classes).astype(np.float32)
+    palette = np.asarray(classes.palette, dtype=np.uint8).reshape(256, 3)
+    seen = palette.any(axis=1) & (np.arange(256) != classes.ignore_index)
+    alpha = np.where(seen, opacity, 0.0)
+    mixed = np.arange(256) * (1 - alpha)[:, None] + (palette.T * alpha)[..., None]  # (3, 256 ids, 256 values): every answer
+    answers = mixed.round().astype(np.uint8).reshape(3, -1)
+    shown = np.array(image.permute(1, 2, 0).cpu().numpy(), order="C")  # a copy, whatever the memory order
     ids = mask.cpu().numpy()
-    alpha = np.where(color.any(axis=2) & (ids != classes.ignore_index), opacity, 0.0)
+    rows = max(1, _BAND // ids.shape[1])
+    for top in range(0, len(ids), rows):
+        band, part = ids[top : top + rows], shown[top : top + rows]
+        first = band.astype(np.intp) * 256  # of the answers for each pixel's id
+        for channel in range(3):
+            part[..., channel] = answers[channel].take(first + part[..., channel])
+        edge = _edges(ids[max(0, top - 1) : top + rows])[min(1, top) :] & seen[band]
+        part[edge] = palette[band[edge]]
+    return shown
+
+
+def _edges(ids: np.ndarray) -> np.ndarray:
+    """(H, W) class ids -> (H, W) bool: where the pixel above or to the left is of another class."""
     edge = np.zeros(ids.shape, dtype=bool)
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edge[1:, :] |= ids[1:, :] != ids[:-1, :]
-    alpha = np.where(edge & (alpha > 0), 1.0, alpha)[..., None]
-    return (picture * (1 - alpha) + color * alpha).round().astype(np.uint8)
+    return edge
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], *, gap: int = 4) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from segnet import visualization
 from segnet.calibration import Reliability
 from segnet.classes import SAMPLE, VOC
 from segnet.visualization import (
@@ -60,6 +61,28 @@ def test_a_class_is_mixed_in_and_its_edge_drawn_in_full() -> None:
     assert np.all(shown[:, 4] == color)
     assert np.array_equal(shown[:, :4], to_array(IMAGE)[:, :4])
     assert np.array_equal(overlay(IMAGE.mT, mask.T, SAMPLE, opacity=0.25), shown.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (23, 17)])
+@pytest.mark.parametrize("band", [1, 40, 1000])
+def test_an_overlay_made_in_bands_is_the_formula_at_every_pixel(
+    size: tuple[int, int], band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same to the bit, with ids that have no class as well."""
+    monkeypatch.setattr(visualization, "_BAND", band)
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(0, 256, (3, *size), dtype=np.uint8))
+    mask = torch.from_numpy(rng.choice([0, 1, 1, 1, 5, 200, 255], size).astype(np.uint8))
+    color = colorize(mask, VOC).astype(np.float64)
+    alpha = np.where(color.any(axis=2) & (mask.numpy() != 255), 0.55, 0.0)
+    for row, column in np.ndindex(size):
+        above, left = mask[max(0, row - 1), column], mask[row, max(0, column - 1)]
+        if alpha[row, column] and {int(above), int(left)} != {int(mask[row, column])}:
+            alpha[row, column] = 1
+    expected = to_array(image) * (1 - alpha[..., None]) + color * alpha[..., None]
+    decoded = torch.from_numpy(to_array(image).copy()).permute(2, 0, 1)  # in the memory order of `open_image`
+    assert np.array_equal(overlay(decoded, mask, VOC), expected.round())
+    assert torch.equal(decoded, image), "the picture itself was drawn on"
 
 
 def test_a_grid_keeps_every_cell_on_white() -> None:

@@ -3,18 +3,26 @@
 examples:
   python scripts/predict.py runs/sample street.jpg --out masks
   python scripts/predict.py runs/sample data/sample/JPEGImages --out masks --save mask,overlay --set inference.flip=true
-  python scripts/predict.py runs/camvid/last.pt "drive/**/*.png" --out masks --save mask,uncertainty --overwrite
+  python scripts/predict.py runs/camvid/last.pt "drive/**/*.png" --out masks --save mask,uncertainty,json --overwrite
+
+A command that was stopped goes on when it is given again. `torchrun` shares the pictures out over its processes.
 """
 
 import argparse
 import sys
+import time
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
 
 from segnet.devices import describe_device
+from segnet.distributed import is_main, process_group, share
 from segnet.errors import ExitCode, run_command
-from segnet.prediction import WRITERS, Predictor, plan_jobs, predict_jobs
+from segnet.jobs import WRITERS, failure_table, plan_jobs, predict_jobs, summarize
+from segnet.prediction import Predictor
+from segnet.stopping import sigterm_interrupts
 
 
 def main() -> ExitCode:
@@ -23,7 +31,7 @@ def main() -> ExitCode:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a picture, a folder or a quoted glob")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the masks go")
     parser.add_argument("--save", default="mask", metavar="KINDS", help=f"of {', '.join(WRITERS)}, comma-separated (mask)")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument("--overwrite", action="store_true", help="predict all again and replace outputs that exist")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides: inference.flip=true device=cpu")
     arguments = parser.parse_args()
     save = [kind for kind in arguments.save.split(",") if kind]
@@ -32,13 +40,22 @@ def main() -> ExitCode:
         parser.error(f"--save {arguments.save}: choose of {', '.join(WRITERS)}")
     jobs = plan_jobs(arguments.inputs, arguments.out)
     predictor = Predictor(arguments.source, arguments.set)
-    print(f"predict {len(jobs)} pictures on {describe_device(predictor.device)}", flush=True)
-    results = predict_jobs(predictor, jobs, save, overwrite=arguments.overwrite)
-    failures = [error for _, error in tqdm(results, "predict", len(jobs), unit="picture", disable=None) if error]
-    for error in failures:
-        print(f"failed: {error}", file=sys.stderr)
-    print(f"{len(jobs) - len(failures)} of {len(jobs)} pictures written to {arguments.out}")
-    return ExitCode.SOME_FAILED if failures else ExitCode.DONE
+    if is_main():
+        print(f"predict {len(jobs)} pictures on {describe_device(predictor.device)}", flush=True)
+    started = time.monotonic()
+    with sigterm_interrupts(), process_group(predictor.device, patience=timedelta(days=30)):
+        results = predict_jobs(predictor, jobs, arguments.out, save=save, overwrite=arguments.overwrite)
+        quiet = None if is_main() else True  # None: plain where there is no terminal
+        with closing(results), tqdm(results, "predict", len(share(jobs)), unit="picture", disable=quiet) as progress:
+            summary = summarize(progress)
+    if is_main():
+        if len(jobs) == 1 and summary.failures:
+            raise summary.failures[0]  # nothing else that could have gone well
+        sys.stderr.write(failure_table(summary.failures))
+        rate = f", {summary.written / (time.monotonic() - started):.1f} pictures/s" if summary.written else ""
+        skipped = f"; {summary.skipped} were there already" if summary.skipped else ""
+        print(f"{summary.written} of {len(jobs)} pictures written to {arguments.out}{rate}{skipped}")
+    return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnet.errors import ExitCode, UserError
@@ -17,8 +19,10 @@ Value = TypeVar("Value")
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device, *, patience: timedelta | None = None) -> Iterator[None]:
     """Join the ranks that torchrun started, for the body: gloo for the host's values, NCCL for a GPU's.
+
+    Ranks wait `patience` for each other, torch's half hour by default; one that dies is noticed at once.
 
     Raises UserError (worker lost) in place of the network's own error when another rank is lost.
     """
@@ -28,13 +32,13 @@ def process_group(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=patience)
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         found = f"another rank was lost ({str(error).splitlines()[0][:120]})"
-        remedy = "see its own message, then start again with --resume"
+        remedy = "see its own message, then start again (a training with --resume)"
         raise UserError(ExitCode.WORKER_LOST, f"rank {rank()}", found, remedy) from None
     finally:
         if dist.is_initialized():
@@ -77,6 +81,17 @@ def gather(value: int) -> list[int]:
     values = torch.zeros(world_size(), dtype=torch.int64)
     dist.all_gather_into_tensor(values, torch.tensor([value], dtype=torch.int64))
     return values.tolist()
+
+
+def gather_texts(text: str) -> list[str]:
+    """Every rank's `text`, in the order of the ranks."""
+    if world_size() == 1:
+        return [text]
+    content = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    lengths = gather(len(content))
+    texts = [torch.empty(max(lengths), dtype=torch.uint8) for _ in lengths]
+    dist.all_gather(texts, F.pad(content, (0, max(lengths) - len(content))))
+    return [bytes(found[:length].tolist()).decode() for found, length in zip(texts, lengths, strict=True)]
 
 
 @contextmanager

@@ -23,6 +23,11 @@ class ExitCode(IntEnum):
     WORKER_LOST = 8  # a worker or a rank was lost
 
 
+def printable(text: str) -> str:
+    """`text` with control characters escaped: it can neither steer the terminal nor look like several lines."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class UserError(Exception):
     """A mistake that the user can mend.
 
@@ -38,8 +43,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         line = f"{self.path}: {self.found}" + (f" – {self.remedy}" if self.remedy else "")
-        printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-        return "\n".join([printable, *map(str, self.also)])
+        return "\n".join([printable(line), *map(str, self.also)])
 
 
 def raise_first(faults: Sequence[UserError], *, limit: int | None = None) -> None:

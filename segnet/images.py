@@ -227,9 +227,10 @@ def save_mask(path: Path, mask: Tensor | np.ndarray, classes: ClassSet) -> None:
 
 def save_image(path: Path, image: Tensor | np.ndarray) -> None:
     """Write (H, W, 3) or (H, W) uint8 as JPEG or PNG, by the suffix of `path`, atomically."""
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture, content = Image.fromarray(np.ascontiguousarray(image)), io.BytesIO()  # Pillow hides why it cannot write a file
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        picture.save(content, "JPEG", quality=92)
+    else:
+        picture.save(content, "PNG")
     with atomic_write(path) as file:
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            picture.save(file, "JPEG", quality=92)
-        else:
-            picture.save(file, "PNG")
+        file.write(content.getbuffer())

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that the training loop looks at, with a limit to how long the wish may wait."""
+"""SIGINT and SIGTERM as a wish that the training loop looks at, or as an exception, with a limit to how long they may wait."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def stop_signals(received: list[int]) -> Iterator[None]:
             with suppress(RuntimeError):  # the signal came inside a write to stderr
                 print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 
-    with _leaving_after_sigterm():
+    last_words = "the running step takes too long: leaving without it; --resume continues from the last checkpoint"
+    with _leaving_after_sigterm(last_words):
         previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -45,7 +46,22 @@ def stop_signals(received: list[int]) -> Iterator[None]:
 
 
 @contextmanager
-def _leaving_after_sigterm() -> Iterator[None]:
+def sigterm_interrupts() -> Iterator[None]:
+    """In the body SIGTERM raises SystemExit, as Ctrl-C raises KeyboardInterrupt; `PATIENCE` seconds later the process ends."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    with _leaving_after_sigterm("stopping takes too long: leaving at once; the same command goes on from here"):
+        previous = signal.signal(signal.SIGTERM, leave)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _leaving_after_sigterm(last_words: str) -> Iterator[None]:
     """End the process `PATIENCE` seconds after a SIGTERM that arrives in the body, whatever its main thread is doing.
 
     A signal handler waits until torch gives the main thread back – from a long step, or from a rank that hangs – so a thread
@@ -53,7 +69,7 @@ def _leaving_after_sigterm() -> Iterator[None]:
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    patience = threading.Timer(PATIENCE, _leave_at_once)
+    patience = threading.Timer(PATIENCE, _leave_at_once, [last_words])
     patience.daemon = True
 
     def watch() -> None:
@@ -76,7 +92,7 @@ def _leaving_after_sigterm() -> Iterator[None]:
         os.close(writing)
 
 
-def _leave_at_once() -> None:
-    print("the running step takes too long: leaving without it; --resume continues from the last checkpoint", file=sys.stderr)
+def _leave_at_once(last_words: str) -> None:
+    print(last_words, file=sys.stderr)
     kill_children()
     os._exit(128 + signal.SIGTERM)

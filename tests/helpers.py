@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from segnet.checkpoint import load_checkpoint
 from segnet.classes import ClassSet
@@ -46,6 +47,14 @@ def write_pair(root: Path, name: str, mask: np.ndarray, classes: ClassSet) -> No
         (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
     save_image(root / "JPEGImages" / f"{name}.jpg", picture.clip(0, 255).astype(np.uint8))
     save_mask(root / "SegmentationClass" / f"{name}.png", mask, classes)
+
+
+def write_picture(path: Path, size: tuple[int, int] = (9, 12), seed: int = 0) -> Path:
+    """A picture of noise, whatever its suffix says stored as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
 
 
 def write_split(root: Path, split: str, names: list[str]) -> None:

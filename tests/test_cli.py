@@ -29,6 +29,7 @@ MISTAKES = [
     ("compare", ["{tmp}", "{tmp}", "--samples", "0"], 2, "0 samples"),
     ("predict", ["{tmp}", "none.jpg", "--out", "{tmp}/masks"], 4, "no best.pt"),
     ("predict", ["{tmp}"], 2, "required"),
+    ("predict", ["{tmp}", "none/*.jpg", "--out", "{tmp}/masks"], 3, "no pictures here"),
     ("show", ["config", "README.md"], 2, "README.md"),
     ("prepare_data", ["convert", "{tmp}", "--out", "{tmp}/masks"], 2, "give --classes, --map or both"),
 ]
@@ -48,8 +49,8 @@ def test_a_bad_picture_among_good_ones_is_exit_7(run_script, tiny_run, tiny_data
     (tiny_data / "JPEGImages" / "broken.jpg").write_bytes(b"<html>")
     found = run_script("predict", tiny_run, tiny_data / "JPEGImages", "--out", tmp_path / "masks")
     assert found.returncode == 7
-    assert "broken.jpg: not a readable picture" in found.stderr
-    assert len(list((tmp_path / "masks").iterdir())) == 9
+    assert "broken.jpg  not a readable picture" in found.stderr
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 9
 
 
 def test_show_prints_a_schema_that_knows_every_section(run_script):

@@ -7,11 +7,11 @@ LAYERS = (
     ("errors", "classes", "layers", "memory", "rle", "windows"),
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("boundaries", "calibration", "comparison", "config", "downloads"),
-    ("cache", "images", "pretrained", "transforms", "visualization"),
+    ("cache", "images", "manifest", "pretrained", "transforms", "visualization"),
     ("datasets", "models", "conversion"),
     ("inference", "checkpoint", "preparation", "checking"),
     ("evaluation", "prediction", "run_folder", "stopping"),
-    ("training", "report"),
+    ("training", "jobs", "report"),
 )
 PACKAGE = Path(__file__).parent.parent / "segnet"
 

@@ -1,0 +1,440 @@
+"""Pictures by the folder: where their outputs go, and predicting one while others are read and written."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import zipfile
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segnet.classes import ClassSet
+from segnet.distributed import agreed, gather_texts, is_main, share
+from segnet.errors import ExitCode, UserError, printable
+from segnet.files import atomic_write, make_folder, write_text
+from segnet.images import SUFFIXES, open_image, pixel_count, save_image, save_mask
+from segnet.manifest import Manifest, Record
+from segnet.prediction import Prediction, Predictor
+from segnet.rle import encode_rle
+from segnet.visualization import overlay
+
+VERSION = 1  # of the outputs: raised when the same picture and weights give others
+MEMORY = 1 << 30  # bytes, about, of pictures that are read and not yet written
+MAX_AHEAD = 16  # pictures, however small
+MAX_JPEG = 65_500  # pixels a side that libjpeg writes
+
+
+class Job(NamedTuple):
+    """A picture and where its outputs go: the output path still lacks its suffix."""
+
+    picture: Path
+    output: Path
+
+
+class Result(NamedTuple):
+    """How a job ended: written, failed or, when its outputs were there already, skipped."""
+
+    job: Job
+    failure: UserError | None = None
+    skipped: bool = False
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which pictures, and where to
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
+    """One job per picture: OUT / its path below its input folder, without the suffix.
+
+    An input is a picture, a folder (searched recursively) or a glob pattern, whose input folder is the part without a
+    wildcard. Pictures below OUT, where OUT lies inside the input folder, and those in OUT's manifest are outputs of an
+    earlier call, not inputs.
+    Raises UserError (data) when an input gives no picture, (config) when two pictures would share an output.
+    """
+    jobs: dict[Path, Job] = {}
+    own = {out.resolve() / name for name in Manifest(out).records}
+    for text in inputs:
+        earlier = out.resolve() if Path(text).resolve() in out.resolve().parents else None  # outputs below the input folder
+        for picture, relative in _pictures_of(text):
+            if (earlier and earlier in picture.resolve().parents) or picture.resolve() in own:
+                continue
+            job = Job(picture, out / relative.with_suffix(""))
+            clash = jobs.setdefault(job.output, job)
+            if clash.picture.resolve() != picture.resolve():
+                remedy = "predict them into two folders"
+                raise UserError(ExitCode.CONFIG, picture, f"would overwrite the mask of {clash.picture}", remedy)
+    return list(jobs.values())
+
+
+def _pictures_of(text: str) -> list[tuple[Path, Path]]:
+    """(picture, its path below the input folder) for one command-line input, sorted."""
+    path = Path(text)
+    if path.is_dir():
+        found = [(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    elif path.exists() or not glob.has_magic(text):
+        found = [(path, Path(path.name))]
+    else:
+        folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+        found = [(p, p.relative_to(folder)) for p in matches if p.is_file()]
+    if not found:
+        raise UserError(ExitCode.DATA, text, "no pictures here", f"expected files ending in {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def _check_targets(targets: Sequence[Path], inputs: set[Path]) -> None:
+    for target in targets:
+        if target.resolve() in inputs:
+            raise UserError(ExitCode.CONFIG, target, "the output would replace an input picture", "choose another --out")
+    for target, count in Counter(targets).items():
+        if count > 1:
+            raise UserError(ExitCode.CONFIG, target, "two outputs would have this name", "predict them into two folders")
+    for folder in {target.parent for target in targets}:
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not nearest.is_dir():
+            raise UserError(ExitCode.CONFIG, nearest, "a file where a folder has to be", "choose another --out")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is written of a picture
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Predicted(NamedTuple):
+    """What the writers write from."""
+
+    picture: str  # its path, relative to the folder of all outputs
+    prediction: Prediction
+    classes: ClassSet
+
+
+def _save_uncertainty(path: Path, found: Predicted) -> None:
+    """Grey, 0 certain .. 255."""
+    scaled = found.prediction.uncertainty.numpy() * np.float32(255)
+    save_image(path, np.rint(scaled, out=scaled).astype(np.uint8))
+
+
+def _save_probabilities(path: Path, found: Predicted) -> None:
+    """(K, H, W) float16 for `numpy.load`. Not compressed, which would save a sixth and take as long as the network."""
+    probabilities = found.prediction.probabilities
+    assert probabilities is not None
+    header = {"descr": "<f2", "fortran_order": False, "shape": tuple(probabilities.shape)}
+    entry = zipfile.ZipInfo("probabilities.npy")  # dated 1980: the same bytes whenever it is written
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive, archive.open(entry, "w", force_zip64=True) as array:
+        np.lib.format.write_array_header_1_0(array, header)
+        for plane in probabilities.numpy():  # one class at a time, in little memory
+            array.write(plane.astype("<f2"))
+
+
+def _save_json(path: Path, found: Predicted) -> None:
+    """The classes that the picture has, each with its share and its mask in COCO's run-length encoding."""
+    prediction = found.prediction
+    height, width = prediction.mask.shape
+    columns = np.ascontiguousarray(prediction.mask.numpy().T)  # in the order of the encoding
+    pixels = np.bincount(columns.ravel(), minlength=256)
+    classes = [
+        {
+            "id": int(i),
+            "name": found.classes.names[i],
+            "pixels": int(pixels[i]),
+            "share": int(pixels[i]) / (height * width),
+            "rle": {"size": [height, width], "counts": encode_rle((columns == i).T)},
+        }
+        for i in np.flatnonzero(pixels)
+    ]
+    means = {
+        "confidence": float(prediction.confidence.numpy().mean(dtype=np.float64)),
+        "uncertainty": float(prediction.uncertainty.numpy().mean(dtype=np.float64)),
+    }
+    content = {"picture": found.picture, "height": height, "width": width, **means, "classes": classes}
+    write_text(path, json.dumps(content) + "\n")
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path, Predicted], None]]] = {  # what to save -> suffix, how
+    "mask": (".png", lambda path, found: save_mask(path, found.prediction.mask, found.classes)),
+    "overlay": (
+        ".overlay.jpg",
+        lambda path, found: save_image(path, overlay(found.prediction.image, found.prediction.mask, found.classes)),
+    ),
+    "probabilities": (".probabilities.npz", _save_probabilities),
+    "uncertainty": (".uncertainty.png", _save_uncertainty),
+    "json": (".json", _save_json),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading, predicting and writing at once
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def predict_jobs(
+    predictor: Predictor, jobs: Sequence[Job], out: Path, *, save: Sequence[str], overwrite: bool = False
+) -> Generator[Result, None, None]:
+    """Predict and write this rank's share of `jobs`, whose outputs are all below `out`; the results come in order.
+
+    Threads read the pictures ahead and write the outputs behind while the network runs in this one. A bad picture does
+    not stop the others. What `out`'s manifest says was made from the same bytes and weights is skipped, unless `overwrite`.
+    Raises UserError (config), before the first picture, when an output exists that was not made so and `overwrite` is off,
+    when two outputs would have one name, an output would replace an input, or a file stands where a folder has to be;
+    (environment) when the disk is full. However it ends, every file is whole.
+    """
+    work = _Work(predictor, out, save, overwrite=overwrite)
+    with agreed():
+        work.check(jobs)
+        if is_main():
+            work.prepare(jobs)
+    measured = ((job, _pixels(job.picture)) for job in share(list(jobs)))
+    following, ahead, behind = next(measured, None), deque[_Reading](), deque[_Writing]()
+    with _threads() as readers, _threads() as writers:
+        while following or ahead or behind:
+            while following and work.has_room([*ahead, *behind], following[1]):
+                ahead.append(_Reading(*following, readers.submit(work.read, following[0])))
+                following = next(measured, None)
+            if ahead:
+                behind.append(work.predict(writers, ahead.popleft()))
+            while behind and (behind[0].result.done() or not ahead):
+                yield behind.popleft().result.result()
+                if not ahead:
+                    break  # there is room again
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that, once the body is left, finish what they are at and begin nothing more."""
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Picture(NamedTuple):
+    image: Tensor  # (3, H, W) uint8
+    digest: str  # SHA-256 of the file
+
+
+class _Reading(NamedTuple):
+    job: Job
+    pixels: int
+    picture: Future[_Picture | None]  # None: its outputs are there already
+
+
+class _Writing(NamedTuple):
+    pixels: int
+    result: Future[Result]
+
+
+class _Work:
+    """What is to be done to every picture of one call, and in which thread."""
+
+    def __init__(self, predictor: Predictor, out: Path, save: Sequence[str], *, overwrite: bool) -> None:
+        self.predictor, self.out, self.overwrite = predictor, out, overwrite
+        self.kinds = list(dict.fromkeys(save))
+        self.manifest = Manifest(out)
+        self.settings = settings_digest(predictor)
+        per_pixel = 20 + 4 * len(predictor.classes) * ("probabilities" in self.kinds)  # bytes: picture, mask, maps
+        self.max_pixels = MEMORY // per_pixel
+
+    # ---- before the first picture
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raise UserError (config) where an output has no place, or its place is taken. Nothing is written."""
+        _check_targets([path for job in jobs for path in self.targets(job)], {job.picture.resolve() for job in jobs})
+        if self.overwrite:
+            return
+        taken = [(path, why) for job in jobs for path in self.targets(job) if path.exists() and (why := self._taken(job, path))]
+        if taken:
+            path, why = taken[0]
+            found = f"exists already{why}" + (f", and {len(taken) - 1} more" if len(taken) > 1 else "")
+            raise UserError(ExitCode.CONFIG, path, found, "add --overwrite, or choose another --out")
+
+    def _taken(self, job: Job, target: Path) -> str:
+        """Why the existing `target` must not be replaced; nothing where it is this job's."""
+        record = self.manifest.records.get(self.name_of(target))
+        if record is None:
+            return " and is not of this program"
+        if record.settings != self.settings:
+            return ", made with other weights or settings"
+        moved = record.picture != self.name_of(job.picture)
+        if moved and not (record.done and job.picture.is_file() and record.input == _sha256(job.picture)):
+            return f", made from {record.picture}"
+        return ""
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Make the folder, and delete what a killed call left of the same outputs."""
+        if self.manifest.unreadable:
+            print(f"{self.manifest.path}: {self.manifest.unreadable} lines are none of this program's – ignored", file=sys.stderr)
+        self.manifest.prepare()
+        names: dict[Path, set[str]] = {}
+        for target in (path for job in jobs for path in self.targets(job)):
+            names.setdefault(target.parent, set()).add(target.name)
+        for folder, own in names.items():
+            for temporary in folder.glob(".*.[0-9]*.tmp"):
+                if temporary.name[1:].rsplit(".", 2)[0] in own:
+                    temporary.unlink(missing_ok=True)
+
+    # ---- names
+
+    def targets(self, job: Job) -> list[Path]:
+        return [job.output.with_name(job.output.name + WRITERS[kind][0]) for kind in self.kinds]
+
+    def name_of(self, path: Path) -> str:
+        """How manifest and JSON name a file: from the folder of all outputs, so that both may be moved together."""
+        return os.path.relpath(path.parent.resolve() / path.name, self.out.resolve())
+
+    # ---- reading, in a thread
+
+    def has_room(self, flying: Sequence[_Reading | _Writing], pixels: int) -> bool:
+        """Whether a picture of so many pixels may be read: always one, then as many as there is memory for."""
+        in_flight = sum(item.pixels for item in flying)
+        return not flying or (len(flying) < MAX_AHEAD and in_flight + pixels <= self.max_pixels)
+
+    def read(self, job: Job) -> _Picture | None:
+        pixel_count(job.picture)  # refuses what is no plain file before it is hashed
+        digest = _sha256(job.picture)  # of what is there before it is decoded: what changes meanwhile is predicted again
+        if not self.overwrite and self._is_done(job, digest):
+            return None
+        image = open_image(job.picture)
+        if "overlay" in self.kinds and max(image.shape) > MAX_JPEG:
+            found = f"{max(image.shape):,} pixels long; the JPEG of an overlay ends at {MAX_JPEG:,}"
+            raise UserError(ExitCode.DATA, job.picture, found, "predict it without overlay")
+        return _Picture(image, digest)
+
+    def _is_done(self, job: Job, digest: str) -> bool:
+        records = [self.manifest.records.get(self.name_of(path)) for path in self.targets(job) if path.exists()]
+        made_so = (digest, self.settings, True)
+        return sum(record is not None and record[2:] == made_so for record in records) == len(self.kinds)
+
+    # ---- the network, in the main thread
+
+    def predict(self, writers: ThreadPoolExecutor, reading: _Reading) -> _Writing:
+        try:
+            picture = reading.picture.result()
+            prediction = picture and self.predictor.predict(picture.image, probabilities="probabilities" in self.kinds)
+        except Exception as error:
+            failure = _failure(error, reading.job.picture)
+            if failure is None:
+                raise
+            return _Writing(0, _ended(Result(reading.job, failure)))
+        if picture is None or prediction is None:
+            return _Writing(0, _ended(Result(reading.job, skipped=True)))
+        return _Writing(reading.pixels, writers.submit(self._write, reading.job, picture.digest, prediction))
+
+    # ---- writing, in a thread
+
+    def _write(self, job: Job, digest: str, prediction: Prediction) -> Result:
+        targets, name = self.targets(job), self.name_of(job.picture)
+        record = Record(name, tuple(map(self.name_of, targets)), digest, self.settings)
+        try:
+            make_folder(job.output.parent)
+            self.manifest.add(record)
+            for kind, target in zip(self.kinds, targets, strict=True):
+                WRITERS[kind][1](target, Predicted(name, prediction, self.predictor.classes))
+            self.manifest.add(record._replace(done=True))
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                found = f"{error.strerror}, {shutil.disk_usage(self.out).free / 1e6:,.1f} MB free"
+                remedy = "free space, then give the same command again: it goes on here"
+                raise UserError(ExitCode.ENVIRONMENT, self.out, found, remedy) from None
+            failure = _failure(error, job.picture)
+            if failure is None:
+                raise
+            return Result(job, failure)
+        return Result(job)
+
+
+def settings_digest(predictor: Predictor) -> str:
+    """32 hexadecimal digits that depend on all that an output depends on, but for the picture: weights, network, classes,
+    how to infer, version."""
+    config = predictor.config
+    content = hashlib.blake2b(digest_size=16)
+    for part in (VERSION, config.model.model_dump_json(), config.inference.model_dump_json(), predictor.classes):
+        content.update(f"{part}\0".encode())
+    for name, weight in sorted(predictor.model.state_dict().items()):
+        content.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
+        content.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return content.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pixels(picture: Path) -> int:
+    """Height × width from the header; 0 for a picture that will be refused."""
+    try:
+        return pixel_count(picture)
+    except (UserError, OSError):
+        return 0
+
+
+def _ended(result: Result) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_result(result)
+    return future
+
+
+def _failure(error: Exception, picture: Path) -> UserError | None:
+    """What to tell of a picture that could not be predicted; None for a bug."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        return UserError(ExitCode.ENVIRONMENT, picture, "not enough memory for it", "make it smaller")
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename and Path(error.filename) != picture else ""
+        return UserError(ExitCode.ENVIRONMENT, picture, f"{where}{error.strerror or error}", "mend that, then repeat the command")
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What has become of them
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Summary(NamedTuple):
+    """How many pictures were written and skipped, and why the others failed."""
+
+    written: int
+    skipped: int
+    failures: tuple[UserError, ...]
+
+
+def summarize(results: Iterable[Result]) -> Summary:
+    """The summary of all ranks' results, the same on each of them."""
+    written = skipped = 0
+    failures = []
+    for _, failure, was_there in results:
+        written += not failure and not was_there
+        skipped += was_there
+        if failure:
+            failures.append([int(failure.code), failure.path, failure.found, failure.remedy])
+    texts = [json.loads(text) for text in gather_texts(json.dumps([written, skipped, failures]))]
+    errors = [UserError(ExitCode(code), *rest) for _, _, failed in texts for code, *rest in failed]
+    ordered = tuple(sorted(errors, key=lambda error: error.path))
+    return Summary(sum(text[0] for text in texts), sum(text[1] for text in texts), ordered)
+
+
+def failure_table(failures: Sequence[UserError]) -> str:
+    """One line per failed picture – which, what is wrong, the cure – under a heading; nothing when there are none."""
+    if not failures:
+        return ""
+    rows = [("picture", "what", "cure"), *(tuple(map(printable, (e.path, e.found, e.remedy))) for e in failures)]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows]
+    return "\n".join([f"{len(failures)} failed:", *lines, ""])

@@ -247,7 +247,7 @@ class _Work:
         self.kinds = list(dict.fromkeys(save))
         self.manifest = Manifest(out)
         self.settings = settings_digest(predictor)
-        per_pixel = 20 + 4 * len(predictor.classes) * ("probabilities" in self.kinds)  # bytes: picture, mask, maps
+        per_pixel = 24 + 4 * len(predictor.classes) * ("probabilities" in self.kinds)  # bytes: picture, mask, maps
         self.max_pixels = MEMORY // per_pixel
 
     # ---- before the first picture
@@ -280,7 +280,7 @@ class _Work:
         if self.manifest.unreadable:
             print(f"{self.manifest.path}: {self.manifest.unreadable} lines are none of this program's – ignored", file=sys.stderr)
         self.manifest.prepare()
-        names: dict[Path, set[str]] = {}
+        names = {self.out: {self.manifest.path.name}}
         for target in (path for job in jobs for path in self.targets(job)):
             names.setdefault(target.parent, set()).add(target.name)
         for folder, own in names.items():

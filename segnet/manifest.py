@@ -45,7 +45,8 @@ class Manifest:
             for line in _lines(self.path):
                 record = _parse(line)
                 self.records |= dict.fromkeys(record.outputs, record) if record else {}
-                self.unreadable += not record and line.endswith(b"\n")  # an end without a newline is what a kill leaves
+                cut_off = not line.endswith(b"\n") and len(line) < _LONGEST  # as a kill leaves the last one
+                self.unreadable += record is None and not cut_off
 
     def prepare(self) -> None:
         """Make folder and file where they are missing, and close a last line that was cut off. Not for several ranks at once."""

@@ -108,7 +108,7 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
     assert sum(picture.ignored for picture in found.pictures) == found.scores.ignored
     assert found.boundary.f1 == pytest.approx(np.mean([picture.boundary_f1 for picture in found.pictures]), abs=1e-15)
 
-    bins = torch.zeros(15, 3, dtype=torch.int64)
+    bins, overlaps = torch.zeros(15, 3, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.int64)
     for index, name in enumerate(dataset.ids):
         write_split(tiny_data, "alone", [name])
         alone = examine(model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0))
@@ -119,6 +119,8 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
         probabilities = predict_probabilities(folded(model), image[None], load_model(tiny_run).config.inference)[0]
         scored = mask != 255
         bins += count_reliability(probabilities.amax(0)[scored], (probabilities.argmax(0) == mask)[scored])
+        overlaps += band_overlaps(mask, probabilities.argmax(0).byte(), 3)
+    assert found.boundary[1:] == boundary_scores([], overlaps)[1:]
     assert found.reliability == reliability(bins)
 
     save_evaluation(tmp_path, found, tiny_classes, split="train")

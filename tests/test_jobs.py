@@ -530,10 +530,11 @@ def test_a_bug_in_any_thread_keeps_its_traceback(
     where: str, predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_at_second(where, ZeroDivisionError("a bug"), predictor, monkeypatch)
+    threads = threading.active_count()
     with pytest.raises(ZeroDivisionError, match="a bug") as caught:
         predict_all(predictor, pictures, tmp_path / "out")
     assert "failing" in [entry.name for entry in caught.traceback]
-    assert threading.active_count() == 1
+    assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("where", ["open_image", "write"])
@@ -738,12 +739,14 @@ def test_killed_at_random(trials: Trials) -> None:
     started = time.monotonic()
     trials.check(trials.fork(), "undisturbed")
     seconds, dice, killed = time.monotonic() - started, random.Random(0), 0
-    for trial in range(12):
+    for trial in range(60):
         fork = trials.fork()
         time.sleep(dice.uniform(0, seconds))
         os.kill(fork.process, signal.SIGKILL)
         killed += trials.check(fork, f"trial {trial}") < 3
-    assert killed > 2
+        if trial >= 12 and killed > 2:
+            return
+    pytest.fail("no kill came before the end")
 
 
 @pytest.mark.parametrize("mistake", ["written in place", "not announced", "done before it is written", "temporaries stay"])

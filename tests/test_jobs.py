@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import io
 import itertools
 import json
@@ -584,7 +585,9 @@ class Fork:
         if not self.process:
             status: object = 70
             try:
+                faulthandler.dump_traceback_later(120, exit=True)  # should it hang, it says where
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                torch.set_num_threads(1)  # after a fork torch mends its thread pool once, which two threads must not do at a time
                 sys.stdout = sys.stderr = output.open("w", buffering=1)
                 body()
                 status = 0

@@ -1,7 +1,8 @@
 """How well predicted contours follow the true ones: boundary F1 and boundary IoU, exact integers until the last division.
 
-Ignored pixels take no part: they belong to no contour and to no band, whatever the network predicts there, and a class that
-ends at ignored pixels has no contour there. A distance is measured straight across them.
+Ignored pixels belong to no contour and to no band, whatever the network predicts there. A class that ends at ignored pixels
+has its contour there, in truth and prediction alike: Pascal VOC outlines every object with them. A distance is measured
+straight across them.
 
 The picture's edge: boundary IoU counts it as contour, as its authors' program does. For boundary F1 it is none, since an
 object that is cut off there has no boundary that a network could miss.
@@ -61,8 +62,8 @@ def contour_matches(truth: Tensor, prediction: Tensor, num_classes: int) -> Tens
     """(H, W) uint8 class ids, truth with 255 for ignored -> (K, 4) int64 pixels of each class:
 
     of the true contour, those of them near the predicted contour, of the predicted contour, those of them near the true one.
-    Near is closer than 0.75 % of the picture's diagonal, in a straight line. A contour pixel of a class has a neighbour of
-    another class at one of its four sides.
+    Near is closer than 0.75 % of the picture's diagonal, in a straight line. A contour pixel of a class has a neighbour that
+    is not of its class at one of its four sides.
     """
     disc = _disc(*truth.shape)
     masks = (truth, prediction.where(truth != IGNORE_INDEX, IGNORE_INDEX))
@@ -80,16 +81,14 @@ def contour_matches(truth: Tensor, prediction: Tensor, num_classes: int) -> Tens
 
 
 def _contour(mask: Tensor) -> Tensor:
-    """(H, W) bool: scored pixels beside a scored pixel of another class."""
-    contour, scored = torch.zeros_like(mask, dtype=torch.bool), mask != IGNORE_INDEX
+    """(H, W) bool: scored pixels beside one of another class or an ignored one."""
+    contour = torch.zeros_like(mask, dtype=torch.bool)
     for dimension in (0, 1):
         length = mask.shape[dimension] - 1
         here, there = (mask.narrow(dimension, start, length) for start in (0, 1))
-        both_scored = scored.narrow(dimension, 0, length) & scored.narrow(dimension, 1, length)
-        edge = (here != there) & both_scored
         for start in (0, 1):
-            contour.narrow(dimension, start, length).logical_or_(edge)
-    return contour
+            contour.narrow(dimension, start, length).logical_or_(here != there)
+    return contour & (mask != IGNORE_INDEX)
 
 
 def _disc(height: int, width: int) -> list[int]:
@@ -120,8 +119,8 @@ def _dilate(bits: Tensor, disc: list[int]) -> Tensor:
 def band_overlaps(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
     """(H, W) uint8 class ids, truth with 255 for ignored -> (K, 2) int64 pixels of each class:
 
-    in the bands of both truth and prediction, and in either. The band of a class are its pixels within d of another class
-    or of the picture's outside, d = 2 % of the diagonal, rounded, at least 1; d steps, of which a diagonal one is one, as
+    in the bands of both truth and prediction, and in either. The band of a class are its pixels within d of what is not
+    of it, the picture's outside included, d = 2 % of the diagonal, rounded, at least 1; d steps, of which a diagonal one is one, as
     in the authors' program, which erodes d times by a 3×3 square.
     """
     prediction = prediction.where(truth != IGNORE_INDEX, IGNORE_INDEX)
@@ -132,13 +131,12 @@ def band_overlaps(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor
 
 
 def _band(mask: Tensor) -> Tensor:
-    """(H, W) bool: scored pixels within d of a scored pixel of another class, or of the picture's outside."""
+    """(H, W) bool: scored pixels within d of one of another class, of an ignored one, or of the picture's outside."""
     distance = max(1, round(0.02 * math.hypot(*mask.shape)))
-    scored = mask != IGNORE_INDEX
-    band = _window(mask.where(scored, 0), distance, torch.maximum, 0) != _window(mask, distance, torch.minimum, IGNORE_INDEX)
+    band = _window(mask, distance, torch.maximum, 0) != _window(mask, distance, torch.minimum, 255)
     for edge in (band[:distance], band[-distance:], band[:, :distance], band[:, -distance:]):
         edge.fill_(True)
-    return band & scored
+    return band & (mask != IGNORE_INDEX)
 
 
 def _window(values: Tensor, distance: int, extreme: Callable[[Tensor, Tensor], Tensor], outside: int) -> Tensor:

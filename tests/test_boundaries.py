@@ -43,7 +43,7 @@ def contour_pixels(mask: np.ndarray, k: int) -> np.ndarray:
     for row, column in np.argwhere(mask == k):
         sides = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
         inside = [mask[y, x] for y, x in sides if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]]
-        if any(other not in (k, VOID) for other in inside):
+        if any(other != k for other in inside):
             found.append((row, column))
     return np.array(found, dtype=int).reshape(-1, 2)
 
@@ -57,7 +57,7 @@ def near(a: np.ndarray, b: np.ndarray, size: tuple[int, ...]) -> int:
 def band_pixels(mask: np.ndarray, k: int) -> set[tuple[int, int]]:
     framed = np.pad(mask.astype(int), 1, constant_values=-1)
     own = np.argwhere(framed == k)
-    others = np.argwhere((framed != k) & (framed != VOID))
+    others = np.argwhere(framed != k)
     reach = max(1, round(0.02 * math.hypot(*mask.shape)))
     return set(map(tuple, own[(distances(own, others).max(2) <= reach).any(1)])) if len(own) else set()
 
@@ -131,19 +131,22 @@ def test_the_edge_of_the_picture_is_contour_for_boundary_iou_alone():
     assert band_overlaps(alone, alone, 1).tolist() == [[196, 196]]  # d = 1: the outermost pixels
 
 
-def test_void_makes_no_contour_and_is_in_no_band():
+def test_a_class_ends_at_void_in_truth_and_prediction_alike():
+    """As every object of Pascal VOC does."""
     truth = two_halves(200)
     truth[:, 180:220] = VOID
     matches, overlaps = contour_matches(truth, two_halves(200), 2), band_overlaps(truth, two_halves(200), 2)
-    assert matches.tolist() == [[0, 0, 0, 0]] * 2  # the halves meet inside the void, in truth and prediction
-    assert math.isnan(boundary_f1(matches, [1, 1]))
-    assert torch.equal(overlaps[:, 0], overlaps[:, 1])
-    frame = 100 * 180 - 84 * (180 - 8)  # d = 8: three edges of the picture, none at the void
-    assert overlaps[:, 1].tolist() == [frame, frame]
+    assert matches.tolist() == [[100, 100, 100, 100]] * 2  # the column beside the void
+    assert boundary_f1(matches, [1, 1]) == 1
+    frame = 100 * 180 - 84 * (180 - 16)  # d = 8: three edges of the picture, and the void's
+    assert overlaps.tolist() == [[frame, frame]] * 2
     elsewhere = two_halves(200)
     elsewhere[:, 190:210] = 2  # whatever is predicted inside the void
     assert torch.equal(contour_matches(truth, elsewhere, 2), matches)
     assert torch.equal(band_overlaps(truth, elsewhere, 2), overlaps)
+    missed = contour_matches(truth, torch.zeros_like(truth), 2)
+    assert missed.tolist() == [[100, 100, 200, 100], [100, 0, 0, 0]]
+    assert boundary_f1(missed, [1, 1]) == (2 / 3 + 0) / 2
 
 
 def test_a_class_that_only_the_prediction_has_is_not_in_the_mean_of_f1_but_of_iou():

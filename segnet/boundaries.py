@@ -120,8 +120,8 @@ def band_overlaps(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor
     """(H, W) uint8 class ids, truth with 255 for ignored -> (K, 2) int64 pixels of each class:
 
     in the bands of both truth and prediction, and in either. The band of a class are its pixels within d of what is not
-    of it, the picture's outside included, d = 2 % of the diagonal, rounded, at least 1; d steps, of which a diagonal one is one, as
-    in the authors' program, which erodes d times by a 3×3 square.
+    of it, the picture's outside included; d = 2 % of the diagonal, rounded, at least 1, in steps of which a diagonal one is
+    one, as in the authors' program, which erodes d times by a 3×3 square.
     """
     prediction = prediction.where(truth != IGNORE_INDEX, IGNORE_INDEX)
     true, predicted = _band(truth), _band(prediction)

@@ -13,15 +13,8 @@ import argparse
 from pathlib import Path
 
 from segnet.comparison import compare, comparison_json, comparison_table, read_counts, refuse_unlike
-from segnet.errors import run_command
+from segnet.errors import count_up_to, run_command
 from segnet.files import write_text
-
-
-def _samples(text: str) -> int:
-    samples = int(text)
-    if not 1 <= samples <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{samples} samples; 1 to 1000000")
-    return samples
 
 
 def main() -> None:
@@ -29,7 +22,8 @@ def main() -> None:
     parser.add_argument("a", type=Path, metavar="A", help="a run folder or a folder of evaluate.py")
     parser.add_argument("b", type=Path, metavar="B", help="another, compared with A")
     parser.add_argument("--split", help="split of the run folders (default: val)")
-    parser.add_argument("--samples", type=_samples, default=10_000, help="resamples of the bootstrap (default: 10000)")
+    samples = count_up_to(1_000_000, least=1)
+    parser.add_argument("--samples", type=samples, default=10_000, help="resamples of the bootstrap (default: 10000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     arguments = parser.parse_args()
     a, b = (read_counts(path, arguments.split) for path in (arguments.a, arguments.b))

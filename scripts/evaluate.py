@@ -17,11 +17,13 @@ import torch
 from tqdm import tqdm
 
 from segnet.checkpoint import find_checkpoint, load_model
+from segnet.config import InferenceConfig
 from segnet.datasets import build_loader, open_split
 from segnet.devices import choose_device, describe_device, explain_full_memory
 from segnet.distributed import agreed, is_main, process_group
-from segnet.errors import run_command
+from segnet.errors import count_up_to, run_command
 from segnet.evaluation import evaluation_table, examine, save_evaluation
+from segnet.files import make_folder
 from segnet.report import chosen, predicted, write_report
 
 
@@ -31,7 +33,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides, e.g. inference.flip=true")
     parser.add_argument("--split", help="split to score (default: data.val_split)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/evaluation/<split>)")
-    parser.add_argument("--pictures", type=int, default=24, help="pictures in the report, the worst and the best (default: 24)")
+    pictures = count_up_to(10_000)
+    parser.add_argument("--pictures", type=pictures, default=24, help="in the report, the worst and the best (default: 24)")
     arguments = parser.parse_intermixed_args()
     with process_group(torch.device("cpu")):  # ranks exchange counts alone, and these are on the CPU
         with agreed(), explain_full_memory("set device=cpu"):
@@ -40,7 +43,10 @@ def main() -> None:
             model.to(device)
             split = arguments.split or config.data.val_split
             dataset = open_split(config.data, split)
-        checkpoint = find_checkpoint(arguments.source)
+            checkpoint = find_checkpoint(arguments.source)
+            out = arguments.out or checkpoint.parent / "evaluation" / split
+            if is_main():
+                make_folder(out)  # before the work, not after it
         if is_main():
             print(f"evaluate {checkpoint} on {split}, {describe_device(device)}", flush=True)
         loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
@@ -48,13 +54,13 @@ def main() -> None:
     if not is_main():
         return
     print(evaluation_table(evaluation, classes), flush=True)
-    out = arguments.out or checkpoint.parent / "evaluation" / split
     paths = save_evaluation(out, evaluation, classes, split=split)
     shown = chosen(evaluation.pictures, arguments.pictures)
+    usual = dict(InferenceConfig())
     facts = {
         "checkpoint": str(checkpoint),
         "data": f"{config.data.root}, {split}",
-        "inference": ", ".join(f"{key} {value}" for key, value in config.inference),
+        "inference": ", ".join(f"{key} {value}" for key, value in config.inference if value != usual[key]) or "one view, whole",
         "device": describe_device(device),
         "torch": torch.__version__,
         "evaluated": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -64,7 +70,7 @@ def main() -> None:
         evaluation,
         tqdm(predicted(model, dataset, shown, config.inference), "report", len(shown), unit="picture", leave=False, disable=None),
         classes,
-        title=f"{checkpoint.parent.name} on {split}",
+        title=f"{checkpoint.resolve().parent.name} on {split}",
         facts=facts,
         curves=checkpoint.parent / "metrics.csv",
     )

@@ -65,14 +65,17 @@ def read_counts(path: Path, split: str | None) -> PictureCounts:
         found, classes = str(metrics["split"]), tuple(str(row["name"]) for row in metrics["classes"])
         with (folder / "pictures.csv").open(newline="") as file:
             rows = list(csv.reader(file))[1:]
-        if not rows:
+        if not rows or not classes:
             raise ValueError("no pictures")
+        ids = tuple(row[0] for row in rows)
         pixels = np.array([[int(cell) for cell in row[5:]] for row in rows], dtype=np.float64).reshape(len(rows), len(classes), 3)
-    except (ValueError, KeyError, TypeError) as error:
+        if (pixels < 0).any() or (pixels[..., :1] > pixels[..., 1:]).any() or pixels[..., 1].sum() != metrics["pixels"]:
+            raise ValueError("pixels that do not add up")
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, csv.Error) as error:
         raise UserError(ExitCode.DATA, folder, f"not files of an evaluation ({error!r:.80})", "evaluate again") from None
     if split not in (None, found):
         raise UserError(ExitCode.DATA, folder, f"is of the split '{found}', not '{split}'", f"leave out --split {split}")
-    return PictureCounts(found, classes, tuple(row[0] for row in rows), pixels)
+    return PictureCounts(found, classes, ids, pixels)
 
 
 def refuse_unlike(a: PictureCounts, b: PictureCounts, path: Path) -> None:

@@ -278,7 +278,7 @@ class InferenceConfig(Section):
     0: pictures of up to 2.4 megapixels are seen whole, others through windows of 1536."""
     overlap: int | None = Field(default=None, ge=0, le=32768)
     """Pixels that neighbouring windows share, at most half a window. null: what the network's field of view needs to give
-    the answer of the whole picture; where that is more than half a window, a quarter of it."""
+    the answer of the whole picture, with scales [1.0]; where that is more than half a window, a quarter of it."""
 
 
 class Config(Section):
@@ -297,13 +297,15 @@ class Config(Section):
     inference: InferenceConfig = InferenceConfig()
 
     @model_validator(mode="after")
-    def _enough_to_normalize(self) -> Config:
+    def _fits_together(self) -> Config:
         taken = sum(layer.kernel_size - 1 for layer in self.model.neck if layer.operation == "convolution")
         sides = [max(1, -(-side // 2 ** len(self.model.encoder)) - taken) for side in self.augment.crop_size]
         if self.train.accumulate > self.train.batch_size:
             raise ValueError(f"train.accumulate: {self.train.accumulate} parts of a batch of {self.train.batch_size}")
         if sides[0] * sides[1] * (self.train.batch_size // self.train.accumulate) == 1:
             raise ValueError("this augment.crop_size leaves batch normalisation a single value; raise train.batch_size")
+        if self.inference.dropout_samples and not any(stage.dropout for stage in (*self.model.encoder, *self.model.decoder)):
+            raise ValueError("inference.dropout_samples: this network has no dropout (bayesian_segnet has); set it to 0")
         return self
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -54,8 +57,20 @@ def raise_first(faults: Sequence[UserError], *, limit: int | None = None) -> Non
         raise UserError(first.code, first.path, found, first.remedy, also=also)
 
 
+def count_up_to(most: int, *, least: int = 0) -> Callable[[str], int]:
+    """The `type` of a command-line option that is a whole number from `least` to `most`."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text}: expected {least} to {most}")
+        return int(text)
+
+    return count
+
+
 _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
 _ENVIRONMENT_ERRORS |= {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}  # an output path that cannot be made
+_ENVIRONMENT_ERRORS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def kill_children() -> None:
@@ -72,6 +87,9 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         code = error.code
+    except BrokenPipeError:  # who read the output has gone, e.g. `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRORS:
             raise

@@ -50,8 +50,12 @@ class PictureScore(NamedTuple):
 
     @property
     def miou(self) -> float:
-        """Mean IoU of the classes that this picture has in truth or prediction; NaN where nothing is scored."""
-        return mean_of_present(class_ious(self.correct, self.in_truth, self.in_prediction))
+        """Mean IoU of the classes in this picture's truth; NaN where nothing is scored.
+
+        A few stray pixels of another class lower the IoU of what they cover; they are no class of IoU 0 of their own.
+        """
+        ious = class_ious(self.correct, self.in_truth, self.in_prediction)
+        return mean_of_present([iou for iou, pixels in zip(ious, self.in_truth, strict=True) if pixels])
 
     @property
     def accuracy(self) -> float:
@@ -204,6 +208,7 @@ def save_evaluation(folder: Path, evaluation: Evaluation, classes: ClassSet, *, 
     metrics.json comes last: where it is, the others are. Shares are 0..1; null, or an empty cell, for what is absent.
     """
     make_folder(folder)
+    (folder / "metrics.json").unlink(missing_ok=True)
     confusion = [["truth \\ prediction", *classes.names]]
     confusion += [[name, *map(str, row)] for name, row in zip(classes.names, evaluation.scores.confusion, strict=True)]
     paths = [folder / name for name in ("confusion.csv", "pictures.csv", "metrics.json")]

@@ -69,12 +69,12 @@ def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
     A POSIX record lock, since the data workers that a process forks do not inherit those.
     With `wait` it waits for another process that holds it; else it raises UserError (environment).
     """
-    with open(folder / ".lock", "wb") as file:
+    with open(folder / ".lock", "ab") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(
-                ExitCode.ENVIRONMENT, folder, "another run is writing to this folder", "wait for it, or choose another"
+                ExitCode.ENVIRONMENT, folder, "another command is writing to this folder", "wait for it, or choose another"
             ) from None
         yield
 

@@ -30,9 +30,7 @@ class Maps(NamedTuple):
     probabilities: Tensor | None  # (B, K, H, W) float32, sums to 1 over the classes; where asked for
 
     def uncertainty(self, num_classes: int) -> Tensor:
-        """(B, H, W) float32, 0 certain .. 1: entropy / log K, or 2 × deviation between dropout samples."""
-        if self.variance is not None:
-            return self.variance.sqrt() * 2  # a probability's deviation is at most 0.5
+        """(B, H, W) float32, 0 certain .. 1: entropy / log K."""
         return (self.entropy / math.log(max(2, num_classes))).clamp_(0, 1)
 
 
@@ -41,18 +39,18 @@ def predict_maps(model: EncoderDecoder, image: Tensor, config: InferenceConfig, 
 
     The picture is seen at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
     dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4); the probabilities are averaged. Batch
-    normalisation always keeps its statistics. The samples are seeded: the same picture has the same answer. Large
-    pictures are seen through windows, on a GPU that runs out of memory through smaller ones.
-    Leaves the model in evaluation mode.
+    normalisation always keeps its statistics. The samples are seeded: the same batch has the same answer. Large pictures
+    are seen through windows, on a GPU that runs out of memory through smaller ones. Leaves the model in evaluation mode.
     """
     windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config)
     while True:
         try:
             return _assemble(model, image, config, windows, probabilities)
         except torch.OutOfMemoryError:
-            side = min(windows.size, max(image.shape[-2:])) // 2
-            if side < SMALLEST_WINDOW:
+            side = min(windows.size, max(image.shape[-2:]))
+            if side <= SMALLEST_WINDOW:
                 raise
+            side = max(SMALLEST_WINDOW, side // 2)
         torch.cuda.empty_cache()
         windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config.model_copy(update={"window": side}))
         print(f"note: the GPU's memory is full; windows of {windows.size} pixels instead (inference.window)", file=sys.stderr)
@@ -66,17 +64,21 @@ def predict_probabilities(model: EncoderDecoder, image: Tensor, config: Inferenc
 
 
 def choose_windows(model: EncoderDecoder, size: tuple[int, int], config: InferenceConfig) -> Windows:
-    """The windows through which a picture of `size` is seen; one, where it is seen whole."""
+    """The windows through which a picture of `size` is seen; one, where it is seen whole.
+
+    At scale 1 they give the whole picture's answer where the overlap has room for the network's reach; else neighbours
+    differ, and are blended over all of their overlap.
+    """
 
     def rounded(length: int) -> int:  # windows start where the poolings of the whole picture would have theirs
         return -(-length // model.stride) * model.stride
 
     side = rounded(config.window or (max(size) if size[0] * size[1] <= WINDOW**2 else WINDOW))
-    reach = math.ceil(model.reach / min(1.0, *config.scales))
-    exact = rounded(2 * reach + FADE)
+    exact = rounded(2 * model.reach + FADE)
     overlap = rounded(config.overlap) if config.overlap is not None else exact if 2 * exact <= side else rounded(side // 4)
     overlap = min(overlap, side // 2 // model.stride * model.stride)
-    return Windows(side, overlap, margin=reach if overlap > 2 * reach else 0)
+    agreeing = config.scales == (1.0,) and overlap > 2 * model.reach
+    return Windows(side, overlap, margin=model.reach if agreeing else 0)
 
 
 @torch.inference_mode()
@@ -91,7 +93,9 @@ def _assemble(model: EncoderDecoder, image: Tensor, config: InferenceConfig, win
     kept = torch.empty(batch, classes, *size) if probabilities else None
 
     def answer(rows: slice, columns: slice) -> Tensor:
-        return _answer(model, image[..., rows, columns].to(device), config)
+        beyond = (size[1] - columns.stop) % model.stride if config.flip else 0  # see `_mean_over_views`
+        window = image[..., rows, columns.start : columns.stop + beyond].to(device)
+        return _answer(model, window, config, beyond)
 
     for rows, columns, values in blend_windows((size[0], size[1]), windows, answer):
         mean, where = values[:, :classes], (..., rows, columns)
@@ -106,10 +110,10 @@ def _assemble(model: EncoderDecoder, image: Tensor, config: InferenceConfig, win
     return Maps(mask, confidence, entropy, variance, information, kept)
 
 
-def _answer(model: nn.Module, image: Tensor, config: InferenceConfig) -> Tensor:
+def _answer(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: int) -> Tensor:
     """(B, K, H, W) mean probabilities; with samples (B, K + 2, H, W): also their variance, and the samples' mean entropy."""
     if not config.dropout_samples:
-        return _mean_over_views(model, image, config)
+        return _mean_over_views(model, image, config, beyond)
     total = squares = entropy = torch.zeros((), device=image.device)
     dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     try:
@@ -118,7 +122,7 @@ def _answer(model: nn.Module, image: Tensor, config: InferenceConfig) -> Tensor:
         with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
             for sample in range(config.dropout_samples):
                 torch.manual_seed(sample)
-                probabilities = _mean_over_views(model, image, config)
+                probabilities = _mean_over_views(model, image, config, beyond)
                 total = total + probabilities
                 squares = squares + probabilities.square()
                 entropy = entropy + torch.special.entr(probabilities).sum(dim=1, keepdim=True)
@@ -130,15 +134,21 @@ def _answer(model: nn.Module, image: Tensor, config: InferenceConfig) -> Tensor:
     return torch.cat([mean, variance, entropy / count], dim=1)
 
 
-def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig) -> Tensor:
-    """(B, K, H, W): softmax of the logits, averaged over scales and flips."""
-    size = image.shape[-2:]
+def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: int) -> Tensor:
+    """(B, K, H, W - beyond): softmax of the logits, averaged over scales and flips.
+
+    The last `beyond` columns of a window are for the mirrored views alone, so that their poolings, too, start where those
+    of the whole mirrored picture would.
+    """
+    plain = image[..., : image.shape[-1] - beyond]
     views = [(scale, flip) for scale in config.scales for flip in ((False, True) if config.flip else (False,))]
     total = torch.zeros((), device=image.device)
     for scale, flip in views:
-        logits = _logits(model, image.flip(-1) if flip else image, scale, config.precision)
+        seen = image.flip(-1) if flip else plain
+        size = seen.shape[-2:]
+        logits = _logits(model, seen, scale, config.precision)
         logits = F.interpolate(logits, size, mode="bilinear", align_corners=False) if logits.shape[-2:] != size else logits
-        total = total + (logits.flip(-1) if flip else logits).softmax(dim=1)
+        total = total + (logits[..., beyond:].flip(-1) if flip else logits).softmax(dim=1)
     return total / len(views)
 
 

@@ -10,27 +10,23 @@ import json
 import os
 import shutil
 import sys
-import zipfile
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from segnet.classes import ClassSet
-from segnet.distributed import agreed, gather_texts, is_main, share
+from segnet.distributed import agreed, gather_texts, is_main, refuse_difference, share
 from segnet.errors import ExitCode, UserError, printable
-from segnet.files import atomic_write, make_folder, write_text
-from segnet.images import SUFFIXES, open_image, pixel_count, save_image, save_mask
-from segnet.manifest import Manifest, Record
+from segnet.files import lock_folder, make_folder
+from segnet.images import SUFFIXES, open_image, pixel_count
+from segnet.manifest import NAME, Manifest, Record
+from segnet.outputs import WRITERS, Predicted
 from segnet.prediction import Prediction, Predictor
-from segnet.rle import encode_rle
-from segnet.visualization import overlay
 
 VERSION = 1  # of the outputs: raised when the same picture and weights give others
 MEMORY = 1 << 30  # bytes, about, of pictures that are read and not yet written
@@ -62,31 +58,43 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     """One job per picture: OUT / its path below its input folder, without the suffix.
 
     An input is a picture, a folder (searched recursively) or a glob pattern, whose input folder is the part without a
-    wildcard. Pictures below OUT, where OUT lies inside the input folder, and those in OUT's manifest are outputs of an
-    earlier call, not inputs.
+    wildcard. Pictures below OUT, where OUT lies inside the input folder, and those that a manifest in OUT or in the input
+    folder lists are outputs of an earlier call, not inputs. Names that begin with a dot are hidden, and left alone.
     Raises UserError (data) when an input gives no picture, (config) when two pictures would share an output.
     """
     jobs: dict[Path, Job] = {}
-    own = {out.resolve() / name for name in Manifest(out).records}
+    folders = {out, *(path.parent for text in inputs if os.path.isdir(text) for path in Path(text).rglob(NAME))}
+    own = {_real(folder) / name for folder in folders for name in Manifest(folder).records}
     for text in inputs:
-        earlier = out.resolve() if Path(text).resolve() in out.resolve().parents else None  # outputs below the input folder
+        if not text:
+            raise UserError(ExitCode.CONFIG, "INPUT", "an empty name", "name a picture, a folder or a glob; . is this folder")
+        earlier = _real(out) if _real(Path(text)) in _real(out).parents else None  # outputs below the input folder
         for picture, relative in _pictures_of(text):
-            if (earlier and earlier in picture.resolve().parents) or picture.resolve() in own:
+            if (earlier and earlier in _real(picture).parents) or _real(picture) in own:
                 continue
             job = Job(picture, out / relative.with_suffix(""))
             clash = jobs.setdefault(job.output, job)
-            if clash.picture.resolve() != picture.resolve():
+            if _real(clash.picture) != _real(picture):
                 remedy = "predict them into two folders"
                 raise UserError(ExitCode.CONFIG, picture, f"would overwrite the mask of {clash.picture}", remedy)
+    if not jobs:
+        found = "only outputs of an earlier call"
+        raise UserError(ExitCode.DATA, ", ".join(inputs), found, "name the folder of the pictures")
     return list(jobs.values())
+
+
+def _real(path: Path) -> Path:
+    """`path` with every link followed; one that leads to itself stays, where `Path.resolve` would raise."""
+    return Path(os.path.realpath(path))
 
 
 def _pictures_of(text: str) -> list[tuple[Path, Path]]:
     """(picture, its path below the input folder) for one command-line input, sorted."""
     path = Path(text)
-    if path.is_dir():
-        found = [(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
-    elif path.exists() or not glob.has_magic(text):
+    if os.path.isdir(path):
+        listed = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        found = [(p, p.relative_to(path)) for p in listed if p.is_file()]
+    elif os.path.exists(path) or not glob.has_magic(text):
         found = [(path, Path(path.name))]
     else:
         folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
@@ -99,82 +107,15 @@ def _pictures_of(text: str) -> list[tuple[Path, Path]]:
 
 def _check_targets(targets: Sequence[Path], inputs: set[Path]) -> None:
     for target in targets:
-        if target.resolve() in inputs:
+        if _real(target) in inputs:
             raise UserError(ExitCode.CONFIG, target, "the output would replace an input picture", "choose another --out")
     for target, count in Counter(targets).items():
         if count > 1:
             raise UserError(ExitCode.CONFIG, target, "two outputs would have this name", "predict them into two folders")
     for folder in {target.parent for target in targets}:
-        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        nearest = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
         if not nearest.is_dir():
             raise UserError(ExitCode.CONFIG, nearest, "a file where a folder has to be", "choose another --out")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is written of a picture
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class Predicted(NamedTuple):
-    """What the writers write from."""
-
-    picture: str  # its path, relative to the folder of all outputs
-    prediction: Prediction
-    classes: ClassSet
-
-
-def _save_uncertainty(path: Path, found: Predicted) -> None:
-    """Grey, 0 certain .. 255."""
-    scaled = found.prediction.uncertainty.numpy() * np.float32(255)
-    save_image(path, np.rint(scaled, out=scaled).astype(np.uint8))
-
-
-def _save_probabilities(path: Path, found: Predicted) -> None:
-    """(K, H, W) float16 for `numpy.load`. Not compressed, which would save a sixth and take as long as the network."""
-    probabilities = found.prediction.probabilities
-    assert probabilities is not None
-    header = {"descr": "<f2", "fortran_order": False, "shape": tuple(probabilities.shape)}
-    entry = zipfile.ZipInfo("probabilities.npy")  # dated 1980: the same bytes whenever it is written
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive, archive.open(entry, "w", force_zip64=True) as array:
-        np.lib.format.write_array_header_1_0(array, header)
-        for plane in probabilities.numpy():  # one class at a time, in little memory
-            array.write(plane.astype("<f2"))
-
-
-def _save_json(path: Path, found: Predicted) -> None:
-    """The classes that the picture has, each with its share and its mask in COCO's run-length encoding."""
-    prediction = found.prediction
-    height, width = prediction.mask.shape
-    columns = np.ascontiguousarray(prediction.mask.numpy().T)  # in the order of the encoding
-    pixels = np.bincount(columns.ravel(), minlength=256)
-    classes = [
-        {
-            "id": int(i),
-            "name": found.classes.names[i],
-            "pixels": int(pixels[i]),
-            "share": int(pixels[i]) / (height * width),
-            "rle": {"size": [height, width], "counts": encode_rle((columns == i).T)},
-        }
-        for i in np.flatnonzero(pixels)
-    ]
-    means = {
-        "confidence": float(prediction.confidence.numpy().mean(dtype=np.float64)),
-        "uncertainty": float(prediction.uncertainty.numpy().mean(dtype=np.float64)),
-    }
-    content = {"picture": found.picture, "height": height, "width": width, **means, "classes": classes}
-    write_text(path, json.dumps(content) + "\n")
-
-
-WRITERS: dict[str, tuple[str, Callable[[Path, Predicted], None]]] = {  # what to save -> suffix, how
-    "mask": (".png", lambda path, found: save_mask(path, found.prediction.mask, found.classes)),
-    "overlay": (
-        ".overlay.jpg",
-        lambda path, found: save_image(path, overlay(found.prediction.image, found.prediction.mask, found.classes)),
-    ),
-    "probabilities": (".probabilities.npz", _save_probabilities),
-    "uncertainty": (".uncertainty.png", _save_uncertainty),
-    "json": (".json", _save_json),
-}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -191,14 +132,23 @@ def predict_jobs(
     not stop the others. What `out`'s manifest says was made from the same bytes and weights is skipped, unless `overwrite`.
     Raises UserError (config), before the first picture, when an output exists that was not made so and `overwrite` is off,
     when two outputs would have one name, an output would replace an input, or a file stands where a folder has to be;
-    (environment) when the disk is full. However it ends, every file is whole.
+    (environment) when the disk is full or another command writes into `out`. However it ends, every file is whole.
     """
-    work = _Work(predictor, out, save, overwrite=overwrite)
-    with agreed():
-        work.check(jobs)
-        if is_main():
-            work.prepare(jobs)
-    measured = ((job, _pixels(job.picture)) for job in share(list(jobs)))
+    with ExitStack() as held:
+        with agreed():
+            work = _Work(predictor, out, save, overwrite=overwrite)
+            work.check(jobs)
+            if is_main():
+                make_folder(out)
+                held.enter_context(lock_folder(out))
+                work.prepare(jobs)
+        refuse_difference(_digest_of(jobs), "pictures to predict")
+        yield from _overlapped(work, share(list(jobs)))
+
+
+def _overlapped(work: _Work, jobs: Sequence[Job]) -> Generator[Result, None, None]:
+    """The results of `jobs`: while the network predicts one, others are read and written."""
+    measured = ((job, _pixels(job.picture)) for job in jobs)
     following, ahead, behind = next(measured, None), deque[_Reading](), deque[_Writing]()
     with _threads() as readers, _threads() as writers:
         while following or ahead or behind:
@@ -254,10 +204,11 @@ class _Work:
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Raise UserError (config) where an output has no place, or its place is taken. Nothing is written."""
-        _check_targets([path for job in jobs for path in self.targets(job)], {job.picture.resolve() for job in jobs})
+        _check_targets([path for job in jobs for path in self.targets(job)], {_real(job.picture) for job in jobs})
         if self.overwrite:
             return
-        taken = [(path, why) for job in jobs for path in self.targets(job) if path.exists() and (why := self._taken(job, path))]
+        there = [(job, path) for job in jobs for path in self.targets(job) if os.path.exists(path)]
+        taken = [(path, why) for job, path in there if (why := self._taken(job, path))]
         if taken:
             path, why = taken[0]
             found = f"exists already{why}" + (f", and {len(taken) - 1} more" if len(taken) > 1 else "")
@@ -295,7 +246,7 @@ class _Work:
 
     def name_of(self, path: Path) -> str:
         """How manifest and JSON name a file: from the folder of all outputs, so that both may be moved together."""
-        return os.path.relpath(path.parent.resolve() / path.name, self.out.resolve())
+        return os.path.relpath(_real(path.parent) / path.name, _real(self.out))
 
     # ---- reading, in a thread
 
@@ -316,7 +267,7 @@ class _Work:
         return _Picture(image, digest)
 
     def _is_done(self, job: Job, digest: str) -> bool:
-        records = [self.manifest.records.get(self.name_of(path)) for path in self.targets(job) if path.exists()]
+        records = [self.manifest.records.get(self.name_of(path)) for path in self.targets(job) if os.path.exists(path)]
         made_so = (digest, self.settings, True)
         return sum(record is not None and record[2:] == made_so for record in records) == len(self.kinds)
 
@@ -343,6 +294,7 @@ class _Work:
         try:
             make_folder(job.output.parent)
             self.manifest.add(record)
+            self._remove_outdated(job, record)
             for kind, target in zip(self.kinds, targets, strict=True):
                 WRITERS[kind][1](target, Predicted(name, prediction, self.predictor.classes))
             self.manifest.add(record._replace(done=True))
@@ -358,6 +310,15 @@ class _Work:
         return Result(job)
 
 
+    def _remove_outdated(self, job: Job, record: Record) -> None:
+        """Delete this picture's outputs of other kinds that were made from other bytes or weights."""
+        for kind, (suffix, _) in WRITERS.items():
+            path = job.output.with_name(job.output.name + suffix)
+            known = self.manifest.records.get(self.name_of(path)) if kind not in self.kinds else None
+            if known and known[2:4] != record[2:4]:
+                path.unlink(missing_ok=True)
+
+
 def settings_digest(predictor: Predictor) -> str:
     """32 hexadecimal digits that depend on all that an output depends on, but for the picture: weights, network, classes,
     how to infer, version."""
@@ -369,6 +330,12 @@ def settings_digest(predictor: Predictor) -> str:
         content.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
         content.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return content.hexdigest()
+
+
+def _digest_of(jobs: Sequence[Job]) -> int:
+    """A number that other lists of pictures do not have."""
+    content = "\0".join(f"{job.picture}\0{job.output}" for job in jobs).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=7).digest())
 
 
 def _sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 Size = tuple[int, int]
 
@@ -222,7 +223,7 @@ class Deconvolution(nn.Module):
     def as_convolution(self) -> nn.Conv2d:
         """The convolution that it equals, in evaluation mode, with weights of its own."""
         inputs, outputs, kernel_size, _ = self.weight.shape
-        convolution = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size - 1 - self.padding).to(self.weight)
+        convolution = skip_init(nn.Conv2d, inputs, outputs, kernel_size, padding=kernel_size - 1 - self.padding).to(self.weight)
         with torch.no_grad():
             convolution.weight.copy_(flipped(self.weight))
             cast(Tensor, convolution.bias).copy_(self.bias)

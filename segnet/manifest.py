@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segnet.errors import ExitCode, UserError
-from segnet.files import make_folder, write_text
+from segnet.files import make_folder
 
 NAME = "predictions.jsonl"
 _LONGEST = 1 << 20  # bytes of a line; what is longer is none of ours
@@ -51,10 +51,7 @@ class Manifest:
     def prepare(self) -> None:
         """Make folder and file where they are missing, and close a last line that was cut off. Not for several ranks at once."""
         make_folder(self.path.parent)
-        if not self.path.exists():
-            write_text(self.path, "")
-        elif not _ends_whole(self.path):
-            self._append(b"\n")
+        self._append(b"" if not self.path.exists() or _ends_whole(self.path) else b"\n")
 
     def add(self, record: Record) -> None:
         """Append `record` in one write, so that lines of several processes stay whole. An announcement is on disk on return."""

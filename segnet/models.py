@@ -48,7 +48,7 @@ class BilinearUpsampling(nn.Module):
     """Fixed interpolation, which ignores the winners: "Bilinear-Interpolation" in SegNet's table 1."""
 
     def forward(self, x: Tensor, winner: Tensor, size: Size) -> Tensor:
-        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
 
 
 class StridedDeconvolution(nn.Module):

@@ -26,7 +26,7 @@ class Prediction(NamedTuple):
     image: Tensor  # (3, H, W) uint8 RGB, upright
     mask: Tensor  # (H, W) uint8 class ids
     confidence: Tensor  # (H, W) float32, probability of the predicted class
-    uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: `inference.Maps.uncertainty`
+    uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: entropy / log K
     entropy: Tensor  # (H, W) float32, of the probabilities, in nats: 0..log K
     variance: Tensor | None  # (H, W) float32 between dropout samples, mean over the classes; None without samples
     mutual_information: Tensor | None  # (H, W) float32, nats: what of the entropy dropout explains; None without samples
@@ -68,6 +68,6 @@ def _as_image(picture: Picture) -> Tensor:
     if isinstance(picture, Image.Image):
         return image_to_tensor(picture)
     image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture)).movedim(-1, 0)
-    if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+    if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
         raise ValueError(f"expected RGB uint8, array (H, W, 3) or tensor (3, H, W); got {tuple(picture.shape)} {picture.dtype}")
-    return image
+    return image.cpu()

@@ -115,7 +115,8 @@ def write_report(
         "picture_rows": _picture_rows(evaluation.pictures),
         "fact_rows": _fact_rows(facts),
     }
-    room = max(LEAST_ROOM, (PAGE - sum(map(len, parts.values()))) * 3 // 4)  # base64 makes four bytes of three
+    used = sum(len(part.encode()) for part in parts.values())
+    room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
     parts["pictures"] = _pictures(evaluation, pictures, classes, room)
     parts["navigation"] = _navigation({"pictures": bool(parts["pictures"]), "training": bool(parts["curves"])})
     page = Template(_part("report.html")).substitute(parts)
@@ -272,8 +273,8 @@ def _curves(path: Path | None) -> str:
 def _logged(path: Path, column: str) -> list[Point]:
     """(step, value) of the rows of metrics.csv that have both, finite and not below 0."""
     points = []
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(file):
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for row in csv.DictReader(line for line in file if len(line) < 10_000):  # what is longer is no row of ours
             try:
                 point = float(row["step"]), float(row[column])
             except (KeyError, TypeError, ValueError):  # a row of another kind, or half a row

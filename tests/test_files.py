@@ -111,7 +111,7 @@ def test_a_folder_has_one_owner_and_a_killed_one_lets_go(tmp_path: Path) -> None
     owner = start_other_process(tmp_path)
     assert owner.stdout is not None
     assert owner.stdout.readline() == "mine\n"
-    with refused(ExitCode.ENVIRONMENT, str(tmp_path), "another run is writing to this folder"), lock_folder(tmp_path):
+    with refused(ExitCode.ENVIRONMENT, str(tmp_path), "another command is writing to this folder"), lock_folder(tmp_path):
         pass
     owner.send_signal(signal.SIGKILL)
     owner.communicate()

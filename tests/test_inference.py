@@ -139,15 +139,20 @@ def test_activations_through_the_decoder_start_sparse_and_are_filled_in(model):
 # ---- Windows --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def trained(tiny_config):
-    """A network with batch statistics and biases that make every pixel's answer its own, and with `reach` 10."""
+def trained_network(tiny_config, upsampling: str):
+    """A network with batch statistics of its own, so that every pixel's answer is its own."""
     torch.manual_seed(0)
-    model = build_model(tiny_config.model, 3).train()
+    model = build_model(override_config(tiny_config, [f"model.upsampling={upsampling}"]).model, 3).train()
     for _ in range(3):
         model(picture(64, 64))
-    assert model.reach == 10
     return model.eval()
+
+
+@pytest.fixture
+def trained(tiny_config):
+    model = trained_network(tiny_config, "unpool")
+    assert model.reach == 10
+    return model
 
 
 @pytest.mark.parametrize("size", [(150, 131), (97, 300), (40, 411), (7, 200), (64, 64), (65, 64)])
@@ -163,6 +168,18 @@ def test_windows_give_what_the_whole_picture_gives(trained, monkeypatch, size, w
     torch.testing.assert_close(cut.probabilities, whole.probabilities, rtol=0, atol=1e-6)
     torch.testing.assert_close(cut.entropy, whole.entropy, rtol=0, atol=1e-5)
     assert (cut.mask != whole.mask).sum() == 0
+
+
+@pytest.mark.parametrize("upsampling", ["unpool", "bilinear", "deconvolution"])
+@pytest.mark.parametrize("width", [221, 222, 223, 224])
+def test_mirrored_windows_give_what_the_mirrored_picture_gives(tiny_config, upsampling, width):
+    model, config = trained_network(tiny_config, upsampling), InferenceConfig(flip=True)
+    whole = predict_maps(model, picture(97, width), config, probabilities=True)
+    cut = InferenceConfig(flip=True, window=96, overlap=48)
+    assert choose_windows(model, (97, width), cut).margin == model.reach
+    found = predict_maps(model, picture(97, width), cut, probabilities=True)
+    torch.testing.assert_close(found.probabilities, whole.probabilities, rtol=0, atol=1e-6)
+    assert torch.equal(found.mask, whole.mask)
 
 
 def test_windows_that_see_less_than_the_network_would_are_blended(trained):
@@ -187,7 +204,7 @@ def test_large_pictures_are_cut_by_themselves_and_small_ones_are_not(trained):
     assert (cut.size, cut.overlap, cut.margin) == (1536, 52, 10)
 
 
-@pytest.mark.parametrize("changes", [{"flip": True, "scales": (0.5, 1.0)}, {"dropout_samples": 30}])
+@pytest.mark.parametrize("changes", [{"scales": (0.5, 1.0)}, {"dropout_samples": 30}])
 def test_views_and_samples_of_windows_are_near_those_of_the_whole(bayesian, changes):
     image = picture(96, 224).float().mean(dim=1, keepdim=True).expand(1, 3, 96, 224)
     whole = predict_maps(bayesian, image, InferenceConfig(**changes), probabilities=True)
@@ -203,10 +220,10 @@ def test_a_full_gpu_gets_smaller_windows(trained, monkeypatch, capsys):
     """As if the GPU had room for 360×360 pixels."""
     answer = inference._answer
 
-    def limited(model, image, config):
+    def limited(model, image, config, beyond):
         if image.shape[-1] * image.shape[-2] > 360 * 360:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return answer(model, image, config)
+        return answer(model, image, config, beyond)
 
     image = picture(700, 500)
     whole = predict_maps(trained, image, InferenceConfig())

@@ -26,19 +26,22 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
-from helpers import CLASSES, ROOT, folder_bytes, refused, write_picture
+from helpers import CLASSES, ROOT, RunScript, folder_bytes, refused, write_picture
 from PIL import Image
 from pycocotools import mask as coco
 from test_distributed import Ranks
 from test_images import CASES, COLOR, FORMAT_OF, UPRIGHT
 
 from segnet import jobs
+from segnet import outputs as outputs_module
 from segnet.classes import ClassSet, class_set
 from segnet.config import override_config
 from segnet.errors import ExitCode, UserError
+from segnet.files import lock_folder
 from segnet.images import open_image, open_mask, save_image, save_mask
-from segnet.jobs import WRITERS, Predicted, Result, plan_jobs, predict_jobs
+from segnet.jobs import Result, plan_jobs, predict_jobs
 from segnet.manifest import NAME, Manifest, Record
+from segnet.outputs import WRITERS, Predicted
 from segnet.prediction import Predictor
 
 Usage, Data = ExitCode.CONFIG, ExitCode.DATA
@@ -135,8 +138,8 @@ def predict_all(
 
 
 def output_bytes(out: Path) -> dict[str, bytes]:
-    """Every output and its content; the manifest, which tells how they came about, is not among them."""
-    return {name: content for name, content in folder_bytes(out).items() if name != NAME}
+    """Every output and its content, without the manifest, which tells how they came about, and the lock."""
+    return {name: content for name, content in folder_bytes(out).items() if name not in (NAME, ".lock")}
 
 
 def test_every_kind_is_written_with_its_suffix_and_content(predictor: Predictor, tmp_path: Path, tiny_classes: ClassSet) -> None:
@@ -371,6 +374,54 @@ def written(results: Sequence[Result]) -> list[str]:
     return [result.job.picture.stem for result in results if not result.skipped]
 
 
+def test_outputs_of_one_picture_agree(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    """What other kinds of an older picture say would be wrong beside its new mask."""
+    out = tmp_path / "out"
+    run_jobs(predictor, pictures, out, ["mask", "json"])
+    write_picture(pictures / "1.png", seed=99)
+    assert written(run_jobs(predictor, pictures, out)) == ["1"]
+    assert not (out / "1.json").exists()
+    assert (out / "0.json").exists()
+
+
+def test_two_commands_do_not_write_into_one_folder(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    results = predict_jobs(predictor, plan_jobs([str(pictures)], tmp_path / "out"), tmp_path / "out", save=["mask"])
+    next(results)
+    try:
+        other = os.fork()
+        if not other:
+            status = 1
+            try:
+                with lock_folder(tmp_path / "out"):
+                    pass
+            except UserError as error:
+                status = error.code
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == ExitCode.ENVIRONMENT
+    finally:
+        results.close()
+    with lock_folder(tmp_path / "out"):
+        pass
+
+
+def test_outputs_hidden_files_and_empty_names_are_no_inputs(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    run_jobs(predictor, pictures, pictures / "masks")
+    write_picture(pictures / "._0.png")
+    assert [job.picture.name for job in plan_jobs([str(pictures)], tmp_path / "out")] == ["0.png", "1.png", "2.png", "3.png"]
+    with refused(ExitCode.DATA, "only outputs of an earlier call"):
+        plan_jobs([str(pictures / "masks")], pictures / "masks")
+    with refused(ExitCode.CONFIG, "INPUT", "empty"):
+        plan_jobs([""], tmp_path)
+
+
+def test_an_override_stands_among_the_inputs(tiny_run: Path, pictures: Path, tmp_path: Path, run_script: RunScript) -> None:
+    found = run_script("predict", tiny_run, "inference.flip=maybe", pictures, "--out", tmp_path / "out")
+    assert found.returncode == ExitCode.CONFIG
+    assert "inference.flip" in found.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_finished_pictures_are_skipped(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
     out, kinds = tmp_path / "out", list(WRITERS)
     assert written(run_jobs(predictor, pictures, out, kinds)) == ["0", "1", "2", "3"]
@@ -515,7 +566,7 @@ def test_too_little_memory_fails_one_picture(
 def fail_at_second(where: str, error: Exception, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise `error` at the second picture that is opened, predicted or written."""
     calls = itertools.count(1)
-    owner, name = {"open_image": (jobs, where), "predict": (predictor, where), "write": (jobs, "save_mask")}[where]
+    owner, name = {"open_image": (jobs, where), "predict": (predictor, where), "write": (outputs_module, "save_mask")}[where]
     original = getattr(owner, name)
 
     def failing(*arguments: object, **options: object) -> object:
@@ -612,7 +663,7 @@ RunInFork = Callable[..., Fork]
 
 def predict_script(arguments: Sequence[object]) -> None:
     """scripts/predict.py in this process."""
-    sys.argv = ["predict.py", *map(str, arguments), "--set", "device=cpu"]
+    sys.argv = ["predict.py", *map(str, arguments), "device=cpu"]
     runpy.run_path(str(ROOT / "scripts" / "predict.py"), run_name="__main__")
 
 

@@ -11,7 +11,8 @@ LAYERS = (
     ("datasets", "models", "conversion"),
     ("inference", "checkpoint", "preparation", "checking"),
     ("evaluation", "prediction", "run_folder", "stopping"),
-    ("training", "jobs", "report"),
+    ("training", "outputs", "report"),
+    ("jobs",),
 )
 PACKAGE = Path(__file__).parent.parent / "segnet"
 

@@ -68,7 +68,7 @@ def test_two_runs_in_one_folder_have_one_winner(tiny_config_file, tmp_path):
         second = start_training(tiny_config_file, run, *LONG, "train.epochs=2000", "--resume")
         output = second.communicate(timeout=60)[0]
         assert second.returncode == 5, output.decode()
-        assert b"another run is writing" in output
+        assert b"another command is writing" in output
     finally:
         first.kill()
         first.communicate()

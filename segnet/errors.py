@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -96,7 +97,10 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
         code = ExitCode.ENVIRONMENT
     except KeyboardInterrupt:
-        code = 130
+        kill_children()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(128 + signal.SIGINT)  # an orderly exit would wait for the threads of pools whose processes are gone
     finally:
         kill_children()
     sys.exit(int(code))

@@ -32,14 +32,14 @@ from segnet.scenes import SCENE_VERSION, render_scene
 
 @contextmanager
 def _stopping(pool: Executor) -> Iterator[Executor]:
-    """A pool that begins nothing more once the body was left by an error or Ctrl-C."""
-    with pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            kill_children()
-            raise
+    """A pool that begins nothing more, and is not waited for, once the body was left by an error or Ctrl-C."""
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        kill_children()
+        raise
+    pool.shutdown()
 
 
 # The sample

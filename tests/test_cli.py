@@ -26,7 +26,7 @@ MISTAKES = [
     ("evaluate", ["{tmp}/none.pt"], 4, "no such file"),
     ("compare", ["{tmp}", "{tmp}/none"], 3, "--split val"),
     ("compare", ["{tmp}/none", "{tmp}"], 3, "none: no such folder"),
-    ("compare", ["{tmp}", "{tmp}", "--samples", "0"], 2, "0 samples"),
+    ("compare", ["{tmp}", "{tmp}", "--samples", "0"], 2, "expected 1 to 1000000"),
     ("predict", ["{tmp}", "none.jpg", "--out", "{tmp}/masks"], 4, "no best.pt"),
     ("predict", ["{tmp}"], 2, "required"),
     ("predict", ["{tmp}", "none/*.jpg", "--out", "{tmp}/masks"], 3, "no pictures here"),

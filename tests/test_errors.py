@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -68,6 +69,10 @@ def test_a_command_that_works_ends_with_its_code() -> None:
     assert end_of(lambda: None) == 0
     assert end_of(lambda: ExitCode.DONE) == 0
     assert end_of(lambda: ExitCode.SOME_FAILED) == 7
+
+
+def test_ctrl_c_ends_at_once_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
     assert end_of(failing(KeyboardInterrupt())) == 130
 
 

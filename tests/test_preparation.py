@@ -528,6 +528,7 @@ def test_commands_name_mistakes_in_one_line(run_script, tmp_path):
 def test_no_process_outlives_a_stopped_command(tmp_path, stop):
     def command() -> None:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         os.dup2(os.open(tmp_path / "stderr", os.O_CREAT | os.O_WRONLY), 2)
         run_command(lambda: generate_sample(tmp_path / "sample", count=5000) and None)
 

@@ -56,10 +56,15 @@ def max_unpool(values: Tensor, winner: Tensor, size: Size) -> Tensor:
     `size` is (H, W) of what was pooled. Equals `F.max_unpool2d` with the native indices, forward and backward.
     Raises ValueError when `size` does not pool to the size of `values`.
     """
-    expected = (-(-size[0] // 2), -(-size[1] // 2))
+    expected = pooled_size(size)
     if values.shape != winner.shape or tuple(values.shape[-2:]) != expected:
         raise ValueError(f"{tuple(size)} pools to {expected}; got values {tuple(values.shape)}, winner {tuple(winner.shape)}")
     return _MaxUnpool.apply(values, winner, size)
+
+
+def pooled_size(size: Size) -> Size:
+    """(ceil(h/2), ceil(w/2)), in the one form that the exporter sees to be the same wherever it stands."""
+    return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
 class _MaxPool(torch.autograd.Function):
@@ -130,8 +135,8 @@ def _pool_native(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pool_comparing(x: Tensor) -> tuple[Tensor, Tensor]:
-    height, width = x.shape[-2:]
-    corners = _corners(F.pad(x, (0, width % 2, 0, height % 2), value=float("-inf")))
+    (height, width), (h, w) = x.shape[-2:], pooled_size(x.shape[-2:])
+    corners = _corners(F.pad(x, (0, 2 * w - width, 0, 2 * h - height), value=float("-inf")))
     values, winner = corners[0], torch.zeros_like(corners[0], dtype=torch.uint8)
     for code in (1, 2, 3):
         better = (corners[code] > values) | corners[code].isnan()

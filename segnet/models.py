@@ -60,7 +60,8 @@ class StridedDeconvolution(nn.Module):
         self.weight = nn.Parameter(torch.eye(channels)[:, :, None, None] * torch.outer(side, side))
 
     def forward(self, x: Tensor, winner: Tensor, size: Size) -> Tensor:
-        return deconvolve(x, self.weight, stride=2, crop=1)[..., : size[0], : size[1]]
+        x = deconvolve(x, self.weight, stride=2, crop=1)  # even sides
+        return _crop(x, size)
 
 
 class Neck(nn.Sequential):
@@ -82,15 +83,18 @@ class Neck(nn.Sequential):
             in_channels = layer.width
 
     def forward(self, x: Tensor, run: Operation = apply) -> Tensor:
-        height, width = x.shape[-2:]
-        x = run(F.pad, x, (0, max(0, self.smallest - width), 0, max(0, self.smallest - height)))
+        if not len(self):
+            return x
+        size = x.shape[-2:]
+        x = run(F.pad, x, (0, max(0, self.smallest - size[1]), 0, max(0, self.smallest - size[0])))
         for block in self:
             x = run(block, x)
-        return run(_crop, x, height, width)
+        return run(_crop, x, size)
 
 
-def _crop(x: Tensor, height: int, width: int) -> Tensor:
-    return x[..., :height, :width]
+def _crop(x: Tensor, size: Size) -> Tensor:
+    """The first rows and columns of x; narrowed, not sliced, since the exporter then knows the size without a doubt."""
+    return x.narrow(-2, 0, size[0]).narrow(-1, 0, size[1])
 
 
 class EncoderDecoder(nn.Module):

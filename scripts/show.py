@@ -19,7 +19,7 @@ from segnet.datasets import ResumableSampler, SegmentationDataset
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.images import open_image, save_image
 from segnet.inference import decoder_activations
-from segnet.models import summarize
+from segnet.models import EncoderDecoder, summarize
 from segnet.prediction import Predictor
 from segnet.training import open_train_set
 from segnet.visualization import activation_grid, comparison, contact_sheet, enlarge, grid
@@ -61,7 +61,10 @@ def main() -> None:
         show_comparison(arguments.source, arguments.ids, arguments.out)
     else:
         image = open_image(arguments.picture)
-        activations = decoder_activations(load_model(arguments.source).model, image[None])
+        network = load_model(arguments.source).model
+        if not isinstance(network, EncoderDecoder):
+            raise UserError(ExitCode.CHECKPOINT, arguments.source, "an exported network hides its stages", "name a checkpoint")
+        activations = decoder_activations(network, image[None])
         save_image(arguments.out, activation_grid(image, activations))
         print(f"written: {arguments.out}")
 

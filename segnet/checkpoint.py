@@ -21,6 +21,7 @@ from segnet.config import Config, dump_config, override_config, validate_config
 from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write
 from segnet.models import EncoderDecoder, Weights, convert_decoder
+from segnet.runtime import SUFFIXES, Network, load_exported
 
 FORMAT = 2
 _MARK = b"\nsha256 "
@@ -40,7 +41,7 @@ class Checkpoint(NamedTuple):
 class LoadedModel(NamedTuple):
     """A network in evaluation mode with everything that prediction needs."""
 
-    model: EncoderDecoder
+    model: Network
     classes: ClassSet
     config: Config
 
@@ -145,13 +146,15 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
-    """The network of a run folder (its best checkpoint) or of a checkpoint file, ready to predict, on the CPU.
+    """The network of a run folder (its best checkpoint), a checkpoint or an exported file, ready to predict, on the CPU.
 
     `overrides` change its configuration, e.g. "inference.flip=true"; "model.decoder_operation=convolution" converts the
     weights exactly. The device it was trained on is forgotten.
     Raises UserError (checkpoint) when there is none or its weights do not fit, (config) for a mistake in an override.
     """
     found = find_checkpoint(Path(path))
+    if found.suffix in SUFFIXES:
+        return _load_exported(found, overrides)
     checkpoint = load_checkpoint(found)
     config = override_config(checkpoint.config, ["device=auto", *overrides])
     classes = config.data.class_set
@@ -160,6 +163,18 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     load_weights(model, convert_decoder(checkpoint.weights, checkpoint.config.model, config.model), found)
     model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config)
+
+
+def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
+    """`load_model` for an exported file, whose network cannot be changed and which runs on the CPU."""
+    stored = load_exported(path).metadata.config
+    config = override_config(stored, ["device=cpu", *overrides])
+    if config.model != stored.model:
+        raise UserError(ExitCode.CONFIG, path, "the network of an exported file cannot be changed", "override the checkpoint's")
+    if config.device == "cuda":
+        raise UserError(ExitCode.CONFIG, path, "an exported file runs on the CPU", "write device=cpu, or use the checkpoint")
+    model = load_exported(path, config.inference.precision).model
+    return LoadedModel(model, config.data.class_set, config.model_copy(update={"device": "cpu"}))
 
 
 def load_weights(model: torch.nn.Module, weights: Weights, path: Path) -> None:

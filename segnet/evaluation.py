@@ -26,7 +26,8 @@ from segnet.distributed import agreed, gather, is_main, max_over_ranks, sum_over
 from segnet.files import make_folder, write_text
 from segnet.inference import Maps, predict_maps
 from segnet.metrics import ConfusionMatrix, Scores, class_ious, mean_of_present, ratio
-from segnet.models import EncoderDecoder, folded
+from segnet.models import folded
+from segnet.runtime import Network
 
 ABSENT_CLASSES = (
     "A class without a pixel in truth and prediction is absent: its values are null, and no mean counts it. "
@@ -73,7 +74,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: EncoderDecoder,
+    model: Network,
     loader: DataLoader[Sample],
     inference: InferenceConfig | None = None,
     *,
@@ -84,7 +85,7 @@ def evaluate(
     Under torchrun each rank counts its own pictures, and all get the scores of the sum, the same as those of one process.
     Raises EvaluationStopped, on all ranks, when `stop()` became true on one; it is asked before every picture.
     """
-    matrix = ConfusionMatrix(model.head.out_channels)
+    matrix = ConfusionMatrix(model.num_classes)
     with agreed():
         for batch, maps in _predict(model, loader, inference, stop):
             matrix.update(batch.mask, maps.mask)
@@ -93,7 +94,7 @@ def evaluate(
     return _sum_matrix(matrix).scores()
 
 
-def examine(model: EncoderDecoder, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Evaluation:
+def examine(model: Network, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Evaluation:
     """`evaluate`, and how well the contours fit, how far its confidence can be trusted, and every picture by itself.
 
     `loader` is one of `build_loader` over a split. Every rank gets the same Evaluation, that of one process, to the bit.
@@ -108,7 +109,7 @@ def examine(model: EncoderDecoder, loader: DataLoader[Sample], inference: Infere
 
 
 def _predict(
-    model: EncoderDecoder, loader: Iterable[Sample], inference: InferenceConfig | None, stop: Callable[[], object] = lambda: False
+    model: Network, loader: Iterable[Sample], inference: InferenceConfig | None, stop: Callable[[], object] = lambda: False
 ) -> Iterator[tuple[Sample, Maps]]:
     """Each batch with its prediction, until there are no more or `stop()`. It shows the progress."""
     model = folded(model)

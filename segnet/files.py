@@ -33,6 +33,14 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, once it is on disk; both are on one disk."""
+    with temporary.open("rb+") as file:
+        sync_to_disk(file)
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it that are missing, each on disk before the next."""
     if not path.is_dir():

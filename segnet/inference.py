@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnet.config import InferenceConfig
+from segnet.errors import ExitCode, UserError
 from segnet.models import EncoderDecoder
+from segnet.runtime import Network, Runtime
 from segnet.windows import Windows, blend_windows
 
 WINDOW = 1536  # pixels: the side of a window where nothing else is asked for; its square is what is seen whole
@@ -34,14 +36,18 @@ class Maps(NamedTuple):
         return (self.entropy / math.log(max(2, num_classes))).clamp_(0, 1)
 
 
-def predict_maps(model: EncoderDecoder, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
+def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
     """(B, 3, H, W) RGB 0..255, on any device -> class ids and how sure they are, at the picture's own size.
 
     The picture is seen at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
     dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4); the probabilities are averaged. Batch
     normalisation always keeps its statistics. The samples are seeded: the same batch has the same answer. Large pictures
     are seen through windows, on a GPU that runs out of memory through smaller ones. Leaves the model in evaluation mode.
+    Raises UserError (config) for dropout in an exported network, which has none.
     """
+    if config.dropout_samples and isinstance(model, Runtime):
+        found = "an exported network has no dropout"
+        raise UserError(ExitCode.CONFIG, "inference.dropout_samples", found, "set it to 0, or use the checkpoint")
     windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config)
     while True:
         try:
@@ -56,14 +62,14 @@ def predict_maps(model: EncoderDecoder, image: Tensor, config: InferenceConfig, 
         print(f"note: the GPU's memory is full; windows of {windows.size} pixels instead (inference.window)", file=sys.stderr)
 
 
-def predict_probabilities(model: EncoderDecoder, image: Tensor, config: InferenceConfig) -> Tensor:
+def predict_probabilities(model: Network, image: Tensor, config: InferenceConfig) -> Tensor:
     """(B, 3, H, W) RGB 0..255 -> (B, K, H, W) float32 probabilities, as `predict_maps` has them."""
     found = predict_maps(model, image, config, probabilities=True).probabilities
     assert found is not None
     return found
 
 
-def choose_windows(model: EncoderDecoder, size: tuple[int, int], config: InferenceConfig) -> Windows:
+def choose_windows(model: Network, size: tuple[int, int], config: InferenceConfig) -> Windows:
     """The windows through which a picture of `size` is seen; one, where it is seen whole.
 
     At scale 1 they give the whole picture's answer where the overlap has room for the network's reach; else neighbours
@@ -82,11 +88,10 @@ def choose_windows(model: EncoderDecoder, size: tuple[int, int], config: Inferen
 
 
 @torch.inference_mode()
-def _assemble(model: EncoderDecoder, image: Tensor, config: InferenceConfig, windows: Windows, probabilities: bool) -> Maps:
+def _assemble(model: Network, image: Tensor, config: InferenceConfig, windows: Windows, probabilities: bool) -> Maps:
     model.eval()
     batch, _, *size = image.shape
-    device = model.head.weight.device
-    classes = model.head.out_channels
+    device, classes = model.device, model.num_classes
     mask = torch.empty(batch, *size, dtype=torch.uint8)
     confidence, entropy = torch.empty(batch, *size), torch.empty(batch, *size)
     variance, information = (torch.empty(batch, *size) for _ in range(2)) if config.dropout_samples else (None, None)

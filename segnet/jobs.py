@@ -69,7 +69,7 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
         if not text:
             raise UserError(ExitCode.CONFIG, "INPUT", "an empty name", "name a picture, a folder or a glob; . is this folder")
         earlier = _real(out) if _real(Path(text)) in _real(out).parents else None  # outputs below the input folder
-        for picture, relative in _pictures_of(text):
+        for picture, relative in pictures_of(text):
             if (earlier and earlier in _real(picture).parents) or _real(picture) in own:
                 continue
             job = Job(picture, out / relative.with_suffix(""))
@@ -88,7 +88,7 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _pictures_of(text: str) -> list[tuple[Path, Path]]:
+def pictures_of(text: str) -> list[tuple[Path, Path]]:
     """(picture, its path below the input folder) for one command-line input, sorted."""
     path = Path(text)
     if os.path.isdir(path):

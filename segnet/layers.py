@@ -135,7 +135,8 @@ def _pool_native(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pool_comparing(x: Tensor) -> tuple[Tensor, Tensor]:
-    (height, width), (h, w) = x.shape[-2:], pooled_size(x.shape[-2:])
+    height, width = x.shape[-2:]
+    h, w = pooled_size((height, width))
     corners = _corners(F.pad(x, (0, 2 * w - width, 0, 2 * h - height), value=float("-inf")))
     values, winner = corners[0], torch.zeros_like(corners[0], dtype=torch.uint8)
     for code in (1, 2, 3):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from segnet.memory import Operation, Recomputation, apply
 from segnet.pretrained import load_vgg16
 
 Weights = dict[str, Tensor]
+_Model = TypeVar("_Model", bound=nn.Module)
 
 
 class Normalize(nn.Module):
@@ -130,7 +131,12 @@ class EncoderDecoder(nn.Module):
             self.decoder.append(decoder_stage.append(nn.Dropout(stage.dropout)))
             width = stage.widths[-1]
         self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
+        self.num_classes = num_classes
         self.reach, self.stride = reach(config), 2 ** len(config.encoder)
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in 0..255 -> (B, K, H, W) logits."""
@@ -250,10 +256,13 @@ def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Wei
     }
 
 
-def folded(model: EncoderDecoder) -> EncoderDecoder:
+def folded(model: _Model) -> _Model:
     """A copy that only predicts, faster: batch normalisation is multiplied into the convolution before it, and a deconvolution
-    is the convolution that it equals. The same function up to rounding; what is folded already stays as it is.
+    is the convolution that it equals. The same function up to rounding; what is folded already stays as it is, and so does
+    an exported network, which was folded before.
     """
+    if not isinstance(model, EncoderDecoder):
+        return model
     model = copy.deepcopy(model).eval()
     for block in [block for stage in (*model.encoder, model.neck, *model.decoder) for block in stage]:
         if isinstance(block, nn.Sequential) and isinstance(block.norm, nn.modules.batchnorm._BatchNorm):

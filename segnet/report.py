@@ -31,7 +31,8 @@ from segnet.files import write_text
 from segnet.images import encode_webp
 from segnet.inference import predict_maps
 from segnet.metrics import Scores
-from segnet.models import EncoderDecoder, folded
+from segnet.models import folded
+from segnet.runtime import Network
 from segnet.visualization import (
     UNCERTAINTY_COLORS,
     WRONG,
@@ -61,7 +62,7 @@ class ReportPicture(NamedTuple):
 
 
 def predicted(
-    model: EncoderDecoder, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
+    model: Network, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
 ) -> Iterator[ReportPicture]:
     """`pictures` of a split with what `evaluation.examine` saw: they are predicted again, which gives the same masks."""
     model, rows = folded(model), {name: row for row, name in enumerate(dataset.ids)}

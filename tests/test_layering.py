@@ -9,9 +9,10 @@ LAYERS = (
     ("boundaries", "calibration", "comparison", "config", "downloads"),
     ("cache", "images", "manifest", "pretrained", "transforms", "visualization"),
     ("datasets", "models", "conversion"),
+    ("runtime",),
     ("inference", "checkpoint", "preparation", "checking"),
     ("evaluation", "prediction", "run_folder", "stopping"),
-    ("training", "outputs", "report"),
+    ("training", "outputs", "report", "export"),
     ("jobs",),
 )
 PACKAGE = Path(__file__).parent.parent / "segnet"

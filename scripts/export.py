@@ -1,0 +1,52 @@
+"""Write a trained network as a file for other programs: ONNX, OpenVINO (.xml with .bin) or a torch.export program (.pt2).
+
+examples:
+  python scripts/export.py runs/sample --out sample.onnx
+  python scripts/export.py runs/camvid --out camvid.xml --int8 data/camvid/JPEGImages
+  python scripts/export.py runs/camvid/last.pt --out camvid.pt2
+
+Its input is float32 (B, 3, H, W), RGB in 0..255, of any size; its output float32 logits (B, K, H, W). The file is kept only
+when it computes what the network does. evaluate.py and predict.py take an .onnx or .xml file where they take a checkpoint.
+"""
+
+import argparse
+from pathlib import Path
+
+from segnet.checkpoint import find_checkpoint, load_checkpoint, load_model
+from segnet.errors import ExitCode, UserError, run_command
+from segnet.export import export_model
+from segnet.images import pixel_count
+from segnet.jobs import pictures_of
+from segnet.models import EncoderDecoder
+from segnet.runtime import Metadata
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx, .xml or .pt2")
+    parser.add_argument("--int8", metavar="PICTURES", help="compute in int8, calibrated on a picture, a folder or a quoted glob")
+    parser.add_argument("--calibrate", type=int, default=100, metavar="N", help="calibrate on so many of them (100)")
+    arguments = parser.parse_args()
+    if arguments.calibrate < 1:
+        parser.error("--calibrate is 1 or more")
+    found = [picture for picture, _ in pictures_of(arguments.int8)] if arguments.int8 is not None else []
+    pictures = found[:: max(1, len(found) // arguments.calibrate)][: arguments.calibrate]
+    for picture in pictures:
+        pixel_count(picture)  # refuses what is no picture before the work begins
+    model, _, config = load_model(arguments.source)
+    checkpoint = find_checkpoint(arguments.source)
+    if not isinstance(model, EncoderDecoder):
+        raise UserError(ExitCode.CHECKPOINT, checkpoint, "exported already", "name a run folder or a checkpoint")
+    _, step, miou, *_ = load_checkpoint(checkpoint)
+    print(f"export {checkpoint} on CPU", flush=True)
+    report = export_model(model, Metadata(config, step, miou), arguments.out, pictures)
+    if report.difference is not None:
+        print(f"same logits on odd and even sizes, up to {report.difference:.1e} of the largest")
+    if report.agreement is not None:
+        print(f"int8 from {len(pictures)} pictures: {report.agreement:.2%} of their pixels keep their class")
+    print("written:", *report.files)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,337 @@
+"""Exported files: they compute what the network does, say all that a checkpoint says, and are refused when they are not whole."""
+
+import errno
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import CLASSES, folder_bytes, refused, tiny_config_for, write_picture
+
+from segnet import export, runtime
+from segnet.checkpoint import Checkpoint, load_model, save_checkpoint
+from segnet.config import ModelConfig
+from segnet.errors import ExitCode
+from segnet.export import export_model, largest_difference
+from segnet.inference import predict_maps
+from segnet.models import build_model, folded
+from segnet.runtime import Metadata, load_exported, seal
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+SUFFIX = {"onnxruntime": ".onnx", "openvino": ".xml"}
+FORMATS = list(SUFFIX)
+SIZES = [(1, 1), (2, 3), (7, 50), (16, 24), (33, 47)]
+
+
+def noise(batch, size):
+    return torch.randint(0, 256, (batch, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def trained(config):
+    """A network whose batch normalisation has seen something, so that folding it does something."""
+    torch.manual_seed(0)
+    model = build_model(config, len(CLASSES)).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(noise(2, (64, 64)).float())
+    return model.eval()
+
+
+def network(**parts):
+    """Two stages of 4 and 8 channels, whose decoder keeps its channels: the case that inductor's freezing gets wrong."""
+    plain = {"encoder": [{"widths": [4]}, {"widths": [8]}], "decoder": [{"widths": [8, 4]}, {"widths": [4]}]}
+    return ModelConfig.model_validate_json(json.dumps({**plain, **parts}))
+
+
+NECK = [{"width": 6, "kernel_size": 3}, {"operation": "deconvolution", "width": 8, "kernel_size": 3}]
+NETWORKS = {
+    "deconvolution": network(),
+    "convolution": network(decoder_operation="convolution", decoder_relu=False, normalization={"local_response": True}),
+    "neck": network(neck=NECK),
+    "bilinear": network(upsampling="bilinear"),
+    "strided": network(upsampling="deconvolution"),
+}
+
+
+def config_of(name):
+    return tiny_config_for(Path("data")).model_copy(update={"model": NETWORKS[name]})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """exported(package, name): the network, and the file of it, made once."""
+    folder, made = tmp_path_factory.mktemp("exported"), {}
+
+    def make(package, name="deconvolution"):
+        pytest.importorskip(package)
+        if (package, name) not in made:
+            path = folder / f"{name}{SUFFIX[package]}"
+            model = trained(NETWORKS[name])
+            export_model(model, Metadata(config_of(name), 7, 0.5), path)
+            made[package, name] = model, path
+        return made[package, name]
+
+    return make
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("package", FORMATS)
+def test_any_batch_and_size_gives_the_logits_of_the_network(exported, package, name):
+    model, path = exported(package, name)
+    run = load_exported(path).model
+    for size in SIZES:
+        for batch in (1, 3):
+            image = noise(batch, size)
+            with torch.no_grad():
+                expected = model(image)
+            torch.testing.assert_close(run(image), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["deconvolution", "neck", "strided"])
+def test_a_program_of_torch_gives_them_too(tiny_config, tmp_path, name):
+    model = trained(NETWORKS[name])
+    export_model(model, Metadata(tiny_config, 7, None), tmp_path / "a.pt2")
+    extra = {export.METADATA_FILE: ""}
+    program = torch.export.load(tmp_path / "a.pt2", extra_files=extra).module(check_guards=False)
+    assert Metadata.from_json(extra[export.METADATA_FILE], tmp_path) == Metadata(tiny_config, 7, None)
+    for batch, size in [(1, (4, 5)), (3, (9, 7)), (1, (33, 47)), (3, (16, 24))]:
+        image = noise(batch, size).float()
+        with torch.no_grad():
+            expected = model(image)
+        torch.testing.assert_close(program(image), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_graph_compares_codes_and_scatters_nothing(exported):
+    import onnx
+
+    _, path = exported("onnxruntime")
+    graph = onnx.load(path).graph
+    operations = {node.op_type for node in graph.node}
+    assert "Conv" in operations
+    assert not operations & {"ScatterND", "ScatterElements", "ConvTranspose", "BatchNormalization", "MaxUnpool", "If"}
+    shape = [axis.dim_param or axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim]
+    assert shape == ["batch", 3, "height", "width"]
+
+
+@pytest.mark.parametrize("package", FORMATS)
+def test_all_that_a_checkpoint_knows_travels_in_the_file(exported, package):
+    _, path = exported(package)
+    expected = config_of("deconvolution")
+    assert load_exported(path).metadata == Metadata(expected, 7, 0.5)
+    loaded = load_model(path, ["inference.flip=true"])
+    assert loaded.classes == expected.data.class_set
+    assert loaded.config.inference.flip
+    original = build_model(expected.model, 3)
+    assert (loaded.model.reach, loaded.model.stride) == (original.reach, original.stride)
+    assert folded(loaded.model) is loaded.model
+
+
+@pytest.mark.parametrize("package", FORMATS)
+def test_inference_sees_no_difference(exported, package):
+    """With windows, scales and flips."""
+    model, path = exported(package)
+    loaded = load_model(path, ["inference={window: 32, scales: [1.0, 0.7], flip: true}"])
+    found, expected = (predict_maps(m, noise(1, (70, 51)), loaded.config.inference) for m in (loaded.model, model))
+    torch.testing.assert_close(found.confidence, expected.confidence, rtol=0, atol=1e-4)
+    assert (found.mask != expected.mask).float().mean() < 1e-3
+
+
+def test_dropout_and_another_network_are_refused(exported):
+    _, path = exported("onnxruntime")
+    loaded = load_model(path, ["inference.dropout_samples=3"])
+    with refused(ExitCode.CONFIG, "an exported network has no dropout"):
+        predict_maps(loaded.model, noise(1, (8, 8)), loaded.config.inference)
+    with refused(ExitCode.CONFIG, "cannot be changed"):
+        load_model(path, ["model.decoder_relu=false"])
+    with refused(ExitCode.CONFIG, "runs on the CPU"):
+        load_model(path, ["device=cuda"])
+
+
+# ---- Int8 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return [write_picture(tmp_path / "pictures" / f"{index}.png", (40, 51), index) for index in range(3)]
+
+
+def test_int8_computes_in_bytes_and_says_how_many_pixels_agree(tiny_config, tmp_path, pictures, monkeypatch):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(export, "AGREEMENT", 0.2)  # of noise, in a network that has learnt nothing
+    model = trained(tiny_config.model)
+    report = export_model(model, Metadata(tiny_config, 7, None), tmp_path / "a.xml", pictures)
+    assert 0.2 <= report.agreement < 1
+    assert report.difference is None
+    assert 'type="FakeQuantize"' in (tmp_path / "a.xml").read_text()
+    loaded = load_exported(tmp_path / "a.xml")
+    assert loaded.metadata.quantized
+    assert loaded.model(noise(3, (33, 47))).shape == (3, 3, 33, 47)
+
+    monkeypatch.setattr(export, "AGREEMENT", 1.1)
+    before = folder_bytes(tmp_path)
+    with refused(ExitCode.CHECKPOINT, "a.xml: in int8", "change their class; nothing was written"):
+        export_model(model, Metadata(tiny_config, 7, None), tmp_path / "a.xml", pictures)
+    assert folder_bytes(tmp_path) == before
+
+
+def test_int8_is_openvinos(tiny_config, tmp_path, pictures):
+    with refused(ExitCode.CONFIG, "int8 is for OpenVINO – name a file that ends in .xml"):
+        export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / "a.onnx", pictures)
+
+
+# ---- Commands -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tiny_run, tiny_config):
+    """A run folder with batch statistics of its own."""
+    weights = dict(trained(tiny_config.model).state_dict())
+    save_checkpoint(tiny_run / "best.pt", Checkpoint(tiny_config, step=3, miou=0.25, weights=weights))
+    return tiny_run
+
+
+@pytest.mark.parametrize("package", FORMATS)
+def test_predict_and_evaluate_take_the_file_like_the_checkpoint(run_script, run, tiny_data, tmp_path, package):
+    pytest.importorskip(package)
+    path = tmp_path / f"network{SUFFIX[package]}"
+    done = run_script("export", run, "--out", path)
+    assert done.returncode == 0, done.stderr
+    assert f"written: {path}" in done.stdout
+    scores = []
+    for source, out in ((run, tmp_path / "a"), (path, tmp_path / "b")):
+        found = run_script("predict", source, tiny_data / "JPEGImages", "--out", out / "masks", "--save", "mask")
+        assert found.returncode == 0, found.stderr
+        found = run_script("evaluate", source, "--out", out / "scores", "device=cpu")
+        assert found.returncode == 0, found.stderr
+        scores.append(json.loads((out / "scores" / "metrics.json").read_text())["miou"])
+    a, b = (folder_bytes(tmp_path / out / "masks") for out in "ab")
+    masks = [{name: data for name, data in folder.items() if name.endswith(".png")} for folder in (a, b)]
+    assert len(masks[0]) == 9
+    assert masks[0] == masks[1]
+    assert scores[0] == scores[1]
+    again = run_script("predict", path, tiny_data / "JPEGImages", "--out", tmp_path / "b" / "masks")
+    assert "9 were there already" in again.stdout
+
+
+def test_mistakes_of_the_command(run_script, run, tmp_path):
+    for arguments, code, message in [
+        ([run, "--out", tmp_path / "a.tflite"], 2, "a.tflite: ends in '.tflite' – name a file that ends in .onnx, .xml, .pt2"),
+        ([tmp_path, "--out", tmp_path / "a.onnx"], 4, "no best.pt"),
+        ([run, "--out", tmp_path / "a.xml", "--int8", tmp_path / "none"], 3, "none: no such file"),
+    ]:
+        found = run_script("export", *arguments)
+        assert (found.returncode, len(found.stderr.splitlines())) == (code, 1), found.stderr
+        assert message in found.stderr
+
+
+# ---- Refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "openvino", "nncf"])
+def test_a_package_that_is_absent_is_named(tiny_config, tmp_path, pictures, monkeypatch, package):
+    if package != "openvino":
+        pytest.importorskip("openvino")
+    monkeypatch.setitem(sys.modules, package, None)
+    before = folder_bytes(tmp_path)
+    with refused(ExitCode.ENVIRONMENT, f"the package {package} is not installed here – pip install {package}"):
+        export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / "a.xml", pictures)
+    assert folder_bytes(tmp_path) == before
+
+
+@pytest.mark.parametrize("package", FORMATS)
+def test_what_runs_a_file_is_named_when_it_is_absent(exported, monkeypatch, package):
+    _, path = exported(package)
+    monkeypatch.setitem(sys.modules, package, None)
+    with refused(ExitCode.ENVIRONMENT, path.name, f"pip install {package}"):
+        load_exported(path)
+
+
+@pytest.mark.parametrize("package", FORMATS)
+def test_no_bit_of_a_file_changes_unnoticed(exported, tmp_path, package):
+    _, original = exported(package)
+    files = [original] if package == "onnxruntime" else [original, original.with_suffix(".bin")]
+    for file in files:
+        content = file.read_bytes()
+        flipped = (_flip(content, 0.1), _flip(content, 0.9))
+        for damaged in (content[:-1], content[: len(content) // 2], b"", content + b"\n", *flipped):
+            for other in files:
+                (tmp_path / other.name).write_bytes(damaged if other is file else other.read_bytes())
+            with refused(ExitCode.CHECKPOINT, original.name):
+                load_model(tmp_path / original.name)
+
+
+def _flip(content, where):
+    changed = bytearray(content)
+    changed[int(where * len(content))] ^= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize("content", [b"", b"x", b"<?xml version='1.0'?><net/>", b"\x08\x08"])
+def test_files_of_other_programs_are_refused(tmp_path, suffix, content):
+    path = tmp_path / f"a{suffix}"
+    path.with_suffix(".bin").touch()
+    path.write_bytes(content)
+    with refused(ExitCode.CHECKPOINT, "not a file that scripts/export.py wrote"):
+        load_model(path)
+    path.write_bytes(seal(suffix, content))  # as someone who knows how
+    with refused(ExitCode.CHECKPOINT, "cannot read it"):
+        load_model(path)
+
+
+def test_a_pt2_file_is_not_even_opened(run_script, tmp_path):
+    path = write_picture(tmp_path / "a.pt2")
+    found = run_script("predict", path, path, "--out", tmp_path / "masks")
+    assert found.returncode == 4
+    assert found.stderr.startswith(f"error: {path}: a .pt2 file may hold code that runs when it is read – use the checkpoint")
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_network_that_differs_is_not_kept(tiny_config, tmp_path, monkeypatch):
+    trace, before = export.trace, folder_bytes(tmp_path)
+
+    def wrong(model):
+        other = folded(model)
+        other.head.weight.data *= 1.01
+        return trace(other)
+
+    monkeypatch.setattr(export, "trace", wrong)
+    with refused(ExitCode.CHECKPOINT, "a.onnx: differs from the network by", "nothing was written"):
+        export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / "a.onnx")
+    assert folder_bytes(tmp_path) == before
+
+
+def test_differences_are_looked_for_in_the_last_row_and_in_larger_batches(tiny_config):
+    model = folded(trained(tiny_config.model))
+
+    def last_row(image):
+        logits = model(image)
+        if image.shape[-2] % 2:
+            logits[..., -1, :] = 0
+        return logits
+
+    assert largest_difference(model, model, 4) == 0
+    assert largest_difference(model, last_row, 4) > 0.05
+    assert largest_difference(model, lambda image: model(image[:1]).expand(len(image), -1, -1, -1), 4) > 0.05
+    assert largest_difference(model, lambda image: model(image) * float("nan"), 4) == float("inf")
+    assert largest_difference(model, lambda image: model(image)[..., 1:], 4) == float("inf")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_a_full_disk_leaves_nothing(tiny_config, tmp_path, monkeypatch, suffix):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / f"a{suffix}").write_text("what was there")
+    before = folder_bytes(tmp_path)
+    monkeypatch.setattr("segnet.files.sync_to_disk", full)
+    with refused(ExitCode.ENVIRONMENT, f"a{suffix}: cannot be written: No space left on device – free some space"):
+        export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / f"a{suffix}")
+    assert folder_bytes(tmp_path) == before
+
+
+def test_the_name_of_the_runtime_is_known_for_every_suffix_that_runs():
+    assert set(runtime.PACKAGES) == set(runtime._SEALS) == {*runtime.SUFFIXES} - {".pt2"}

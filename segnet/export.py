@@ -131,8 +131,11 @@ def _write_openvino(onnx: bytes, metadata: Metadata, path: Path, pictures: Seque
     network = openvino.Core().read_model(io.BytesIO(onnx))
     if pictures:
         nncf = require("nncf", path)
+        nncf.set_log_level(logging.ERROR)
         images = nncf.Dataset(pictures, _calibration_image)
-        network = nncf.quantize(network, images, subset_size=len(pictures))
+        others = {node.get_type_name() for node in network.get_ops()} - {"Convolution", "Constant", "Parameter", "Result"}
+        exact = nncf.IgnoredScope(types=sorted(others), validate=False)  # pooling pads with -inf, and winners are compared
+        network = nncf.quantize(network, images, subset_size=len(pictures), ignored_scope=exact)
     network.set_rt_info(metadata.to_json(), [KEY])
     unsealed, weights = path.with_name("network.xml"), path.with_name("network.bin")
     openvino.save_model(network, unsealed, compress_to_fp16=False)

@@ -1,12 +1,18 @@
 """Measure how fast a configuration is, beside a plain way of doing the same work.
 
 examples:
+  python scripts/benchmark.py inference configs/camvid.yaml --size 360 480
+  python scripts/benchmark.py train configs/camvid.yaml --size 224 224 --batch 2 --json train.json
   python scripts/benchmark.py data configs/sample.yaml
   python scripts/benchmark.py data configs/voc_segnet.yaml augment.crop_size=[321,321] --json data.json
   python scripts/benchmark.py data configs/voc_segnet.yaml data.workers=16 --gpu-rate 550
 
 `data`: pictures per second from files, and from decoded samples, to batches of uint8, against Pillow and NumPy to batches of
 floats. "Per core" is per second of processor time of one thread, so that other programs on the machine disturb it little.
+`inference` and `train`: one forward pass, and one training step, against the plain network in NCHW and float32 with the same
+weights. Answers are compared first; then all take turns. Quartiles are those of the ratio over the rounds. "Of peak": the
+share of the rate of the fastest large 3×3 convolution in the same precision. "Saved" is what a picture keeps in memory
+for the backward pass. Allocators matter: compare runs with the same variables in `environment`.
 The last line of the output is one JSON document.
 """
 
@@ -17,6 +23,7 @@ import os
 import platform
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,9 +38,10 @@ from PIL import Image
 from PIL import ImageEnhance as Enhance
 from torch import Tensor
 
-from segnet.config import AugmentConfig, Config, load_config
+from segnet.benchmarks import benchmark_inference, benchmark_training, print_table
+from segnet.config import AugmentConfig, Config, load_config, override_config
 from segnet.datasets import ResumableSampler, SegmentationDataset, build_loader, mask_path
-from segnet.devices import describe_device
+from segnet.devices import choose_device, describe_device, explain_full_memory
 from segnet.errors import run_command
 from segnet.files import make_folder, write_text
 from segnet.training import open_train_set
@@ -52,30 +60,81 @@ class Rate(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    data = commands.add_parser("data", help="reading and augmenting pictures")
-    data.add_argument("config", type=Path, metavar="CONFIG")
-    data.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    data.add_argument("--pictures", type=int, default=64, metavar="N", help="pictures per round (64)")
-    data.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds, each way in turn (9)")
-    data.add_argument("--gpu-rate", type=float, metavar="R", help="pictures/s that a GPU takes: can they be fed?")
-    data.add_argument("--json", type=Path, metavar="FILE", help="write the JSON document there too")
-    arguments = parser.parse_args()
-    if min(arguments.pictures, arguments.rounds, arguments.gpu_rate or 1) < 1:
-        parser.error("--pictures, --rounds and --gpu-rate are 1 or more")
+    arguments = _arguments()
     config = load_config(arguments.config, arguments.overrides)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     versions["pillow"] = PIL.__version__
-    device = describe_device(torch.device("cpu"))
-    print(f"benchmark data {arguments.config} on {device}\n" + ", ".join(f"{k} {v}" for k, v in versions.items()), flush=True)
-    found = {"benchmark": "data", "config": str(arguments.config), "overrides": arguments.overrides, "device": device}
-    document = {**found, "versions": versions, **benchmark_data(config, arguments.pictures, arguments.rounds)}
-    if arguments.gpu_rate:
-        document["gpu"] = feeding(document["per_core"], arguments.gpu_rate)
+    device = describe_device(torch.device("cpu") if arguments.command == "data" else choose_device(config.device))
+    print(f"benchmark {arguments.command} {arguments.config} on {device}\n" + ", ".join(f"{k} {v}" for k, v in versions.items()))
+    sys.stdout.flush()
+    found = {"benchmark": arguments.command, "config": str(arguments.config), "overrides": arguments.overrides, "device": device}
+    if arguments.command == "data":
+        document = {**found, "versions": versions, **benchmark_data(config, arguments.pictures, arguments.rounds)}
+        if arguments.gpu_rate:
+            document["gpu"] = feeding(document["per_core"], arguments.gpu_rate)
+    else:
+        document = {**found, "versions": versions, **_surroundings(), **_benchmark_network(arguments, config)}
     if arguments.json:
         write_text(arguments.json, json.dumps(document, indent=1) + "\n")
     print(json.dumps(document))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    what = {"inference": "from pictures to logits", "train": "a training step", "data": "reading and augmenting pictures"}
+    for name, text in what.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("config", type=Path, metavar="CONFIG")
+        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+        command.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds, each way in turn (9)")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the JSON document there too")
+        if name == "data":
+            command.add_argument("--pictures", type=int, default=64, metavar="N", help="pictures per round (64)")
+            command.add_argument("--gpu-rate", type=float, metavar="R", help="pictures/s that a GPU takes: can they be fed?")
+        else:
+            command.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the pictures (augment.crop_size)")
+            default = "train.batch_size" if name == "train" else "1"
+            command.add_argument("--batch", type=int, metavar="N", help=f"pictures at once ({default})")
+            command.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes first")
+    arguments = parser.parse_args()
+    counts = (arguments.rounds, getattr(arguments, "pictures", 1), getattr(arguments, "gpu_rate", None) or 1)
+    if min(counts) < 1:
+        parser.error("--rounds, --pictures and --gpu-rate are 1 or more")
+    return arguments
+
+
+def _benchmark_network(arguments: argparse.Namespace, config: Config) -> dict[str, object]:
+    """Measure inference or training, print a table, and return its numbers."""
+    height, width = arguments.size or config.augment.crop_size
+    training = arguments.command == "train"
+    batch = arguments.batch or (config.train.batch_size if training else 1)
+    changes = ["train.accumulate=1", f"train.batch_size={batch}", f"augment.crop_size=[{height},{width}]"]
+    config = override_config(config, changes)
+    benchmark = benchmark_training if training else benchmark_inference
+    with explain_full_memory("lower --batch or --size"):
+        document = benchmark(config, rounds=arguments.rounds, compiled=arguments.compile)
+    print_table(document)
+    return document
+
+
+def _surroundings() -> dict[str, object]:
+    """What speed depends on beside the device: threads, backends, and variables that choose an allocator."""
+    prefixes = ("MALLOC_", "LD_PRELOAD", "OMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "PYTORCH_", "TORCH_", "CUDA_", "NVIDIA_")
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return {
+        "threads": torch.get_num_threads(),
+        "environment": {key: value for key, value in sorted(os.environ.items()) if key.startswith(prefixes)},
+        "backends": {
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "cuda": torch.version.cuda,
+            "cudnn": cudnn.version(),
+            "cudnn.benchmark": cudnn.benchmark,
+            "cudnn.deterministic": cudnn.deterministic,
+            "cudnn.allow_tf32": cudnn.allow_tf32,
+            "matmul.allow_tf32": matmul.allow_tf32,
+        },
+    }
 
 
 def benchmark_data(config: Config, pictures: int, rounds: int) -> dict[str, object]:

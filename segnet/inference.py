@@ -151,13 +151,13 @@ def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig, b
     for scale, flip in views:
         seen = image.flip(-1) if flip else plain
         size = seen.shape[-2:]
-        logits = _logits(model, seen, scale, config.precision)
+        logits = compute_logits(model, seen, scale, config.precision)
         logits = F.interpolate(logits, size, mode="bilinear", align_corners=False) if logits.shape[-2:] != size else logits
         total = total + (logits[..., beyond:].flip(-1) if flip else logits).softmax(dim=1)
     return total / len(views)
 
 
-def _logits(model: nn.Module, image: Tensor, scale: float, precision: str) -> Tensor:
+def compute_logits(model: nn.Module, image: Tensor, scale: float, precision: str) -> Tensor:
     """float32 logits of the picture resized by `scale`."""
     if scale != 1.0:
         size = [max(1, round(side * scale)) for side in image.shape[-2:]]

@@ -256,10 +256,12 @@ def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Wei
     }
 
 
-def folded(model: _Model) -> _Model:
+def folded(model: _Model, precision: str = "float32") -> _Model:
     """A copy that only predicts, faster: batch normalisation is multiplied into the convolution before it, and a deconvolution
     is the convolution that it equals. The same function up to rounding; what is folded already stays as it is, and so does
     an exported network, which was folded before.
+
+    At bfloat16 the kernels are rounded once, instead of by autocast in every call, under which such a network must run.
     """
     if not isinstance(model, EncoderDecoder):
         return model
@@ -268,6 +270,9 @@ def folded(model: _Model) -> _Model:
         if isinstance(block, nn.Sequential) and isinstance(block.norm, nn.modules.batchnorm._BatchNorm):
             conv = block.conv.as_convolution() if isinstance(block.conv, Deconvolution) else cast(nn.Conv2d, block.conv)
             block.conv, block.norm = fuse_conv_bn_eval(conv, block.norm), nn.Identity()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(getattr(torch, precision))
     return model.to(memory_format=torch.channels_last)
 
 

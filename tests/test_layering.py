@@ -8,12 +8,12 @@ LAYERS = (
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("boundaries", "calibration", "comparison", "config", "downloads"),
     ("cache", "images", "manifest", "pretrained", "transforms", "visualization"),
-    ("datasets", "models", "conversion"),
+    ("datasets", "models", "reference", "conversion"),
     ("runtime",),
     ("inference", "checkpoint", "preparation", "checking"),
     ("evaluation", "prediction", "run_folder", "stopping"),
     ("training", "outputs", "report", "export"),
-    ("jobs",),
+    ("jobs", "benchmarks"),
 )
 PACKAGE = Path(__file__).parent.parent / "segnet"
 

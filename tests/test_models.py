@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from helpers import model_config
 from torch import Tensor, nn
 from torch.export import Dim, export
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from segnet.benchmarks import saved_bytes
 from segnet.config import Memory, ModelConfig
 from segnet.layers import Deconvolution
 from segnet.models import EncoderDecoder, StridedDeconvolution, Unpooling, build_model, convert_decoder, folded, summarize
+from segnet.reference import PlainEncoderDecoder
 
 SMALL = ModelConfig.model_validate_json(
     '{"encoder": [{"widths": [4, 5]}, {"widths": [6]}], "decoder": [{"widths": [6, 5]}, {"widths": [4]}]}'
@@ -52,38 +52,6 @@ def test_winners_of_a_camvid_picture_take_five_megabytes():
     assert sum(part.winner_bytes for part in summarize(model_config("segnet"), 11, (360, 480))) == 5_283_840
 
 
-def plain_forward(model: EncoderDecoder, image: Tensor, *, decoder_relu: bool) -> Tensor:
-    """The same weights through nothing but torch's own operations, transposed convolutions included."""
-
-    def block(x: Tensor, layers: nn.Module, relu: bool, padded: bool = True) -> Tensor:
-        conv, norm = layers.conv, layers.norm
-        padding = conv.weight.shape[-1] // 2 if padded else 0
-        operation = F.conv2d if isinstance(conv, nn.Conv2d) else F.conv_transpose2d
-        x = operation(x, conv.weight, conv.bias, padding=padding)
-        x = F.batch_norm(x, None, None, norm.weight, norm.bias, training=True)
-        return F.relu(x) if relu else x
-
-    normalize, pooled = model.normalize, []
-    x = (image.to(model.head.weight.dtype) - normalize.mean) / normalize.std
-    if normalize.local_response:
-        square = F.pad((x**2)[:, None], (0, 0, 0, 0, 2, 2))
-        x = x / (1 + 1e-4 * F.avg_pool3d(square, (5, 1, 1), stride=1)[:, 0]) ** 0.75
-    for stage in model.encoder:
-        for layers in stage:
-            x = block(x, layers, True)
-        size = x.shape[-2:]
-        x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
-        pooled.append((indices, size))
-    for layers in model.neck:
-        x = block(x, layers, True, padded=False)
-    for stage in model.decoder:
-        indices, size = pooled.pop()
-        x = F.max_unpool2d(x, indices, 2, output_size=size)
-        for layers in list(stage)[:-1]:  # the last entry is the dropout
-            x = block(x, layers, decoder_relu)
-    return F.conv2d(x, model.head.weight, model.head.bias, padding=model.head.kernel_size[0] // 2)
-
-
 def narrow(config: ModelConfig) -> ModelConfig:
     """The same architecture at an eighth of its width, so that double precision takes no time."""
     tree = config.model_dump(mode="json")
@@ -96,22 +64,35 @@ def narrow(config: ModelConfig) -> ModelConfig:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("segnet", (37, 50)), ("segnet_basic", (37, 50)), ("bayesian_segnet", (37, 50)), ("deconvnet", (224, 251))],
+    [
+        ("segnet", (37, 50)),
+        ("segnet_basic", (37, 50)),
+        ("bayesian_segnet", (37, 50)),
+        ("deconvnet", (224, 251)),
+        ("segnet_basic_bilinear", (19, 33)),
+        ("segnet_basic_deconvolution", (19, 33)),
+    ],
 )
 def test_forward_and_backward_equal_a_plain_composition(name, size):
     torch.manual_seed(0)
     config = narrow(model_config(name))
     model = build_model(config, 5).double()
-    for module in model.modules():
+    plain = PlainEncoderDecoder(config, 5).double()
+    plain.load_state_dict(model.state_dict())
+    for module in (*model.modules(), *plain.modules()):
         if isinstance(module, nn.Dropout):
             module.eval()
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     upstream = torch.randn(2, 5, *size, dtype=torch.float64)
-    outputs = [model(image), plain_forward(model, image, decoder_relu=config.decoder_relu)]
+    outputs = [network(image) for network in (model, plain)]
     torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
-    gradients = [torch.autograd.grad((out * upstream).sum(), list(model.parameters())) for out in outputs]
-    for ours, plain in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-8)
+    for output in outputs:
+        (output * upstream).sum().backward()
+    expected = dict(plain.named_parameters())
+    for parameter_name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[parameter_name].grad, rtol=1e-6, atol=1e-8)
+    for buffer_name, buffer in model.named_buffers():
+        torch.testing.assert_close(buffer, plain.get_buffer(buffer_name))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (15, 17), (33, 31)])
@@ -233,38 +214,15 @@ def test_memory_changes_no_bit_of_a_training_step(name, size, precision):
         assert not [key for key, value in plain.items() if not torch.equal(value, other[key])]
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the storages made inside that are still alive."""
-
-    def __init__(self, *known: Tensor) -> None:
-        super().__init__()
-        self.known = {StorageWeakRef(tensor.untyped_storage()) for tensor in known}
-        self.storages: dict[StorageWeakRef, int] = {}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for output in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(output, Tensor):
-                self.storages[StorageWeakRef(output.untyped_storage())] = output.untyped_storage().nbytes()
-        return result
-
-    def count(self) -> int:
-        return sum(size for storage, size in self.storages.items() if not storage.expired() and storage not in self.known)
-
-
-def saved_bytes(model: EncoderDecoder, memory: Memory, pictures: int) -> int:
-    """What stands in memory between forward and backward, besides weights, pictures and logits."""
+def kept_bytes(model: EncoderDecoder, memory: Memory, pictures: int) -> int:
     model.memory = memory
-    image = torch.randint(0, 256, (pictures, 3, 64, 80), dtype=torch.uint8)
-    with LiveBytes(image, *model.parameters(), *model.buffers()) as live, torch.autocast("cpu", torch.bfloat16):
-        logits = model(image)
-    return live.count() - logits.untyped_storage().nbytes()
+    return saved_bytes(model, torch.randint(0, 256, (pictures, 3, 64, 80), dtype=torch.uint8), "bfloat16")
 
 
 def test_each_memory_mode_keeps_what_it_says():
     config = narrow(model_config("segnet"))
     model = build_model(config, 5)
-    kept = {memory: saved_bytes(model, memory, 2) - saved_bytes(model, memory, 1) for memory in get_args(Memory)}  # per picture
+    kept = {memory: kept_bytes(model, memory, 2) - kept_bytes(model, memory, 1) for memory in get_args(Memory)}  # per picture
     *parts, _ = summarize(config, 5, (64, 80))
     areas = [part.shape[1] * part.shape[2] for part in parts]
     widths = [sum(stage.widths) for stage in (*config.encoder, *config.decoder)]
@@ -288,10 +246,10 @@ def test_lean_computes_no_convolution_again():
 def test_memory_is_a_matter_of_training_alone(memory):
     model = build_model(SMALL, 3)
     keys = model.state_dict().keys()
-    assert saved_bytes(model, memory, 1) < saved_bytes(model, "plain", 1)
-    assert saved_bytes(model.eval(), memory, 1) == saved_bytes(model.eval(), "plain", 1)
+    assert kept_bytes(model, memory, 1) < kept_bytes(model, "plain", 1)
+    assert kept_bytes(model.eval(), memory, 1) == kept_bytes(model.eval(), "plain", 1)
     with torch.no_grad():
-        assert saved_bytes(model.train(), memory, 1) == 0
+        assert kept_bytes(model.train(), memory, 1) == 0
     assert model.state_dict().keys() == keys
 
 

@@ -7,6 +7,7 @@ answers are compared, with the same weights and pictures. A few large convolutio
 from __future__ import annotations
 
 import gc
+import math
 import os
 import statistics
 import time
@@ -34,7 +35,10 @@ from segnet.reference import PlainEncoderDecoder
 from segnet.training import TrainState, build_state, train_step
 
 PLAIN = "plain float32"
-LARGEST_ERROR = {"float32": 0.01, "bfloat16": 0.5}  # relative, root mean square: a mistake makes about 1
+LARGEST_ERROR = {  # relative, of the norm; a mistake makes errors of about 1
+    "float32": {"logits": 0.01, "loss": 0.001, "gradient": 0.1},
+    "bfloat16": {"logits": 0.9, "loss": 0.05},  # fresh networks answer to chance: rounding moves winners, and those much else
+}
 Report = dict[str, Any]  # of a JSON document
 
 
@@ -135,8 +139,8 @@ def _networks(config: Config) -> tuple[EncoderDecoder, PlainEncoderDecoder, Tens
     model, num_classes = build_state(config, device, pretrained=False).model, len(config.data.class_set)
     generator = torch.Generator().manual_seed(config.seed)
     height, width = config.augment.crop_size
-    smooth = F.interpolate(torch.rand(max(2, batch), 3, 12, 12, generator=generator), (height, width), mode="bicubic")
-    pictures = (255 * (smooth + 0.1 * torch.rand(smooth.shape, generator=generator))).clamp(0, 255).byte().to(device)
+    smooth = F.interpolate(torch.rand(max(2, batch), 3, 12, 12, generator=generator), (height, width), mode="bilinear")
+    pictures = (204 * smooth + 51 * torch.rand(smooth.shape, generator=generator)).byte().to(device)  # noise: no ties
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None  # a plain mean
@@ -232,14 +236,14 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
 
 
 def _agreement(name: str, precision: str, pairs: dict[str, tuple[Tensor, Tensor]]) -> Report:
-    """The relative error of each quantity, found against expected. Raises UserError (numeric) where one is too large."""
+    """The relative error of each quantity, (found, expected). Raises UserError (numeric) where one is too large."""
     errors = {}
     for quantity, (found, expected) in pairs.items():
         difference = (found.double() - expected.double()).norm()
         errors[quantity] = (difference / expected.double().norm().clamp(min=1e-30)).item()
-        if not errors[quantity] <= LARGEST_ERROR[precision]:
-            at_most = LARGEST_ERROR[precision]
-            text = f"its {quantity} differ from the plain network's by {errors[quantity]:.2g} (relative; at most {at_most:g})"
+        at_most = LARGEST_ERROR[precision].get(quantity, math.inf)
+        if not errors[quantity] <= at_most:
+            text = f"its {quantity} differs from the plain network's by {errors[quantity]:.2g} (relative; at most {at_most:g})"
             raise UserError(ExitCode.NUMERIC, name, text, "its speed means nothing; do not use it here, and report it")
     return {"relative_error": errors}
 
@@ -321,6 +325,7 @@ def _compare(ways: list[Way], flops: int, rounds: int, image: Tensor) -> Report:
             **way.facts,
         }
     return {
+        "size": list(image.shape[-2:]),
         "batch": batch,
         "rounds": rounds,
         "load": load,

@@ -271,8 +271,8 @@ def folded(model: _Model, precision: str = "float32") -> _Model:
             conv = block.conv.as_convolution() if isinstance(block.conv, Deconvolution) else cast(nn.Conv2d, block.conv)
             block.conv, block.norm = fuse_conv_bn_eval(conv, block.norm), nn.Identity()
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(getattr(torch, precision))
+        if isinstance(module, nn.Conv2d) and precision == "bfloat16":
+            module.to(torch.bfloat16)
     return model.to(memory_format=torch.channels_last)
 
 

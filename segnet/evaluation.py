@@ -112,13 +112,14 @@ def _predict(
     model: Network, loader: Iterable[Sample], inference: InferenceConfig | None, stop: Callable[[], object] = lambda: False
 ) -> Iterator[tuple[Sample, Maps]]:
     """Each batch with its prediction, until there are no more or `stop()`. It shows the progress."""
-    model = folded(model)
+    inference = inference or InferenceConfig()
+    model = folded(model, inference.precision)
     hidden = None if is_main() else True  # None: hidden where there is no terminal
     for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=hidden, file=sys.stderr):
         if stop():
             return
         with explain_full_memory("lower inference.window, or set device=cpu"):
-            maps = predict_maps(model, batch.image, inference or InferenceConfig())
+            maps = predict_maps(model, batch.image, inference)
         yield batch, maps
 
 

@@ -40,7 +40,7 @@ class Predictor:
         """Load it, with configuration overrides such as "inference.flip=true" or "device=cpu". Raises UserError."""
         model, self.classes, self.config = load_model(path, overrides)
         self.device = choose_device(self.config.device)
-        self.model = folded(model).to(self.device)
+        self.model = folded(model, self.config.inference.precision).to(self.device)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.

@@ -65,7 +65,7 @@ def predicted(
     model: Network, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
 ) -> Iterator[ReportPicture]:
     """`pictures` of a split with what `evaluation.examine` saw: they are predicted again, which gives the same masks."""
-    model, rows = folded(model), {name: row for row, name in enumerate(dataset.ids)}
+    model, rows = folded(model, inference.precision), {name: row for row, name in enumerate(dataset.ids)}
     for score in pictures:
         image, truth, _ = dataset.read(rows[score.id])
         maps = predict_maps(model, image[None], inference)

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.benchmarks import saved_bytes
 from segnet.config import Memory, ModelConfig
+from segnet.inference import compute_logits
 from segnet.layers import Deconvolution
 from segnet.models import EncoderDecoder, StridedDeconvolution, Unpooling, build_model, convert_decoder, folded, summarize
 from segnet.reference import PlainEncoderDecoder
@@ -301,3 +302,15 @@ def test_a_folded_network_computes_the_same(changes, size):
             torch.testing.assert_close(network(image), model.eval()(image), rtol=1e-9, atol=1e-9)
         small.head.weight.zero_()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["segnet", "segnet_basic", "segnet_basic_deconvolution", "bayesian_segnet"])
+def test_kernels_rounded_once_give_the_bits_of_autocast(name):
+    torch.manual_seed(0)
+    model = build_model(narrow(model_config(name)), 3)
+    image = torch.randint(0, 256, (2, 3, 33, 40), dtype=torch.uint8)
+    with torch.inference_mode():
+        once, always = (compute_logits(folded(model, kernels), image, 1.0, "bfloat16") for kernels in ("bfloat16", "float32"))
+    assert once.dtype == torch.float32
+    assert torch.equal(once, always)
+    assert folded(model, "bfloat16").head.weight.dtype == torch.bfloat16

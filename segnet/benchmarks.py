@@ -38,7 +38,8 @@ PLAIN = "plain float32"
 LARGEST_ERROR = {  # relative, of the norm; a mistake makes errors of about 1
     ("inference", "float32"): {"logits": 0.001},
     ("inference", "bfloat16"): {"logits": 0.9},  # fresh networks answer to chance: rounding moves winners, and those the rest
-    ("training", "float32"): {"logits": 0.2, "loss": 0.01, "gradient": 0.5},  # and statistics of few values amplify it
+    ("training", "float64"): {"logits": 1e-6, "loss": 1e-6, "gradient": 1e-4},
+    ("training", "float32"): {"logits": 0.2, "loss": 0.01},  # and batch statistics of few values amplify it
     ("training", "bfloat16"): {"logits": 0.9, "loss": 0.05},
 }
 Report = dict[str, Any]  # of a JSON document
@@ -116,6 +117,7 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False) -
     weight = torch.ones(num_classes, device=device) if weighted else None
     criterion = Criterion(weight=weight, smoothing=config.loss.label_smoothing, hardest=config.loss.hardest)
     step = _PlainStep(plain, config.optim, criterion)
+    exact = _float64_agreement(state.model, plain, batch, criterion, step)
     with _exact_float32(), FlopCounterMode(display=False) as counter:
         expected = _gradients(plain, plain_image, "float32", lambda logits: step.loss(logits, mask))
     facts = _saved(plain, plain_image, "float32")
@@ -130,6 +132,7 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False) -
             found = _gradients(network, image, precision, lambda logits: criterion(logits, mask))
         pairs = {key: (found[key], expected[key]) for key in expected}
         facts = _agreement(name, ("training", precision), pairs) | _saved(network, image, precision)
+        facts["float64_relative_error"] = exact[memory]["relative_error"]
         run = _our_step(replace(state, network=network), batch, criterion, _changed(config, precision, memory))
         ways.append(Way(name, precision, run, facts))
     return _compare(ways, counter.get_total_flops(), rounds, image)
@@ -168,8 +171,9 @@ class _PlainStep:
             self.optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay)
 
     def loss(self, logits: Tensor, mask: Tensor) -> Tensor:
+        weight = None if self.weight is None else self.weight.to(logits.dtype)
         return F.cross_entropy(
-            logits, mask.long(), self.weight, ignore_index=IGNORE_INDEX, label_smoothing=self.smoothing
+            logits, mask.long(), weight, ignore_index=IGNORE_INDEX, label_smoothing=self.smoothing
         )
 
     def __call__(self, image: Tensor, mask: Tensor) -> None:
@@ -234,7 +238,26 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
     network.zero_grad()
     for dropout in dropouts:
         dropout.train()
-    return {"logits": logits.detach().float(), "loss": loss.detach(), "gradient": gradient}
+    return {"logits": logits.detach(), "loss": loss.detach(), "gradient": gradient}
+
+
+def _float64_agreement(
+    model: EncoderDecoder, plain: nn.Module, batch: Sample, criterion: Criterion, step: _PlainStep
+) -> dict[str, Report]:
+    """Each memory mode against the plain network in float64, on a corner of the pictures: nothing hides behind rounding."""
+    side = max(48, model.neck.smallest * model.stride)
+    image, mask = batch.image[..., :side, :side], batch.mask[..., :side, :side]
+    mask = mask.where(mask != IGNORE_INDEX, 0)  # a corner may have no other
+    expected = _gradients(plain.double(), image.contiguous(), "float64", lambda logits: step.loss(logits, mask))
+    found = {}
+    for memory in get_args(Memory):
+        model.memory = memory
+        ours = _gradients(model.double(), image, "float64", lambda logits: criterion(logits, mask))
+        pairs = {key: (ours[key], expected[key]) for key in expected}
+        found[memory] = _agreement(f"ours float64 {memory}", ("training", "float64"), pairs)
+    plain.float()
+    model.float()
+    return found
 
 
 def _agreement(name: str, kind: tuple[str, str], pairs: dict[str, tuple[Tensor, Tensor]]) -> Report:

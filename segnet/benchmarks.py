@@ -100,8 +100,9 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False) 
 def benchmark_training(config: Config, *, rounds: int, compiled: bool = False) -> Report:
     """A step of `train.batch_size` pictures of `augment.crop_size`: forward, backward and update, as a run makes it.
 
-    The plain step has the same optimizer, no moving average and no check for finite gradients. The learning rate is 0, so all
-    steps are made at the same weights. Raises UserError (numeric) where loss or gradients are not the plain network's.
+    The plain step has the same optimizer, no moving average and no check for finite gradients; both count every pixel, as at
+    hardest=1. The learning rate is 0, so all steps are made at the same weights.
+    Raises UserError (numeric) where loss or gradients are not the plain network's.
     """
     batch_size, device = config.train.batch_size, choose_device(config.device)
     model, plain, image = _networks(config)
@@ -115,7 +116,7 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False) -
     batch, plain_image = Sample(image, mask, ""), image.contiguous()  # NCHW
     weighted = config.loss.class_weights != "none"  # by ones, which take as long as any
     weight = torch.ones(num_classes, device=device) if weighted else None
-    criterion = Criterion(weight=weight, smoothing=config.loss.label_smoothing, hardest=config.loss.hardest)
+    criterion = Criterion(weight=weight, smoothing=config.loss.label_smoothing)
     step = _PlainStep(plain, config.optim, criterion)
     exact = _float64_agreement(state.model, plain, batch, criterion, step)
     with _exact_float32(), FlopCounterMode(display=False) as counter:

@@ -63,8 +63,10 @@ def test_work_is_counted_as_the_summary_counts_it(config):
     assert 1e-5 < document["ways"]["folded bfloat16"]["relative_error"]["logits"] < 0.5
 
 
-def test_a_training_step_is_compared_and_its_memory_counted(config):
-    ways = benchmark_training(config, rounds=1)["ways"]
+@pytest.mark.parametrize("loss", ["class_weights=none", "{class_weights: enet, label_smoothing: 0.1, hardest: 0.5}"])
+def test_a_training_step_is_compared_and_its_memory_counted(config, loss):
+    changes = [f"loss.{loss}" if loss[0] != "{" else f"loss={loss}", "optim.name=adamw"]
+    ways = benchmark_training(override_config(config, changes), rounds=1)["ways"]
     assert ways["ours float32"]["relative_error"].keys() == {"logits", "loss", "gradient"}
     assert max(ways["ours float32"]["relative_error"].values()) < 1e-4
     plain, lean, checkpoint = (ways[f"ours bfloat16 {memory}"] for memory in ("plain", "lean", "checkpoint"))

@@ -89,7 +89,7 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False) 
     with torch.inference_mode():
         side = max(48, model.neck.smallest * model.stride)
         corner = image[..., :side, :side]
-        exact = folded(model).double()(corner), plain.double()(corner.contiguous())
+        exact = folded(model.double())(corner), plain.double()(corner.contiguous())  # folded in float64, too
         exact_facts = _agreement("folded float64", ("inference", "float64"), {"logits": exact})
         plain.float()
         with _exact_float32(), FlopCounterMode(display=False) as counter:

@@ -64,7 +64,7 @@ class PlainEncoderDecoder(nn.Module):
 
     def _upsampled(self, upsample: nn.Module, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
         if self.fixed:
-            return F.interpolate(x, size, mode="bilinear", align_corners=False)
+            return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
         if isinstance(upsample, nn.ConvTranspose2d):
             return upsample(x)[..., : size[0], : size[1]]
         return F.max_unpool2d(x, indices, [2, 2], output_size=size)

@@ -53,10 +53,11 @@ NETWORKS = {
     "bilinear": network(upsampling="bilinear"),
     "strided": network(upsampling="deconvolution"),
 }
+WITH_DROPOUT = network(encoder=[{"widths": [4]}, {"widths": [8], "dropout": 0.5}])
 
 
 def config_of(name):
-    return tiny_config_for(Path("data")).model_copy(update={"model": NETWORKS[name]})
+    return tiny_config_for(Path("data")).model_copy(update={"model": {**NETWORKS, "dropout": WITH_DROPOUT}[name]})
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,9 @@ def exported(tmp_path_factory):
         pytest.importorskip(package)
         if (package, name) not in made:
             path = folder / f"{name}{SUFFIX[package]}"
-            model = trained(NETWORKS[name])
-            export_model(model, Metadata(config_of(name), 7, 0.5), path)
+            config = config_of(name)
+            model = trained(config.model)
+            export_model(model, Metadata(config, 7, 0.5), path)
             made[package, name] = model, path
         return made[package, name]
 
@@ -139,7 +141,7 @@ def test_inference_sees_no_difference(exported, package):
 
 
 def test_dropout_and_another_network_are_refused(exported):
-    _, path = exported("onnxruntime")
+    _, path = exported("onnxruntime", "dropout")
     loaded = load_model(path, ["inference.dropout_samples=3"])
     with refused(ExitCode.CONFIG, "an exported network has no dropout"):
         predict_maps(loaded.model, noise(1, (8, 8)), loaded.config.inference)
@@ -193,10 +195,9 @@ def run(tiny_run, tiny_config):
     return tiny_run
 
 
-@pytest.mark.parametrize("package", FORMATS)
-def test_predict_and_evaluate_take_the_file_like_the_checkpoint(run_script, run, tiny_data, tmp_path, package):
-    pytest.importorskip(package)
-    path = tmp_path / f"network{SUFFIX[package]}"
+def test_predict_and_evaluate_take_the_file_like_the_checkpoint(run_script, run, tiny_data, tmp_path):
+    pytest.importorskip("openvino")
+    path = tmp_path / "network.xml"
     done = run_script("export", run, "--out", path)
     assert done.returncode == 0, done.stderr
     assert f"written: {path}" in done.stdout
@@ -320,16 +321,15 @@ def test_differences_are_looked_for_in_the_last_row_and_in_larger_batches(tiny_c
     assert largest_difference(model, lambda image: model(image)[..., 1:], 4) == float("inf")
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
-def test_a_full_disk_leaves_nothing(tiny_config, tmp_path, monkeypatch, suffix):
+def test_a_full_disk_leaves_nothing(tiny_config, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    (tmp_path / f"a{suffix}").write_text("what was there")
+    (tmp_path / "a.xml").write_text("what was there")
     before = folder_bytes(tmp_path)
     monkeypatch.setattr("segnet.files.sync_to_disk", full)
-    with refused(ExitCode.ENVIRONMENT, f"a{suffix}: cannot be written: No space left on device – free some space"):
-        export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / f"a{suffix}")
+    with refused(ExitCode.ENVIRONMENT, "a.xml: cannot be written: No space left on device – free some space"):
+        export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / "a.xml")
     assert folder_bytes(tmp_path) == before
 
 

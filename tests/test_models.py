@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from helpers import model_config
 from torch import Tensor, nn
-from torch.export import Dim, export
 from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.benchmarks import saved_bytes
@@ -164,16 +163,6 @@ def test_a_learnt_upsampling_starts_as_bilinear_interpolation():
     ours = StridedDeconvolution(3)(x, torch.empty(0), (12, 14))
     theirs = F.interpolate(x, scale_factor=2, mode="bilinear")
     torch.testing.assert_close(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1])
-
-
-def test_exports_with_dynamic_sizes():
-    torch.manual_seed(0)
-    model = build_model(SMALL, 3).eval()
-    sizes = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
-    exported = export(model, (torch.zeros(2, 3, 18, 23),), dynamic_shapes=(sizes,)).module()
-    for size in ((16, 16), (17, 16), (33, 21)):
-        image = torch.randint(0, 256, (3, 3, *size)).float()
-        torch.testing.assert_close(exported(image), model(image))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

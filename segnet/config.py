@@ -271,6 +271,8 @@ class InferenceConfig(Section):
     """Also see it mirrored, and average."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass."""
+    compile: bool = False
+    """Let torch.compile fuse the network; the first pictures take minutes. On CPUs it was slower."""
     dropout_samples: int = Field(default=0, ge=0, le=1000)
     """Monte-Carlo dropout: average that many passes with dropout on (Bayesian SegNet: 50; 6 already help); 0: dropout off."""
     window: int = Field(default=0, ge=0, le=65536)

@@ -24,9 +24,8 @@ from segnet.datasets import Sample, split_of
 from segnet.devices import explain_full_memory
 from segnet.distributed import agreed, gather, is_main, max_over_ranks, sum_over_ranks
 from segnet.files import make_folder, write_text
-from segnet.inference import Maps, predict_maps
+from segnet.inference import Maps, predict_maps, prepared
 from segnet.metrics import ConfusionMatrix, Scores, class_ious, mean_of_present, ratio
-from segnet.models import folded
 from segnet.runtime import Network
 
 ABSENT_CLASSES = (
@@ -113,7 +112,7 @@ def _predict(
 ) -> Iterator[tuple[Sample, Maps]]:
     """Each batch with its prediction, until there are no more or `stop()`. It shows the progress."""
     inference = inference or InferenceConfig()
-    model = folded(model, inference.precision)
+    model = prepared(model, inference)
     hidden = None if is_main() else True  # None: hidden where there is no terminal
     for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=hidden, file=sys.stderr):
         if stop():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from segnet.config import InferenceConfig
 from segnet.errors import ExitCode, UserError
-from segnet.models import EncoderDecoder
+from segnet.models import EncoderDecoder, folded
 from segnet.runtime import Network, Runtime
 from segnet.windows import Windows, blend_windows
 
 WINDOW = 1536  # pixels: the side of a window where nothing else is asked for; its square is what is seen whole
 FADE = 32  # pixels over which windows that agree are blended
 SMALLEST_WINDOW = 256  # pixels
+_Model = TypeVar("_Model", bound=nn.Module)
 
 
 class Maps(NamedTuple):
@@ -34,6 +35,14 @@ class Maps(NamedTuple):
     def uncertainty(self, num_classes: int) -> Tensor:
         """(B, H, W) float32, 0 certain .. 1: entropy / log K."""
         return (self.entropy / math.log(max(2, num_classes))).clamp_(0, 1)
+
+
+def prepared(model: _Model, config: InferenceConfig) -> _Model:
+    """A copy of the network that only predicts, in the precision of `config`, compiled where asked; an exported one as it is."""
+    model = folded(model, config.precision)
+    if config.compile and isinstance(model, EncoderDecoder):
+        model.compile()
+    return model
 
 
 def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:

@@ -14,8 +14,7 @@ from torch import Tensor
 from segnet.checkpoint import load_model
 from segnet.devices import choose_device
 from segnet.images import image_to_tensor, open_image
-from segnet.inference import predict_maps
-from segnet.models import folded
+from segnet.inference import predict_maps, prepared
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 
@@ -40,7 +39,7 @@ class Predictor:
         """Load it, with configuration overrides such as "inference.flip=true" or "device=cpu". Raises UserError."""
         model, self.classes, self.config = load_model(path, overrides)
         self.device = choose_device(self.config.device)
-        self.model = folded(model, self.config.inference.precision).to(self.device)
+        self.model = prepared(model.to(self.device), self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.

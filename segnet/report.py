@@ -29,9 +29,8 @@ from segnet.datasets import SegmentationDataset
 from segnet.evaluation import Evaluation, PictureScore
 from segnet.files import write_text
 from segnet.images import encode_webp
-from segnet.inference import predict_maps
+from segnet.inference import predict_maps, prepared
 from segnet.metrics import Scores
-from segnet.models import folded
 from segnet.runtime import Network
 from segnet.visualization import (
     UNCERTAINTY_COLORS,
@@ -65,7 +64,7 @@ def predicted(
     model: Network, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
 ) -> Iterator[ReportPicture]:
     """`pictures` of a split with what `evaluation.examine` saw: they are predicted again, which gives the same masks."""
-    model, rows = folded(model, inference.precision), {name: row for row, name in enumerate(dataset.ids)}
+    model, rows = prepared(model, inference), {name: row for row, name in enumerate(dataset.ids)}
     for score in pictures:
         image, truth, _ = dataset.read(rows[score.id])
         maps = predict_maps(model, image[None], inference)

@@ -1,13 +1,15 @@
 """One path from picture to probabilities: size, averaging, and independence from the mode the model was in."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import model_config
 
 from segnet import inference
-from segnet.config import InferenceConfig, override_config
-from segnet.inference import choose_windows, decoder_activations, predict_maps, predict_probabilities
+from segnet.config import InferenceConfig, ModelConfig, override_config
+from segnet.inference import choose_windows, decoder_activations, predict_maps, predict_probabilities, prepared
 from segnet.models import EncoderDecoder, build_model
 
 
@@ -37,6 +39,21 @@ def test_a_single_view_is_the_softmax_of_the_network_in_evaluation_mode(model):
     assert not model.training
     with torch.no_grad():
         torch.testing.assert_close(found, model(image).softmax(dim=1))
+
+
+def test_a_compiled_network_predicts_the_same():
+    """Stages of equal channels: inductor gets them wrong where it folds batch normalisation into deconvolutions itself."""
+    stages = {"encoder": [{"widths": [8]}, {"widths": [8]}], "decoder": [{"widths": [8]}, {"widths": [8]}]}
+    model = build_model(ModelConfig.model_validate_json(json.dumps(stages)), 3)
+    with torch.no_grad():
+        model(torch.cat([picture(16, 16)] * 4))  # so that batch normalisation has seen something
+    torch._dynamo.utils.counters.clear()
+    networks = [prepared(model, InferenceConfig(compile=compiled)) for compiled in (False, True)]
+    for batch, size in ((1, (17, 24)), (3, (16, 13))):
+        image = torch.cat([picture(*size)] * batch)
+        eager, compiled = (predict_probabilities(network, image, InferenceConfig()) for network in networks)
+        torch.testing.assert_close(compiled, eager)
+    assert torch._dynamo.utils.counters["frames"]["ok"]
 
 
 def test_views_are_averaged(model):

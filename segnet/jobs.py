@@ -24,9 +24,11 @@ from segnet.distributed import agreed, gather_texts, is_main, refuse_difference,
 from segnet.errors import ExitCode, UserError, printable
 from segnet.files import lock_folder, make_folder
 from segnet.images import SUFFIXES, open_image, pixel_count
+from segnet.inference import WINDOW
 from segnet.manifest import NAME, Manifest, Record
 from segnet.outputs import WRITERS, Predicted
 from segnet.prediction import Prediction, Predictor
+from segnet.runtime import Runtime
 
 VERSION = 1  # of the outputs: raised when the same picture and weights give others
 MEMORY = 1 << 30  # bytes, about, of pictures that are read and not yet written
@@ -147,10 +149,10 @@ def predict_jobs(
 
 
 def _overlapped(work: _Work, jobs: Sequence[Job]) -> Generator[Result, None, None]:
-    """The results of `jobs`: while the network predicts one, others are read and written."""
+    """The results of `jobs`: while the network predicts, others are read and written."""
     measured = ((job, _pixels(job.picture)) for job in jobs)
     following, ahead, behind = next(measured, None), deque[_Reading](), deque[_Writing]()
-    with _threads() as readers, _threads() as writers:
+    with _threads(min(4, os.cpu_count() or 1)) as readers, _threads(max(2, work.lanes)) as writers:
         while following or ahead or behind:
             while following and work.has_room([*ahead, *behind], following[1]):
                 ahead.append(_Reading(*following, readers.submit(work.read, following[0])))
@@ -164,9 +166,9 @@ def _overlapped(work: _Work, jobs: Sequence[Job]) -> Generator[Result, None, Non
 
 
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that, once the body is left, finish what they are at and begin nothing more."""
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that, once the body is left, finish what they are at and begin nothing more. Each computes on one core."""
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:
@@ -199,6 +201,7 @@ class _Work:
         self.settings = settings_digest(predictor)
         per_pixel = 24 + 4 * len(predictor.classes) * ("probabilities" in self.kinds)  # bytes: picture, mask, maps
         self.max_pixels = MEMORY // per_pixel
+        self.lanes = _lanes(predictor)
 
     # ---- before the first picture
 
@@ -253,7 +256,7 @@ class _Work:
     def has_room(self, flying: Sequence[_Reading | _Writing], pixels: int) -> bool:
         """Whether a picture of so many pixels may be read: always one, then as many as there is memory for."""
         in_flight = sum(item.pixels for item in flying)
-        return not flying or (len(flying) < MAX_AHEAD and in_flight + pixels <= self.max_pixels)
+        return not flying or (len(flying) < MAX_AHEAD + 2 * self.lanes and in_flight + pixels <= self.max_pixels)
 
     def read(self, job: Job) -> _Picture | None:
         pixel_count(job.picture)  # refuses what is no plain file before it is hashed
@@ -271,20 +274,32 @@ class _Work:
         made_so = (digest, self.settings, True)
         return sum(record is not None and record[2:] == made_so for record in records) == len(self.kinds)
 
-    # ---- the network, in the main thread
+    # ---- the network, in this thread with all cores, or on one core in the thread that then writes
 
     def predict(self, writers: ThreadPoolExecutor, reading: _Reading) -> _Writing:
         try:
             picture = reading.picture.result()
-            prediction = picture and self.predictor.predict(picture.image, probabilities="probabilities" in self.kinds)
         except Exception as error:
-            failure = _failure(error, reading.job.picture)
-            if failure is None:
-                raise
-            return _Writing(0, _ended(Result(reading.job, failure)))
-        if picture is None or prediction is None:
+            return _Writing(0, _ended(_failed(error, reading.job)))
+        if picture is None:
             return _Writing(0, _ended(Result(reading.job, skipped=True)))
+        if reading.pixels * self.lanes <= WINDOW**2 and self.lanes > 1:  # together no more than a window, nor its memory
+            return _Writing(reading.pixels, writers.submit(self._predict_and_write, reading.job, picture))
+        try:
+            prediction = self._predict(picture)
+        except Exception as error:
+            return _Writing(0, _ended(_failed(error, reading.job)))
         return _Writing(reading.pixels, writers.submit(self._write, reading.job, picture.digest, prediction))
+
+    def _predict(self, picture: _Picture) -> Prediction:
+        return self.predictor.predict(picture.image, probabilities="probabilities" in self.kinds)
+
+    def _predict_and_write(self, job: Job, picture: _Picture) -> Result:
+        try:
+            prediction = self._predict(picture)
+        except Exception as error:
+            return _failed(error, job)
+        return self._write(job, picture.digest, prediction)
 
     # ---- writing, in a thread
 
@@ -303,12 +318,8 @@ class _Work:
                 found = f"{error.strerror}, {shutil.disk_usage(self.out).free / 1e6:,.1f} MB free"
                 remedy = "free space, then give the same command again: it goes on here"
                 raise UserError(ExitCode.ENVIRONMENT, self.out, found, remedy) from None
-            failure = _failure(error, job.picture)
-            if failure is None:
-                raise
-            return Result(job, failure)
+            return _failed(error, job)
         return Result(job)
-
 
     def _remove_outdated(self, job: Job, record: Record) -> None:
         """Delete this picture's outputs of other kinds that were made from other bytes or weights."""
@@ -357,16 +368,26 @@ def _ended(result: Result) -> Future[Result]:
     return future
 
 
-def _failure(error: Exception, picture: Path) -> UserError | None:
-    """What to tell of a picture that could not be predicted; None for a bug."""
+def _failed(error: Exception, job: Job) -> Result:
+    """What to tell of a picture that could not be predicted or written. Raises a bug again."""
     if isinstance(error, UserError):
-        return error
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-        return UserError(ExitCode.ENVIRONMENT, picture, "not enough memory for it", "make it smaller")
+        return Result(job, error)
+    found, remedy = "not enough memory for it", "make it smaller"
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename and Path(error.filename) != picture else ""
-        return UserError(ExitCode.ENVIRONMENT, picture, f"{where}{error.strerror or error}", "mend that, then repeat the command")
-    return None
+        where = f"{error.filename}: " if error.filename and Path(error.filename) != job.picture else ""
+        found, remedy = f"{where}{error.strerror or error}", "mend that, then repeat the command"
+    elif not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+        raise error
+    return Result(job, UserError(ExitCode.ENVIRONMENT, job.picture, found, remedy))
+
+
+def _lanes(predictor: Predictor) -> int:
+    """How many small pictures are predicted at a time: one per core, where the network computes on the cores of torch.
+
+    Convolutions of small pictures gain little from more than one core. Dropout draws from one generator, in order.
+    """
+    inference, elsewhere = predictor.config.inference, predictor.device.type != "cpu" or isinstance(predictor.model, Runtime)
+    return 1 if elsewhere or inference.dropout_samples or inference.compile else torch.get_num_threads()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -47,8 +47,10 @@ from segnet.prediction import Predictor
 Usage, Data = ExitCode.CONFIG, ExitCode.DATA
 
 
-@pytest.fixture
-def predictor(tiny_run: Path) -> Predictor:
+@pytest.fixture(params=[1, 3], ids=["one core", "three cores"])
+def predictor(tiny_run: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    """A network that sees one small picture after another, or one on each core."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
     return Predictor(tiny_run, ["device=cpu"])
 
 

@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,10 +70,11 @@ def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint] | None:
 class RunLog:
     """metrics.csv – a row per log line and per evaluation, each on disk when written – and the same as TensorBoard scalars.
 
+    Its minutes are those of training and evaluation together, without those between a stop and a resumption.
     A log that cannot be written (a full disk) is one warning, and training goes on.
     """
 
-    COLUMNS = ("step", "epoch", "learning_rate", "loss", "val_miou", "val_global_accuracy", "val_mean_accuracy")
+    COLUMNS = ("step", "epoch", "learning_rate", "loss", "val_miou", "val_global_accuracy", "val_mean_accuracy", "minutes")
 
     def __init__(self, run: Path, *, step: int, rows: int) -> None:
         """Open the log of a run that continues after `step`, with the first `rows` rows; what a killed run wrote later is cut."""
@@ -82,15 +84,17 @@ class RunLog:
             kept += self.path.read_text().split("\n")[1:-1][:rows]
         write_text(self.path, "".join(line + "\n" for line in kept))
         self.rows = len(kept) - 1
+        self.started = time.perf_counter() - 60 * _minutes(kept)
         self.board: SummaryWriter | None = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float], **only_on_board: float) -> None:
         """A row of metrics.csv, and each of its values and of the others as a TensorBoard scalar."""
+        minutes = round((time.perf_counter() - self.started) / 60, 3)
         with self._warning():
             length = self.path.stat().st_size
             try:
                 with open(self.path, "a", newline="") as file:
-                    csv.DictWriter(file, self.COLUMNS, lineterminator="\n").writerow({"step": step, **values})
+                    csv.DictWriter(file, self.COLUMNS, lineterminator="\n").writerow({"step": step, **values, "minutes": minutes})
                     sync_to_disk(file)  # a checkpoint never knows more than this file
                 self.rows += 1
             except OSError:
@@ -130,6 +134,15 @@ class RunLog:
             if not self.warned:
                 print(f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log", file=sys.stderr)
             self.warned = True
+
+
+def _minutes(lines: list[str]) -> float:
+    """What the last of the lines of metrics.csv says; 0 where it says nothing, as in those of earlier versions."""
+    last = next(csv.DictReader([lines[0], lines[-1]])) if len(lines) > 1 else {}
+    try:
+        return float(last.get("minutes") or 0)
+    except ValueError:  # edited by hand
+        return 0.0
 
 
 def record_environment(path: Path, device: torch.device, *, resumed_at: int | None) -> None:

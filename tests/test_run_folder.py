@@ -101,6 +101,15 @@ def test_rows_beyond_the_checkpoint_are_cut_on_resume(tmp_path):
     assert (rows(tmp_path)[2]["loss"], rows(tmp_path)[2]["val_miou"]) == ("", "0.25")
 
 
+@pytest.mark.parametrize(("last", "minutes"), [("2,1.0,,,0.5,0.5,0.5,7.25", 7.25), ("2,1.0,,,0.5", 0), ("2,,,,,,,long", 0)])
+def test_minutes_go_on_where_they_stood(tmp_path, last, minutes):
+    (tmp_path / "metrics.csv").write_text(f"{','.join(RunLog.COLUMNS)}\n{last}\n3,1.0,,,0.5,0.5,0.5,99.0\n")
+    log = RunLog(tmp_path, step=2, rows=1)
+    log.write(3, {"loss": 0.5})
+    log.close()
+    assert minutes <= float(rows(tmp_path)[1]["minutes"]) < minutes + 5
+
+
 def test_a_full_disk_costs_rows_and_one_warning(tmp_path, monkeypatch, capsys):
     log = RunLog(tmp_path, step=0, rows=0)
     log.write(1, {"loss": 0.5})

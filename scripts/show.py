@@ -5,7 +5,7 @@ examples:
   python scripts/show.py model configs/camvid.yaml --size 360 480
   python scripts/show.py augment configs/sample.yaml augment.rotation=10 --out sheet.png
 
-`stages` draws what each decoder stage makes of a picture, `comparison` picture, truth and prediction of val pictures;
+`stages` draws what each decoder stage makes of a picture, `comparison` picture, truth, prediction and uncertainty of val pictures;
 `schema` prints the JSON schema of configuration files.
 """
 
@@ -22,7 +22,7 @@ from segnet.inference import decoder_activations
 from segnet.models import EncoderDecoder, summarize
 from segnet.prediction import Predictor
 from segnet.training import open_train_set
-from segnet.visualization import activation_grid, comparison, contact_sheet, enlarge, grid
+from segnet.visualization import activation_grid, comparison, contact_sheet, enlarge, grid, uncertainty_map
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def show_augmentation(config: Config, count: int, out: Path) -> None:
 
 
 def show_comparison(source: Path, ids: list[str], out: Path) -> None:
-    """Draw one column per picture: itself, its truth, its prediction."""
+    """Draw one column per picture: itself, its truth, its prediction, and how uncertain that is."""
     predictor = Predictor(source)
     data, classes = predictor.config.data, predictor.classes
     dataset = SegmentationDataset(Path(data.root), data.val_split, classes)
@@ -102,8 +102,9 @@ def show_comparison(source: Path, ids: list[str], out: Path) -> None:
             remedy = f"choose e.g. {dataset.ids[0]}"
             raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
         sample = dataset.read(dataset.ids.index(name))
-        prediction = predictor.predict(sample.image).mask
-        columns.append([enlarge(cell, 2) for cell in comparison(sample.image, sample.mask, prediction, classes)])
+        prediction = predictor.predict(sample.image)
+        cells = comparison(sample.image, sample.mask, prediction.mask, classes)
+        columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(prediction.uncertainty))])
     save_image(out, grid(list(zip(*columns, strict=True)), gap=6))
     print(f"written: {out}")
 

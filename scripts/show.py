@@ -5,7 +5,7 @@ examples:
   python scripts/show.py model configs/camvid.yaml --size 360 480
   python scripts/show.py augment configs/sample.yaml augment.rotation=10 --out sheet.png
 
-`stages` draws what each decoder stage makes of a picture, `comparison` picture, truth, prediction and uncertainty of val pictures;
+`stages` draws what each decoder stage makes of a picture, `comparison` val pictures with truth, prediction and uncertainty;
 `schema` prints the JSON schema of configuration files.
 """
 

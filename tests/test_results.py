@@ -38,7 +38,7 @@ def test_a_row_has_the_mean_over_the_seeds_that_are_done(tmp_path):
 
 
 def test_recipes_are_trained_scored_and_not_done_twice(run_script, tiny_config_file, tmp_path):
-    arguments = (tiny_config_file, "--out", tmp_path / "out", "--tta", "--set", "train.epochs=1")
+    arguments = (tiny_config_file, "--out", tmp_path / "out", "--set", "train.epochs=1", "--tta")
     stopped = run_script("results", *arguments, "--minutes", "0")
     assert (stopped.returncode, "1 of 1 runs wait" in stopped.stdout) == (0, True), stopped.stderr
     done = run_script("results", *arguments)
@@ -54,7 +54,7 @@ def test_recipes_are_trained_scored_and_not_done_twice(run_script, tiny_config_f
     assert "$" not in again.stdout
     best = tmp_path / "out" / "tiny" / "seed0" / "best.pt"
     os.utime(best)  # a better network has come
-    assert run_script("results", *arguments[:3]).stdout.count("$ python scripts/evaluate.py") == 1
+    assert run_script("results", *arguments[:-1]).stdout.count("$ python scripts/evaluate.py") == 1
 
 
 @pytest.mark.parametrize(

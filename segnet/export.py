@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from segnet.errors import ExitCode, UserError
 from segnet.files import make_folder, move_into_place
 from segnet.images import open_image
 from segnet.models import EncoderDecoder, folded
-from segnet.runtime import KEY, SUFFIXES, Metadata, load_exported, require, seal, weights_path
+from segnet.runtime import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
 
 TOLERANCE = 1e-3  # of the largest logit, between the exported network and ours
 AGREEMENT = 0.9  # of the pixels, at least, on which a quantised network and ours must see one class
@@ -57,6 +58,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
         raise UserError(ExitCode.CONFIG, path, "int8 is for OpenVINO", "name a file that ends in .xml")
     needed = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("onnx", "onnxscript", "openvino"), ".pt2": ()}
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import makes it warn
+    os.environ.setdefault("NNCF_CI", "1")  # else nncf reports every use to its makers
     for package in (*needed[path.suffix], *(["nncf"] if pictures else [])):
         require(package, path)
     model = folded(model).cpu().to(memory_format=torch.contiguous_format)  # of channels_last, torch.export.save has doubts
@@ -128,7 +130,7 @@ def _to_onnx(program: ExportedProgram, metadata: Metadata) -> bytes:
 
 def _write_openvino(onnx: bytes, metadata: Metadata, path: Path, pictures: Sequence[Path]) -> list[Path]:
     openvino = require("openvino", path)
-    network = openvino.Core().read_model(io.BytesIO(onnx))
+    network = openvino_core(openvino).read_model(io.BytesIO(onnx))
     if pictures:
         nncf = require("nncf", path)
         nncf.set_log_level(logging.ERROR)

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -149,8 +150,20 @@ def _open_onnx(onnxruntime: ModuleType, content: bytes) -> tuple[str, Run]:
     return text, lambda image: session.run(["logits"], {"image": image})[0]
 
 
-def _open_openvino(openvino: ModuleType, content: bytes, weights: bytes, precision: Precision) -> tuple[str, Run]:
+@cache
+def openvino_core(openvino: ModuleType) -> Any:
+    """The first Core of this process, which stays to its end with the plugin for CPUs.
+
+    That plugin gives the main thread another stack for signal handlers, where the old one is too small, and takes it back when
+    it goes. Of several that go in another order than they came, one leaves a stack that is gone: the next signal is the end.
+    """
     core = openvino.Core()
+    core.get_versions("CPU")  # loads the plugin
+    return core
+
+
+def _open_openvino(openvino: ModuleType, content: bytes, weights: bytes, precision: Precision) -> tuple[str, Run]:
+    core = openvino_core(openvino)
     model = core.read_model(content, weights)
     options = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",

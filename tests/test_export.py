@@ -2,6 +2,7 @@
 
 import errno
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -149,6 +150,28 @@ def test_dropout_and_another_network_are_refused(exported):
         load_model(path, ["model.decoder_relu=false"])
     with refused(ExitCode.CONFIG, "runs on the CPU"):
         load_model(path, ["device=cuda"])
+
+
+SIGNALLED = """
+import faulthandler, gc, signal, sys
+from pathlib import Path
+from segnet.runtime import load_exported
+faulthandler.enable()
+first, second = (load_exported(Path(sys.argv[1]), precision) for precision in ("float32", "bfloat16"))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_a_signal_after_networks_have_gone_is_handled(exported):
+    """OpenVINO's plugin for CPUs changes the stack on which handlers run, and takes it back when it goes."""
+    _, path = exported("openvino")
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 # ---- Int8 -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -131,13 +132,22 @@ def steps_logged(run: Path) -> int:
     return int(lines[-1].split(",")[0]) if lines else 0
 
 
+def start_script(name: str, *arguments: object) -> subprocess.Popen[bytes]:
+    """scripts/NAME.py in a process group of its own, which hears SIGINT: a shell's background jobs ignore it."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 def start_training(config: Path, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """train.py in a process group of its own."""
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(config), "--run", str(run), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    return start_script("train", config, "--run", run, *arguments)
 
 
 def group_lives(group: int) -> bool:

@@ -394,18 +394,18 @@ def test_stop_signals_end_the_script_soon_and_leave_no_process(lab, tmp_path):
         process = start_training(config, run)
         seconds, output = stop(process, number, delay, to_group=to_group)
         what = f"trial {trial}: {number.name} to {'the group' if to_group else 'one'} after {delay:.2f} s"
-        assert process.returncode in (128 + number, 0), f"{what}: {process.returncode}: {output}"
+        assert process.returncode in (128 + number, -number, 0), f"{what}: {process.returncode}: {output}"
         assert not group_lives(process.pid), f"{what}: a process is left"
         return what, run, process.returncode, seconds, output
 
     longest = 0.0
     with ThreadPoolExecutor(2) as pool:
         for what, run, status, seconds, output in pool.map(one, range(max(2, TRIALS // 10))):
-            assert status or steps_logged(run) == 24, f"{what}: {output}"
+            assert status > 0 or steps_logged(run) == 24, f"{what}: {status}: {output}"  # else it came when all was done
             assert seconds < 30, f"{what}: took {seconds:.1f} s"
             assert_sound(run, saves_before(run), what)
             lab.finish(run, LONG, f"{what}, stopped with {status}")
-            lab.count("scripts stopped by signals", status != 0)
+            lab.count("scripts stopped by signals", status > 0)
             longest = max(longest, seconds)
     lab.counts["longest stop, ms"] = round(1000 * longest)
 

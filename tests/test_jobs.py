@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import gc
 import io
 import itertools
 import json
@@ -640,6 +641,7 @@ class Fork:
             try:
                 faulthandler.dump_traceback_later(120, exit=True)  # should it hang, it says where
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                gc.callbacks.clear()  # hypothesis leaves one: a Ctrl-C that is raised in there is lost
                 torch.set_num_threads(1)  # after a fork torch mends its thread pool once, which two threads must not do at a time
                 sys.stdout = sys.stderr = output.open("w", buffering=1)
                 body()

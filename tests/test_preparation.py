@@ -527,20 +527,21 @@ def test_commands_name_mistakes_in_one_line(run_script, tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_a_stopped_command(tmp_path, stop):
     command = start_script("prepare_data", "sample", "--root", tmp_path / "sample", "--count", 5000)
-    assert wait_until(lambda: any(tmp_path.glob("sample/SegmentationClass/*.png")))
-    (os.killpg if stop == signal.SIGINT else os.kill)(command.pid, stop)  # a terminal's Ctrl-C reaches the whole group
-    output = command.communicate(timeout=60)[0].decode()
-    ended = wait_until(lambda: not group_lives(command.pid))
-    if not ended:
-        os.killpg(command.pid, signal.SIGKILL)
-    assert ended, "processes of the pool are left"
+    try:
+        assert wait_until(lambda: any(tmp_path.glob("sample/SegmentationClass/*.png")), seconds=30)
+        (os.killpg if stop == signal.SIGINT else os.kill)(command.pid, stop)  # a terminal's Ctrl-C reaches the whole group
+        output = command.communicate(timeout=20)[0].decode()
+        assert wait_until(lambda: not group_lives(command.pid)), "processes of the pool are left"
+    finally:
+        if group_lives(command.pid):
+            os.killpg(command.pid, signal.SIGKILL)
     assert command.returncode == (130 if stop == signal.SIGINT else -stop)
     assert output == ""
 
 
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Whether `condition` comes true within half a minute."""
-    deadline = time.monotonic() + 30
+def wait_until(condition: Callable[[], bool], *, seconds: float = 10) -> bool:
+    """Whether `condition` comes true in that time."""
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False

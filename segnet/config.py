@@ -30,6 +30,7 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 Positive = Annotated[float, Field(gt=0)]
 Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
+Share = Annotated[float, Field(ge=0.1, le=1)]
 Precision = Literal["float32", "bfloat16", "float16"]
 Memory = Literal["plain", "lean", "checkpoint"]
 _SectionType = TypeVar("_SectionType", bound=BaseModel)
@@ -167,6 +168,9 @@ class AugmentConfig(Section):
     """Height and width of what the network trains on, pixels. Beyond the picture: mean colour, mask ignored."""
     scale: tuple[Zoom, Zoom] = (0.5, 2.0)
     """Range of the zoom, drawn uniformly in its logarithm; 1 keeps the picture's own resolution."""
+    sizes: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
+    """Progressive resizing (Tan & Le 2021, section 4): the run has as many parts of equal steps as there are numbers, and in
+    each part crop_size and scale are multiplied by its number. [0.5, 1] learns from half the size first, four times as fast."""
     flip: Probability = 0.5
     """Probability of mirroring left and right."""
     brightness: Probability = 0.0

@@ -348,7 +348,12 @@ class _Run:
         self.eval_every = max(1, round(config.train.eval_every * per_epoch))
         self.save_every = max(1, round(config.train.save_every * per_epoch))
         self.sampler = ResumableSampler(
-            len(train_set), config.train.batch_size, seed=config.seed, start=state.step, total=self.total_steps
+            len(train_set),
+            config.train.batch_size,
+            seed=config.seed,
+            start=state.step,
+            total=self.total_steps,
+            parts=len(config.augment.sizes),
         )
         self.log = RunLog(folder, step=state.step, rows=state.rows) if is_main() else None
         hidden = None if is_main() else True  # None: hidden where there is no terminal

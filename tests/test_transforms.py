@@ -69,6 +69,17 @@ def test_at_its_own_resolution_the_picture_is_cut_exactly(size: tuple[int, int],
     assert torch.all(new_image[:, beyond] == MEAN_COLOR[:, None])
 
 
+def test_a_smaller_part_of_the_run_shows_the_same_window_smaller() -> None:
+    image, mask = labelled_picture(48, 48)
+    transform = TrainTransform(AugmentConfig(crop_size=(32, 32), scale=(1.0, 1.0), flip=0.0, sizes=(0.5, 1.0)))
+    torch.manual_seed(0)
+    small = transform(image, mask, 0)[1]
+    torch.manual_seed(0)
+    whole = transform(image, mask)[1]
+    assert (small.shape, whole.shape) == ((16, 16), (32, 32))
+    assert torch.equal(small, whole[1::2, 1::2])
+
+
 def test_every_window_of_the_picture_may_be_drawn() -> None:
     crop = RandomZoomCrop((16, 16), (1.0, 1.0))
     for side, places in ((20, range(5)), (16, range(1)), (13, range(-3, 1))):

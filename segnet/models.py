@@ -221,7 +221,8 @@ def reach(config: ModelConfig) -> int:
 
 
 def build_model(config: ModelConfig, num_classes: int) -> EncoderDecoder:
-    """A network with fresh weights: He initialisation, then `config.encoder_weights` over the encoder if given.
+    """A network with fresh weights: He initialisation, then `config.encoder_weights` over the encoder if given, and then its
+    mirror image over the decoder if `config.decoder_weights` says so.
 
     Raises UserError (checkpoint) when those weights are missing or do not fit.
     """
@@ -229,6 +230,8 @@ def build_model(config: ModelConfig, num_classes: int) -> EncoderDecoder:
     _initialize(model)
     if config.encoder_weights is not None:
         load_vgg16(model.encoder, model.neck, config.encoder_weights)
+    if config.decoder_weights == "mirrored":
+        _mirror_encoder(model)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -241,6 +244,23 @@ def _initialize(model: EncoderDecoder) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, Deconvolution):  # each output sees in_channels * k * k inputs, as in a convolution
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+@torch.no_grad()
+def _mirror_encoder(model: EncoderDecoder) -> None:
+    """Give each layer of the decoder the transpose of the convolution that it mirrors, where the two have mirrored shapes.
+
+    A deconvolution with the very tensor of a convolution is its transpose; a convolution needs the kernels turned around.
+    """
+    for stage, mirror in zip(model.decoder, reversed(model.encoder), strict=True):
+        for layer, twin in zip(_convolutions(stage), reversed(_convolutions(mirror)), strict=False):
+            transposed = twin.weight if isinstance(layer, Deconvolution) else flipped(twin.weight)
+            if layer.weight.shape == transposed.shape:
+                layer.weight.copy_(transposed)
+
+
+def _convolutions(stage: nn.Module) -> list[nn.Conv2d | Deconvolution]:
+    return [module for module in stage.modules() if isinstance(module, nn.Conv2d | Deconvolution)]
 
 
 def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Weights:

@@ -173,7 +173,8 @@ class AugmentConfig(Section):
     """Range of the zoom, drawn uniformly in its logarithm; 1 keeps the picture's own resolution."""
     sizes: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
     """Progressive resizing (Tan & Le 2021, section 4): the run has as many parts of equal steps as there are numbers, and in
-    each part crop_size and scale are multiplied by its number. [0.5, 1] learns from half the size first, four times as fast."""
+    each part crop_size (to 16 pixels at least) and scale are multiplied by its number. [0.5, 1]: half the size first, four times
+    as fast."""
     flip: Probability = 0.5
     """Probability of mirroring left and right."""
     brightness: Probability = 0.0

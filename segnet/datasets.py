@@ -54,13 +54,13 @@ class SampleKey(NamedTuple):
 
     epoch: int
     picture: int  # its place in the split
-    part: int = -1  # of the run, counted from its end: -1 is the last, where pictures have their whole size
+    size: float = 1.0  # what crop and zoom are multiplied by, see AugmentConfig.sizes
 
 
 class SegmentationDataset(Dataset[Sample]):
     """One split of a data set in VOC's layout.
 
-    Augmentation of a sample depends on (seed, epoch, id, part) alone – not on the worker, the order or what came before.
+    Augmentation of a sample depends on (seed, epoch, id, size) alone – not on the worker, the order or what came before.
     Raises UserError (data) for the faults of the list and of the files as such, and when reading for those of their content.
     """
 
@@ -82,7 +82,7 @@ class SegmentationDataset(Dataset[Sample]):
         with torch.random.fork_rng(devices=[]):
             seed = derive_seed(self.seed, "augment", key.epoch, sample.id)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would see to every kind of device as well
-            image, mask = self.transform(sample.image, sample.mask, key.part)
+            image, mask = self.transform(sample.image, sample.mask, key.size)
         return Sample(image, mask, sample.id)
 
     def keep_decoded(self, folder: Path | None = None) -> None:
@@ -375,12 +375,14 @@ class ResumableSampler(Sampler[list[SampleKey]]):
 
     The stream is one permutation of the data set after the other, cut into full batches; a batch may span two epochs,
     so each picture is seen exactly once per epoch and no batch is short. Under torchrun each rank gets its share of every batch.
-    The run has `parts` of equal steps, and the keys say which part it is.
+    The run from step 0 to `total` has as many parts of equal steps as there are `sizes`; the keys of a part have its size.
     """
 
-    def __init__(self, length: int, batch_size: int, *, seed: int, start: int, total: int, parts: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, *, seed: int, start: int, total: int, sizes: Sequence[float] = (1.0,)
+    ) -> None:
         self.length, self.batch_size, self.seed, self.start, self.total = length, batch_size, seed, start, total
-        self.parts = parts
+        self.sizes = sizes
         self._epoch, self._order = -1, list[int]()
 
     def __len__(self) -> int:
@@ -393,14 +395,14 @@ class ResumableSampler(Sampler[list[SampleKey]]):
     def batch(self, step: int) -> list[SampleKey]:
         """The whole batch of a step, over all ranks."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        part = step * self.parts // self.total - self.parts
-        return [self._key(*divmod(position, self.length), part) for position in positions]
+        size = self.sizes[step * len(self.sizes) // self.total]
+        return [self._key(*divmod(position, self.length), size) for position in positions]
 
-    def _key(self, epoch: int, place: int, part: int) -> SampleKey:
+    def _key(self, epoch: int, place: int, size: float) -> SampleKey:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, list(range(self.length))
             random.Random(derive_seed(self.seed, "order", epoch)).shuffle(self._order)
-        return SampleKey(epoch, self._order[place], part)
+        return SampleKey(epoch, self._order[place], size)
 
 
 class _Reading(Dataset[Sample]):

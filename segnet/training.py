@@ -353,7 +353,7 @@ class _Run:
             seed=config.seed,
             start=state.step,
             total=self.total_steps,
-            parts=len(config.augment.sizes),
+            sizes=config.augment.sizes,
         )
         self.log = RunLog(folder, step=state.step, rows=state.rows) if is_main() else None
         hidden = None if is_main() else True  # None: hidden where there is no terminal

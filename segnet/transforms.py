@@ -14,8 +14,8 @@ from torchvision.transforms.v2 import functional
 from segnet.classes import IGNORE_INDEX
 from segnet.config import AugmentConfig
 
-JointTransform = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
-"""image (3, H, W), mask (H, W), part of the run (-1: the last) -> image and mask, changed."""
+JointTransform = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""image (3, H, W), mask (H, W), size (1: whole, see AugmentConfig.sizes) -> image and mask, changed."""
 
 _MEAN_COLOR = (124, 116, 104)  # ImageNet's
 _NEAREST, _BILINEAR = functional.InterpolationMode.NEAREST_EXACT, functional.InterpolationMode.BILINEAR
@@ -114,8 +114,7 @@ class TrainTransform:
     """
 
     def __init__(self, config: AugmentConfig) -> None:
-        self.zoom_crops = [_zoom_crop(config, share) for share in config.sizes]
-        self.flip = config.flip
+        self.config = config
         steps: list[v2.Transform] = []
         if config.brightness or config.contrast or config.saturation or config.hue:
             steps.append(v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue))
@@ -123,20 +122,19 @@ class TrainTransform:
             steps.append(v2.RandomApply([v2.GaussianBlur(kernel_size=9, sigma=(0.1, 2.0))], p=config.blur))
         self.picture_alone = v2.Compose(steps) if steps else None
 
-    def __call__(self, image: Tensor, mask: Tensor, part: int = -1) -> tuple[Tensor, Tensor]:
-        image, mask = self.zoom_crops[part](image, mask)
-        if float(torch.rand(1)) < self.flip:
+    def __call__(self, image: Tensor, mask: Tensor, size: float = 1.0) -> tuple[Tensor, Tensor]:
+        image, mask = _zoom_crop(self.config, size)(image, mask)
+        if float(torch.rand(1)) < self.config.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         return (self.picture_alone(image) if self.picture_alone else image), mask
 
 
-def _zoom_crop(config: AugmentConfig, share: float) -> RandomZoomCrop:
-    """That of the parts of a run whose number in `augment.sizes` is `share`."""
-    height, width = (max(16, round(share * side)) for side in config.crop_size)
+def _zoom_crop(config: AugmentConfig, size: float) -> RandomZoomCrop:
+    height, width = (max(16, round(size * side)) for side in config.crop_size)
     low, high = config.scale
-    return RandomZoomCrop((height, width), (share * low, share * high), config.rotation)
+    return RandomZoomCrop((height, width), (size * low, size * high), config.rotation)
 
 
-def eval_transform(image: Tensor, mask: Tensor, part: int = -1) -> tuple[Tensor, Tensor]:
+def eval_transform(image: Tensor, mask: Tensor, size: float = 1.0) -> tuple[Tensor, Tensor]:
     """Nothing: a picture is scored at its own size. Resizing for the network is part of inference."""
     return image, mask

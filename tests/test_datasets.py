@@ -283,7 +283,7 @@ def test_pictures_grow_with_the_run_and_a_batch_has_one_size(tiny_data: Path, ti
     """Six pictures in batches of four: batches span epochs, and the second of three parts begins within one."""
     transform = TrainTransform(AugmentConfig(crop_size=(32, 40), sizes=(0.5, 0.75, 1.0)))
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes, transform=transform)
-    sampler = ResumableSampler(6, 4, seed=0, start=1, total=8, parts=3)
+    sampler = ResumableSampler(6, 4, seed=0, start=1, total=8, sizes=(0.5, 0.75, 1.0))
     shapes = [tuple(batch.image.shape[2:]) for batch in build_loader(dataset, sampler, workers=0)]
     assert shapes == 2 * [(16, 20)] + 3 * [(24, 30)] + 2 * [(32, 40)]
 
@@ -305,13 +305,13 @@ def test_a_damaged_picture_is_named_from_any_process(workers: int, tiny_data: Pa
         next(batches)
 
 
-def hang(image: torch.Tensor, mask: torch.Tensor, part: int) -> tuple[torch.Tensor, torch.Tensor]:
+def hang(image: torch.Tensor, mask: torch.Tensor, size: float) -> tuple[torch.Tensor, torch.Tensor]:
     """As a network disk does."""
     time.sleep(60)
     return image, mask
 
 
-def die(image: torch.Tensor, mask: torch.Tensor, part: int) -> tuple[torch.Tensor, torch.Tensor]:
+def die(image: torch.Tensor, mask: torch.Tensor, size: float) -> tuple[torch.Tensor, torch.Tensor]:
     """As the system does with a process when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
     return image, mask

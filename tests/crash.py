@@ -482,9 +482,9 @@ def _restart_learning_rate(_: Path) -> None:
 
 
 class _EpochFromItsStart(ResumableSampler):
-    def __init__(self, length: int, batch_size: int, *, seed: int, start: int, total: int) -> None:
+    def __init__(self, length: int, batch_size: int, *, start: int, total: int, **rest: Any) -> None:
         done = start % (length // batch_size)
-        super().__init__(length, batch_size, seed=seed, start=start - done, total=total - done)
+        super().__init__(length, batch_size, start=start - done, total=total - done, **rest)
 
 
 def _count_steps_of_the_process(_: Path) -> None:

@@ -16,13 +16,14 @@ from segnet.training import train
 LONG = ["train.epochs=12", "train.save_every=0.67", "train.log_every=5", "train.eval_every=2", "train.ema_decay=0.9"]
 
 
-def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int) -> tuple[int, str]:
-    """Send a signal once `step` is logged: SIGKILL to the process alone, others also to its workers, as Ctrl-C does.
+def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int, *, saved: bool = False) -> tuple[int, str]:
+    """Send a signal once `step` is logged and, with `saved`, a checkpoint is there: SIGKILL to the process alone, others also
+    to its workers, as Ctrl-C does.
 
     Returns the exit status and what was printed.
     """
     deadline = time.monotonic() + 90
-    while steps_logged(run) < step and process.poll() is None:
+    while (steps_logged(run) < step or (saved and not (run / "last.pt").exists())) and process.poll() is None:
         assert time.monotonic() < deadline, "the run does not get on"
         time.sleep(0.005)
     (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
@@ -37,7 +38,8 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_config_file, tmp_path, wor
     process = start_training(tiny_config_file, whole, *arguments)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output.decode()
-    assert kill_after(start_training(tiny_config_file, killed, *arguments), killed, 10, signal.SIGKILL)[0] == -signal.SIGKILL
+    process = start_training(tiny_config_file, killed, *arguments)
+    assert kill_after(process, killed, 5, signal.SIGKILL, saved=True)[0] == -signal.SIGKILL
     assert 0 < load_checkpoint(killed / "last.pt").step < 36
     process = start_training(tiny_config_file, killed, *arguments, "--resume")
     output = process.communicate(timeout=120)[0]

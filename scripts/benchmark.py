@@ -39,7 +39,7 @@ from torch import Tensor
 from segnet.benchmarks import benchmark_inference, benchmark_training, print_table
 from segnet.config import AugmentConfig, Config, load_config, override_config
 from segnet.datasets import ResumableSampler, SegmentationDataset, build_loader, mask_path
-from segnet.devices import choose_device, describe_device, explain_full_memory
+from segnet.devices import choose_device, describe_device, describe_instructions, explain_full_memory
 from segnet.errors import run_command
 from segnet.files import make_folder, write_text
 from segnet.training import open_train_set
@@ -63,6 +63,7 @@ def main() -> None:
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     versions["pillow"] = PIL.__version__
     device = describe_device(torch.device("cpu") if arguments.command == "data" else choose_device(config.device))
+    device += f"; instruction sets: {describe_instructions()}"
     print(f"benchmark {arguments.command} {arguments.config} on {device}\n" + ", ".join(f"{k} {v}" for k, v in versions.items()))
     sys.stdout.flush()
     found = {"benchmark": arguments.command, "config": str(arguments.config), "overrides": arguments.overrides, "device": device}
@@ -95,6 +96,7 @@ def _arguments() -> argparse.Namespace:
             default = "train.batch_size" if name == "train" else "1"
             command.add_argument("--batch", type=int, metavar="N", help=f"pictures at once ({default})")
             command.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes first")
+            command.add_argument("--emulated", action="store_true", help="also what the device emulates, slowly")
     arguments = parser.parse_args()
     counts = (arguments.rounds, getattr(arguments, "pictures", 1), getattr(arguments, "gpu_rate", None) or 1)
     if min(counts) < 1:
@@ -111,7 +113,7 @@ def _benchmark_network(arguments: argparse.Namespace, config: Config) -> dict[st
     config = override_config(config, changes)
     benchmark = benchmark_training if training else benchmark_inference
     with explain_full_memory("lower --batch or --size"):
-        document = benchmark(config, rounds=arguments.rounds, compiled=arguments.compile)
+        document = benchmark(config, rounds=arguments.rounds, compiled=arguments.compile, emulated=arguments.emulated)
     print_table(document)
     return document
 

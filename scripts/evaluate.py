@@ -19,7 +19,7 @@ from tqdm import tqdm
 from segnet.checkpoint import find_checkpoint, load_model
 from segnet.config import InferenceConfig
 from segnet.datasets import build_loader, open_split
-from segnet.devices import choose_device, describe_device, explain_full_memory
+from segnet.devices import choose_device, choose_precision, describe_device, explain_full_memory, warn_if_emulated
 from segnet.distributed import agreed, is_main, process_group
 from segnet.errors import count_up_to, run_command
 from segnet.evaluation import evaluation_table, examine, save_evaluation
@@ -40,6 +40,7 @@ def main() -> None:
         with agreed(), explain_full_memory("set device=cpu"):
             model, classes, config = load_model(arguments.source, arguments.overrides)
             device = choose_device(config.device)
+            precision = choose_precision(config.inference.precision, device)
             model.to(device)
             split = arguments.split or config.data.val_split
             dataset = open_split(config.data, split)
@@ -48,7 +49,8 @@ def main() -> None:
             if is_main():
                 make_folder(out)  # before the work, not after it
         if is_main():
-            print(f"evaluate {checkpoint} on {split}, {describe_device(device)}", flush=True)
+            print(f"evaluate {checkpoint} on {split}, {describe_device(device)} in {precision}", flush=True)
+            warn_if_emulated(precision, "inference.precision")
         loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
         evaluation = examine(model, loader, config.inference)
     if not is_main():
@@ -62,6 +64,7 @@ def main() -> None:
         "data": f"{config.data.root}, {split}",
         "inference": ", ".join(f"{key} {value}" for key, value in config.inference if value != usual[key]) or "one view, whole",
         "device": describe_device(device),
+        "precision": str(precision),
         "torch": torch.__version__,
         "evaluated": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from segnet.devices import describe_device
+from segnet.devices import describe_device, warn_if_emulated
 from segnet.distributed import agreed, is_main, process_group, share
 from segnet.errors import ExitCode, run_command
 from segnet.jobs import failure_table, plan_jobs, predict_jobs, summarize
@@ -53,7 +53,8 @@ def main() -> ExitCode:
             predictor = Predictor(arguments.source, overrides)
         noun = "picture" if len(jobs) == 1 else "pictures"
         if is_main():
-            print(f"predict {len(jobs)} {noun} on {describe_device(predictor.device)}", flush=True)
+            print(f"predict {len(jobs)} {noun} on {describe_device(predictor.device)} in {predictor.precision}", flush=True)
+            warn_if_emulated(predictor.precision, "inference.precision")
         started = time.monotonic()
         results = predict_jobs(predictor, jobs, out, save=save, overwrite=arguments.overwrite)
         quiet = None if is_main() else True  # None: plain where there is no terminal

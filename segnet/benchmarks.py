@@ -26,11 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from segnet.classes import IGNORE_INDEX
 from segnet.config import Config, Memory, OptimConfig
 from segnet.datasets import Sample
-from segnet.devices import choose_device
+from segnet.devices import autocast, choose_device, choose_precision
 from segnet.errors import ExitCode, UserError
 from segnet.inference import compute_logits
 from segnet.losses import Criterion
-from segnet.models import EncoderDecoder, folded
+from segnet.models import CompiledPerSize, EncoderDecoder, folded
 from segnet.reference import PlainEncoderDecoder
 from segnet.training import TrainState, build_state, train_step
 
@@ -72,18 +72,20 @@ class Spread(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False) -> Report:
+def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Report:
     """`train.batch_size` pictures of `augment.crop_size`, uint8, to float32 logits, as prediction and evaluation have them.
+
+    bfloat16 is left out where the device emulates it, which may take minutes, unless `emulated`.
 
     Raises UserError (numeric) where a way's answer is not the plain network's.
     """
     model, plain, image = _networks(config)
     networks: dict[str, tuple[nn.Module, str]] = {}
-    for precision in ("float32", "bfloat16"):
+    for precision in _precisions(image.device, emulated):
         network: nn.Module = folded(model, precision)
         networks[f"folded {precision}"] = network, precision
         if compiled:
-            networks[f"compiled {precision}"] = cast(nn.Module, torch.compile(network)), precision
+            networks[f"compiled {precision}"] = CompiledPerSize(network), precision
     plain_image = image.contiguous()  # NCHW
     ways = [Way(PLAIN, "float32", _calling(plain, plain_image), {})]
     with torch.inference_mode():
@@ -104,11 +106,12 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False) 
         return _compare(ways, counter.get_total_flops(), rounds, image)
 
 
-def benchmark_training(config: Config, *, rounds: int, compiled: bool = False) -> Report:
+def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Report:
     """A step of `train.batch_size` pictures of `augment.crop_size`: forward, backward and update, as a run makes it.
 
     The plain step has the same optimizer, no moving average and no check for finite gradients; both count every pixel, as at
-    hardest=1. The learning rate is 0, so all steps are made at the same weights.
+    hardest=1. The learning rate is 0, so all steps are made at the same weights. bfloat16 is left out where the device emulates
+    it, unless `emulated`.
     Raises UserError (numeric) where loss or gradients are not the plain network's.
     """
     batch_size, device = config.train.batch_size, choose_device(config.device)
@@ -132,9 +135,10 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False) -
     ways = [Way(PLAIN, "float32", _calling(step, plain_image, mask), facts)]
     kinds = [("ours float32", "float32", "plain", False)]
     kinds += [(f"ours bfloat16 {memory}", "bfloat16", memory, False) for memory in get_args(Memory)]
-    kinds += [("compiled bfloat16", "bfloat16", "plain", True)] if compiled else []
-    for name, precision, memory, is_compiled in kinds:
-        network = cast(nn.Module, torch.compile(state.model)) if is_compiled else state.model
+    kinds += [(f"compiled {precision}", precision, "plain", True) for precision in ("float32", "bfloat16") if compiled]
+    measured = _precisions(device, emulated)
+    for name, precision, memory, is_compiled in (kind for kind in kinds if kind[1] in measured):
+        network = CompiledPerSize(state.model) if is_compiled else state.model
         state.model.memory = cast(Memory, memory)
         with _exact_float32():
             found = _gradients(network, image, precision, lambda logits: criterion(logits, mask))
@@ -144,6 +148,11 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False) -
         run = _our_step(replace(state, network=network), batch, criterion, _changed(config, precision, memory))
         ways.append(Way(name, precision, run, facts))
     return _compare(ways, counter.get_total_flops(), rounds, image)
+
+
+def _precisions(device: torch.device, emulated: bool) -> list[str]:
+    """The precisions to measure on a device."""
+    return [name for name in ("float32", "bfloat16") if emulated or not choose_precision(name, device).emulated]
 
 
 def _networks(config: Config) -> tuple[EncoderDecoder, PlainEncoderDecoder, Tensor]:
@@ -228,7 +237,7 @@ def _exact_float32() -> Iterator[None]:
 
 
 def _forward(network: nn.Module, image: Tensor, precision: str) -> Tensor:
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with autocast(image.device, precision):
         return network(image)
 
 
@@ -241,7 +250,7 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
     logits = _forward(network, image, precision)
     loss = loss_of(logits)
     loss.backward()
-    gradients = {name.removeprefix("_orig_mod."): parameter.grad for name, parameter in network.named_parameters()}
+    gradients = {name.removeprefix("network."): parameter.grad for name, parameter in network.named_parameters()}
     gradient = torch.cat([cast(Tensor, gradients[name]).flatten() for name in sorted(gradients)])
     network.zero_grad()
     for dropout in dropouts:
@@ -327,7 +336,9 @@ def _saved(network: nn.Module, image: Tensor, precision: str) -> Report:
 
 def _compare(ways: list[Way], flops: int, rounds: int, image: Tensor) -> Report:
     """Let all take turns, `rounds` times after two that do not count, print a table, and return its numbers."""
-    device, precisions = image.device, sorted({way.precision for way in ways})
+    device = image.device
+    slow = {way.precision for way in ways if choose_precision(way.precision, device).emulated}
+    precisions = sorted({way.precision for way in ways} - slow)  # a large convolution that is emulated takes a minute
     peaks = [peak for precision in precisions for peak in _peak_convolutions(precision, device)]
     gpu, batch = device.type == "cuda", len(image)
     calls = 5 if gpu else 1  # of a GPU's rounds, so that it does not wait for the first launch alone
@@ -345,10 +356,11 @@ def _compare(ways: list[Way], flops: int, rounds: int, image: Tensor) -> Report:
         rates[precision] = [max(round_) for round_ in zip(*found, strict=True)]
     report: Report = {}
     for way in ways:
-        mine, plain, peak = counted[way.name], counted[ways[0].name], rates[way.precision]
+        mine, plain, peak = counted[way.name], counted[ways[0].name], rates.get(way.precision, rates["float32"])
         median = statistics.median(mine)
         report[way.name] = {
             "precision": way.precision,
+            "emulated": way.precision in slow,
             "seconds": Spread.of(mine)._asdict(),
             "times_plain": Spread.of([a / b for a, b in zip(plain, mine, strict=True)])._asdict(),
             "pictures_per_second": batch / median,
@@ -423,4 +435,6 @@ def print_table(document: Report) -> None:
         saved, peak = (f"{way[key] / 1e6:.0f}" if way.get(key) is not None else "–" for key in ("saved_bytes", "peak_bytes"))
         speeds = f"{way['seconds']['median']:>9.4f}{times['median']:>9.2f}{quartiles:>12}{way['pictures_per_second']:>12.2f}"
         rate = f"{way['gflop_per_second']:>9.0f}{way['share_of_peak']['median']:>9.0%}"
-        print(f"{name:<28}{speeds}{rate}{saved:>10}{peak:>9}{error:>9.1e}")
+        print(f"{name + ' (emulated)' * way['emulated']:<28}{speeds}{rate}{saved:>10}{peak:>9}{error:>9.1e}")
+    if all(way["precision"] == "float32" for way in document["ways"].values()):
+        print("bfloat16 is left out: this device emulates it, several times slower than float32 (--emulated measures it)")

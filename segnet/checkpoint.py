@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segnet.classes import ClassSet
 from segnet.config import Config, dump_config, override_config, validate_config
+from segnet.devices import choose_precision
 from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write
 from segnet.models import EncoderDecoder, Weights, convert_decoder
@@ -173,7 +174,7 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
         raise UserError(ExitCode.CONFIG, path, "the network of an exported file cannot be changed", "override the checkpoint's")
     if config.device == "cuda":
         raise UserError(ExitCode.CONFIG, path, "an exported file runs on the CPU", "write device=cpu, or use the checkpoint")
-    model = load_exported(path, config.inference.precision).model
+    model = load_exported(path, choose_precision(config.inference.precision, torch.device("cpu")).name).model
     return LoadedModel(model, config.data.class_set, config.model_copy(update={"device": "cpu"}))
 
 

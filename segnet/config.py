@@ -31,7 +31,7 @@ Positive = Annotated[float, Field(gt=0)]
 Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Share = Annotated[float, Field(ge=0.1, le=1)]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Memory = Literal["plain", "lean", "checkpoint"]
 _SectionType = TypeVar("_SectionType", bound=BaseModel)
 
@@ -243,13 +243,14 @@ class TrainConfig(Section):
     accumulate: int = Field(default=1, ge=1, le=4096)
     """Parts in which a step computes its batch, one after the other, for less memory. The gradient is that of the whole batch
     (batch normalisation sees a part at a time)."""
-    precision: Precision = "bfloat16"
-    """Arithmetic of the forward and backward pass (autocast); weights stay in float32."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward and backward pass (autocast); weights stay in float32. auto: the fastest one that the device
+    has instructions for; a run that is resumed keeps its own."""
     memory: Memory = "plain"
     """What the forward pass keeps for the backward pass: plain all activations, lean the outputs of convolutions, checkpoint
     those of stages; the rest is computed again. The gradients are the same."""
     compile: bool = False
-    """Let torch.compile fuse the network; the first step takes minutes."""
+    """Let torch.compile fuse the network, once for each of up to eight sizes; the first step of a size takes minutes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights, which is then what is scored and kept as best; 0: none."""
     deterministic: bool = False
@@ -277,10 +278,11 @@ class InferenceConfig(Section):
     """The picture is seen at each of these zooms; probabilities are averaged at its own size."""
     flip: bool = False
     """Also see it mirrored, and average."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for."""
     compile: bool = False
-    """Let torch.compile fuse the network; the first pictures take minutes. On CPUs it was slower."""
+    """Let torch.compile fuse the network, once for each of up to eight sizes; the first picture of a size takes minutes. On CPUs
+    it was slower."""
     dropout_samples: int = Field(default=0, ge=0, le=1000)
     """Monte-Carlo dropout: average that many passes with dropout on (Bayesian SegNet: 50; 6 already help); 0: dropout off."""
     window: int = Field(default=0, ge=0, le=65536)
@@ -296,8 +298,8 @@ class Config(Section):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Fixes the order of samples, augmentation, initial weights and dropout."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto: the GPU when there is one."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto: the GPU when there is one. mps, an Apple GPU, is refused: it lacks float64."""
     model: ModelConfig
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()

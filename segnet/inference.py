@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnet.config import InferenceConfig
+from segnet.devices import autocast, choose_precision
 from segnet.errors import ExitCode, UserError
-from segnet.models import EncoderDecoder, folded
+from segnet.models import CompiledPerSize, EncoderDecoder, folded
 from segnet.runtime import Network, Runtime
 from segnet.windows import Windows, blend_windows
 
 WINDOW = 1536  # pixels: the side of a window where nothing else is asked for; its square is what is seen whole
 FADE = 32  # pixels over which windows that agree are blended
 SMALLEST_WINDOW = 256  # pixels
-_Model = TypeVar("_Model", bound=nn.Module)
 
 
 class Maps(NamedTuple):
@@ -37,11 +37,16 @@ class Maps(NamedTuple):
         return (self.entropy / math.log(max(2, num_classes))).clamp_(0, 1)
 
 
-def prepared(model: _Model, config: InferenceConfig) -> _Model:
+def resolve_precision(config: InferenceConfig, device: torch.device) -> InferenceConfig:
+    """`config` with the precision that its "auto" means on `device`."""
+    return config.model_copy(update={"precision": choose_precision(config.precision, device).name})
+
+
+def prepared(model: Network, config: InferenceConfig) -> Network:
     """A copy of the network that only predicts, in the precision of `config`, compiled where asked; an exported one as it is."""
-    model = folded(model, config.precision)
+    model = folded(model, resolve_precision(config, model.device).precision)
     if config.compile and isinstance(model, EncoderDecoder):
-        model.compile()
+        return cast(EncoderDecoder, CompiledPerSize(model))
     return model
 
 
@@ -57,6 +62,7 @@ def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, prob
     if config.dropout_samples and isinstance(model, Runtime):
         found = "an exported network has no dropout"
         raise UserError(ExitCode.CONFIG, "inference.dropout_samples", found, "set it to 0, or use the checkpoint")
+    config = resolve_precision(config, model.device)
     windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config)
     while True:
         try:
@@ -167,12 +173,12 @@ def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig, b
 
 
 def compute_logits(model: nn.Module, image: Tensor, scale: float, precision: str) -> Tensor:
-    """float32 logits of the picture resized by `scale`."""
+    """float32 logits of the picture resized by `scale`; `precision` is that of the network, and not "auto"."""
     if scale != 1.0:
         size = [max(1, round(side * scale)) for side in image.shape[-2:]]
         image = F.interpolate(image.float(), size, mode="bilinear", align_corners=False, antialias=True)
     image = image.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with autocast(image.device, precision):
         return model(image).float()
 
 

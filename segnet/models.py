@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import OrderedDict
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -281,7 +282,8 @@ def folded(model: _Model, precision: str = "float32") -> _Model:
     is the convolution that it equals. The same function up to rounding; what is folded already stays as it is, and so does
     an exported network, which was folded before.
 
-    At bfloat16 the kernels are rounded once, instead of by autocast in every call, under which such a network must run.
+    At a lower precision than float32 the kernels are rounded once, instead of by autocast in every call, under which such a
+    network must run.
     """
     if not isinstance(model, EncoderDecoder):
         return model
@@ -291,9 +293,45 @@ def folded(model: _Model, precision: str = "float32") -> _Model:
             conv = block.conv.as_convolution() if isinstance(block.conv, Deconvolution) else cast(nn.Conv2d, block.conv)
             block.conv, block.norm = fuse_conv_bn_eval(conv, block.norm), nn.Identity()
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and precision == "bfloat16":
-            module.to(torch.bfloat16)
+        if isinstance(module, nn.Conv2d) and precision != "float32":
+            module.to(getattr(torch, precision))
     return model.to(memory_format=torch.channels_last)
+
+
+class CompiledPerSize(nn.Module):
+    """A network that torch compiles once for each size of its input, up to `LIMIT` sizes; others run uncompiled, said once.
+
+    Not once for all sizes: torch 2.14 cannot compile the ceilings in the sizes of pooled maps ("truth value of Relational").
+    What is asked of it beside a forward pass, the network answers.
+    """
+
+    LIMIT = 8  # torch's own, after which it stops compiling a function
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._sizes = set[torch.Size]()
+        self._said = False
+        self._compiled = torch.compile(network.forward, dynamic=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """What the network gives, for an image of any size."""
+        if image.shape not in self._sizes and len(self._sizes) == self.LIMIT:
+            self._say_limit()
+            return cast(Tensor, self.network(image))
+        self._sizes.add(image.shape)
+        return cast(Tensor, self._compiled(image))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("network"), name)
+
+    def _say_limit(self) -> None:
+        if not self._said:
+            print(f"note: compiled for {self.LIMIT} sizes; others run uncompiled", file=sys.stderr)
+        self._said = True
 
 
 class Part(NamedTuple):

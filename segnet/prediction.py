@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from segnet.checkpoint import load_model
-from segnet.devices import choose_device
+from segnet.devices import choose_device, choose_precision
 from segnet.images import image_to_tensor, open_image
-from segnet.inference import predict_maps, prepared
+from segnet.inference import predict_maps, prepared, resolve_precision
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 
@@ -37,8 +37,10 @@ class Predictor:
 
     def __init__(self, path: Path | str, overrides: Sequence[str] = ()) -> None:
         """Load it, with configuration overrides such as "inference.flip=true" or "device=cpu". Raises UserError."""
-        model, self.classes, self.config = load_model(path, overrides)
-        self.device = choose_device(self.config.device)
+        model, self.classes, config = load_model(path, overrides)
+        self.device = choose_device(config.device)
+        self.precision = choose_precision(config.inference.precision, self.device)
+        self.config = config.model_copy(update={"inference": resolve_precision(config.inference, self.device)})
         self.model = prepared(model.to(self.device), self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -145,8 +145,9 @@ def _minutes(lines: list[str]) -> float:
         return 0.0
 
 
-def record_environment(path: Path, device: torch.device, *, resumed_at: int | None) -> None:
-    """Write what a number needs beside it to be believed – versions, device, commit, command – or add it for a resumption.
+def record_environment(path: Path, device: torch.device, *, precision: Mapping[str, str], resumed_at: int | None) -> None:
+    """Write what a number needs beside it to be believed, or add it for a resumption: versions, device, precision of training
+    and inference, commit, command.
 
     Says so when a run goes on under another version of torch or on another device, since its bits may then differ.
     """
@@ -157,6 +158,7 @@ def record_environment(path: Path, device: torch.device, *, resumed_at: int | No
         "command": " ".join(sys.argv),
         "commit": commit.stdout.strip() or "unknown",
         "device": describe_device(device),
+        "precision": precision,
         "ranks": world_size(),
         "python": platform.python_version(),
         "torch": torch.__version__,

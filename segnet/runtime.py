@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segnet.config import Config, Precision, validate_config
+from segnet.config import Config, validate_config
 from segnet.errors import ExitCode, UserError
 from segnet.models import EncoderDecoder, reach
 
@@ -108,7 +108,7 @@ def weights_path(path: Path) -> Path:
     return path.with_suffix(".bin")
 
 
-def load_exported(path: Path, precision: Precision = "float32") -> Exported:
+def load_exported(path: Path, precision: str = "float32") -> Exported:
     """An .onnx or .xml file that `export` wrote, verified, ready to run in as many threads as torch uses.
 
     OpenVINO computes in `precision`, onnxruntime always in float32.
@@ -162,7 +162,7 @@ def openvino_core(openvino: ModuleType) -> Any:
     return core
 
 
-def _open_openvino(openvino: ModuleType, content: bytes, weights: bytes, precision: Precision) -> tuple[str, Run]:
+def _open_openvino(openvino: ModuleType, content: bytes, weights: bytes, precision: str) -> tuple[str, Run]:
     core = openvino_core(openvino)
     model = core.read_model(content, weights)
     options = {

@@ -30,7 +30,15 @@ from segnet.datasets import (
     derive_seed,
     open_split,
 )
-from segnet.devices import choose_device, explain_full_memory, peak_memory, use_deterministic_algorithms
+from segnet.devices import (
+    autocast,
+    choose_device,
+    choose_precision,
+    explain_full_memory,
+    peak_memory,
+    use_deterministic_algorithms,
+    warn_if_emulated,
+)
 from segnet.distributed import (
     agreed,
     is_main,
@@ -48,7 +56,7 @@ from segnet.files import write_text
 from segnet.inference import predict_maps
 from segnet.losses import Criterion, enet_weights, median_frequency_weights
 from segnet.metrics import ConfusionMatrix, Scores
-from segnet.models import EncoderDecoder, build_model
+from segnet.models import CompiledPerSize, EncoderDecoder, build_model
 from segnet.run_folder import BEST, LAST, PREVIOUS, RunLog, hold_run_folder, newest_checkpoint, record_environment
 from segnet.stopping import stop_signals
 from segnet.transforms import TrainTransform
@@ -165,8 +173,7 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
 
 
 def _forward(network: nn.Module, image: Tensor, precision: str) -> Tensor:
-    dtype = getattr(torch, precision)
-    with torch.autocast(image.device.type, dtype, enabled=dtype is not torch.float32):
+    with autocast(image.device, precision):
         return network(image)
 
 
@@ -213,7 +220,7 @@ def build_state(config: Config, device: torch.device, *, pretrained: bool = True
         model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs
     return TrainState(
         model=model,
-        network=torch.compile(model) if config.train.compile else model,  # type: ignore[arg-type]
+        network=CompiledPerSize(model) if config.train.compile else model,
         optimizer=build_optimizer(model, config.optim),
         scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
         ema=build_ema(model, config.train.ema_decay) if config.train.ema_decay else None,
@@ -230,6 +237,7 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     Raises UserError (data) for a fault of the data set, (numeric) when the loss is not finite.
     """
     device = choose_device(config.device)
+    config, _ = _resolve_precision(config, device, None)
     train_set, _ = _open_data(config)
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = _to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
@@ -272,15 +280,17 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         with agreed():
             pictures = _Pictures.of(train_set, val_set)
             found = newest_checkpoint(run) if resume else None
+            config, stored = _resolve_precision(config, device, found[1] if found else None)
             state = build_state(config, device, pretrained=found is None)
             if found:
-                _restore(state, *found, config, pictures)
+                _restore(state, *found, stored, pictures)
         refuse_difference(pictures.digest, "pictures or masks")
         refuse_difference(state.step, "checkpoints")
         if world_size() > 1:
             state.network = DistributedDataParallel(state.network, device_ids=[device] if device.type == "cuda" else None)
         if resume:
-            _say(f"resuming {found[0]} at step {state.step}" if found else f"no checkpoint in {run} yet: starting at step 0")
+            where = f"resuming {found[0]} at step {state.step}, in {config.train.precision}" if found else ""
+            _say(where or f"no checkpoint in {run} yet: starting at step 0")
         if found and is_main() and found[0].name == PREVIOUS:
             os.replace(found[0], run / LAST)  # or the next save would put a damaged last.pt in its place
         if state.step >= total_steps(config, train_set) and state.scored_step == state.step:
@@ -289,10 +299,39 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         with agreed():
             if is_main():
                 write_text(run / "config.yaml", config_to_yaml(config))
-                record_environment(run / "environment.json", device, resumed_at=state.step if found else None)
+                precision = {"train": config.train.precision, "inference": config.inference.precision}
+                resumed_at = state.step if found else None
+                record_environment(run / "environment.json", device, precision=precision, resumed_at=resumed_at)
         with _explained():
-            _Run(config, run, state, train_set, val_set, pictures).train()
+            _Run(config, stored, run, state, train_set, val_set, pictures).train()
     return run / BEST
+
+
+def _resolve_precision(config: Config, device: torch.device, began: Checkpoint | None) -> tuple[Config, Config]:
+    """`config` twice, with the precisions that its "auto" means: to compute with, and to be stored in checkpoints.
+
+    A resumed run keeps what it `began` with, since other arithmetic gives other bits. Checkpoints keep an "auto" of
+    `inference.precision`, so that evaluation and prediction choose for the device that they run on.
+    """
+    train, inference = config.train.precision, config.inference.precision
+    if began:
+        train = began.config.train.precision if train == "auto" else train
+        inference = began.config.inference.precision if inference == "auto" else inference
+    chosen = choose_precision(train, device)
+    warn_if_emulated(chosen, "train.precision")
+    stored = _with_precision(config, chosen.name, inference)
+    if began and began.training and inference == "auto":
+        inference = began.training.get("inference_precision", inference)
+    return _with_precision(config, chosen.name, choose_precision(inference, device).name), stored
+
+
+def _with_precision(config: Config, train: str, inference: str) -> Config:
+    """`config` with other precisions."""
+    sections = {
+        "train": config.train.model_copy(update={"precision": train}),
+        "inference": config.inference.model_copy(update={"precision": inference}),
+    }
+    return config.model_copy(update=sections)
 
 
 def total_steps(config: Config, train_set: SegmentationDataset) -> int:
@@ -334,13 +373,15 @@ class _Run:
     def __init__(
         self,
         config: Config,
+        stored: Config,
         folder: Path,
         state: TrainState,
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
         pictures: _Pictures,
     ) -> None:
-        self.config, self.folder, self.state = config, folder, state
+        self.config, self.stored = config, stored  # to compute with, and to write into checkpoints
+        self.folder, self.state = folder, state
         self.train_set, self.val_set, self.pictures = train_set, val_set, pictures
         self.device = state.loss_sum.device
         per_epoch = len(train_set) / config.train.batch_size
@@ -497,7 +538,7 @@ class _Run:
         return self.state.step * self.config.train.batch_size / len(self.train_set)
 
     def _checkpoint(self, miou: float | None) -> Checkpoint:
-        return Checkpoint(self.config, self.state.step, miou, self.state.scored_model.state_dict())
+        return Checkpoint(self.stored, self.state.step, miou, self.state.scored_model.state_dict())
 
     def _save(self) -> None:
         """Write last.pt: the network, and all that training needs to continue to the bit."""
@@ -520,6 +561,7 @@ class _Run:
                 "rows": self.log.rows,
                 "names": self.pictures.names,
                 "content": self.pictures.content,
+                "inference_precision": self.config.inference.precision,
             }
             last = self._checkpoint(None)._replace(training=training)
             save_checkpoint(self.folder / LAST, last, keep=self.folder / PREVIOUS)

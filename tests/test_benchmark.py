@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from segnet import benchmarks, layers
 from segnet.benchmarks import Spread, benchmark_inference, benchmark_training
 from segnet.config import Config, config_to_yaml, override_config
+from segnet.devices import Precision, choose_precision
 from segnet.errors import ExitCode
 from segnet.models import EncoderDecoder, summarize
 
@@ -20,6 +21,7 @@ def config(tiny_config: Config) -> Config:
     return override_config(tiny_config, ["augment.crop_size=[17,24]", "optim.momentum=0.5", "train.ema_decay=0.9"])
 
 
+EMULATED = choose_precision("bfloat16", torch.device("cpu")).emulated
 TRAINING = ["plain float32", "ours float32", "ours bfloat16 plain", "ours bfloat16 lean", "ours bfloat16 checkpoint"]
 INFERENCE = ["plain float32", "folded float32", "folded bfloat16"]
 
@@ -42,10 +44,13 @@ def test_the_command_ends_with_its_numbers_as_json(run_script, config, tmp_path,
     assert document["size"] == [16, 20]
     assert document["versions"]["torch"] == torch.__version__
     assert document["environment"]["MALLOC_TRIM_THRESHOLD_"] == "100000000"
-    assert list(document["ways"]) == names
-    assert document["peak_gflop_per_second"].keys() == {"float32", "bfloat16"}
+    assert list(document["ways"]) == [name for name in names if not (EMULATED and "bfloat16" in name)]
+    assert document["peak_gflop_per_second"].keys() == ({"float32"} if EMULATED else {"float32", "bfloat16"})
+    assert ("bfloat16 is left out" in found.stdout) == EMULATED
+    assert torch.backends.cpu.get_cpu_capability() in document["device"]
     for name, way in document["ways"].items():
         assert name in found.stdout
+        assert not way["emulated"]
         assert way["seconds"]["low"] <= way["seconds"]["median"] <= way["seconds"]["high"]
         assert way["pictures_per_second"] == pytest.approx(batch / way["seconds"]["median"])
         assert way["gflop_per_second"] == pytest.approx(way["pictures_per_second"] * document["gflop_per_picture"])
@@ -54,8 +59,20 @@ def test_the_command_ends_with_its_numbers_as_json(run_script, config, tmp_path,
     assert document["ways"]["plain float32"]["times_plain"] == {"low": 1, "median": 1, "high": 1}
 
 
+def test_what_the_device_emulates_is_left_out_or_marked(config, monkeypatch, capsys):
+    monkeypatch.setattr(benchmarks, "choose_precision", lambda name, device: Precision(name, "", emulated=name != "float32"))
+    for measure, names in ((benchmark_inference, INFERENCE), (benchmark_training, TRAINING)):
+        document = measure(config, rounds=1)
+        assert list(document["ways"]) == [name for name in names if "bfloat16" not in name]
+        document = measure(config, rounds=1, emulated=True)
+        assert list(document["ways"]) == names
+        assert document["peak_gflop_per_second"].keys() == {"float32"}
+        benchmarks.print_table(document)
+        assert capsys.readouterr().out.count("(emulated)") == sum("bfloat16" in name for name in names)
+
+
 def test_work_is_counted_as_the_summary_counts_it(config):
-    document = benchmark_inference(config, rounds=1)
+    document = benchmark_inference(config, rounds=1, emulated=True)
     parts = summarize(config.model, 3, config.augment.crop_size)
     assert document["gflop_per_picture"] * 1e9 == 2 * sum(part.multiply_adds for part in parts)
     assert document["ways"]["folded float32"]["same_class"] == 1
@@ -67,7 +84,7 @@ def test_work_is_counted_as_the_summary_counts_it(config):
 @pytest.mark.parametrize("loss", ["class_weights=none", "{class_weights: enet, label_smoothing: 0.1, hardest: 0.5}"])
 def test_a_training_step_is_compared_and_its_memory_counted(config, loss):
     changes = [f"loss.{loss}" if loss[0] != "{" else f"loss={loss}", "optim.name=adamw"]
-    ways = benchmark_training(override_config(config, changes), rounds=1)["ways"]
+    ways = benchmark_training(override_config(config, changes), rounds=1, emulated=True)["ways"]
     assert ways["ours float32"]["relative_error"].keys() == {"logits", "loss", "gradient"}
     assert max(ways["ours float32"]["relative_error"].values()) < 1e-4
     plain, lean, checkpoint = (ways[f"ours bfloat16 {memory}"] for memory in ("plain", "lean", "checkpoint"))
@@ -138,7 +155,7 @@ def test_bfloat16_that_gives_nothing_is_refused(config, monkeypatch):
 
     monkeypatch.setattr(benchmarks, "compute_logits", blank)
     with refused(ExitCode.NUMERIC, "folded bfloat16", "logits differs"):
-        benchmark_inference(config, rounds=1)
+        benchmark_inference(config, rounds=1, emulated=True)
 
 
 def test_spread_is_that_of_the_middle_half():

@@ -97,10 +97,10 @@ def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
 
 
 def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data, tiny_classes, tmp_path):
-    model = load_model(tiny_run).model
-    found = examine(model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0))
+    model, _, config = load_model(tiny_run)
+    found = examine(model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0), config.inference)
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
-    assert found.scores == evaluate(model, build_loader(dataset, workers=0))
+    assert found.scores == evaluate(model, build_loader(dataset, workers=0), config.inference)
     assert [picture.id for picture in found.pictures] == dataset.ids
     sums = np.array([picture[1:4] for picture in found.pictures]).sum(0)  # (3, K)
     confusion = np.array(found.scores.confusion)
@@ -111,13 +111,13 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
     bins, overlaps = torch.zeros(15, 3, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.int64)
     for index, name in enumerate(dataset.ids):
         write_split(tiny_data, "alone", [name])
-        alone = examine(model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0))
+        alone = examine(model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0), config.inference)
         assert alone.pictures == (found.pictures[index],)
         in_truth = [iou for iou, row in zip(alone.scores.class_iou, alone.scores.confusion, strict=True) if sum(row)]
         assert found.pictures[index].miou == pytest.approx(np.mean(in_truth), abs=1e-15)
         assert alone.scores.global_accuracy == found.pictures[index].accuracy
         image, mask, _ = dataset.read(index)
-        probabilities = predict_probabilities(folded(model), image[None], load_model(tiny_run).config.inference)[0]
+        probabilities = predict_probabilities(folded(model), image[None], config.inference)[0]
         scored = mask != 255
         bins += count_reliability(probabilities.amax(0)[scored], (probabilities.argmax(0) == mask)[scored])
         overlaps += band_overlaps(mask, probabilities.argmax(0).byte(), 3)

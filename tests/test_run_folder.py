@@ -15,6 +15,7 @@ from segnet.models import build_model
 from segnet.run_folder import RunLog, hold_run_folder, newest_checkpoint, record_environment
 
 CPU = torch.device("cpu")
+PRECISION = {"train": "float32", "inference": "bfloat16"}
 
 
 @pytest.fixture
@@ -147,11 +148,12 @@ def test_tensorboard_that_cannot_write_is_one_warning(tmp_path, capsys):
 
 def test_the_environment_keeps_its_beginning_and_each_resumption(tmp_path, monkeypatch, capsys):
     path = tmp_path / "environment.json"
-    record_environment(path, CPU, resumed_at=None)
+    record_environment(path, CPU, precision=PRECISION, resumed_at=None)
     begun = json.loads(path.read_text())
     assert {"command", "commit", "device", "ranks", "python", "torch"} <= begun.keys()
+    assert begun["precision"] == PRECISION
     monkeypatch.setattr(torch, "__version__", "9.9")
-    record_environment(path, CPU, resumed_at=7)
+    record_environment(path, CPU, precision=PRECISION, resumed_at=7)
     record = json.loads(path.read_text())
     assert {**record, "resumed": []} == begun
     assert [(entry["step"], entry["torch"]) for entry in record["resumed"]] == [(7, "9.9")]
@@ -163,5 +165,5 @@ def test_a_lost_environment_begins_again(tmp_path, content):
     path = tmp_path / "environment.json"
     if content is not None:
         path.write_text(content)
-    record_environment(path, CPU, resumed_at=3)
+    record_environment(path, CPU, precision=PRECISION, resumed_at=3)
     assert json.loads(path.read_text())["resumed"] == []

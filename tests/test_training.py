@@ -5,18 +5,18 @@ import errno
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import signal
-import time
+import subprocess
+import sys
 
 import pytest
 import torch
-from helpers import assert_same_run, folder_bytes, refused, write_split
+from helpers import assert_same_run, folder_bytes, refused, same, write_split
 
-from segnet import datasets, evaluation, files, stopping, training
+from segnet import datasets, devices, evaluation, files, training
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-from segnet.config import Config, LossConfig, OptimConfig, override_config
+from segnet.config import Config, LossConfig, OptimConfig, config_to_yaml, load_config, override_config
 from segnet.datasets import Sample, SegmentationDataset, class_statistics
 from segnet.errors import ExitCode
 from segnet.images import save_mask
@@ -375,26 +375,35 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config,
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_a_step_that_outlasts_the_patience_is_given_up(tiny_config, tmp_path, monkeypatch):
-    """In a process of its own, as it ends without unwinding."""
+ENDLESS_STEP = """
+import os, signal, sys, time
+from pathlib import Path
+from segnet import stopping, training
+from segnet.config import load_config
+
+step = training.train_step
+
+def endless(state, *arguments, **options):
+    if state.step == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+    step(state, *arguments, **options)
+
+training.train_step = endless
+stopping.PATIENCE = 0.2
+training.train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def test_a_step_that_outlasts_the_patience_is_given_up(tiny_config, tmp_path):
+    """In a process of its own, as it ends without unwinding; not in a fork, since a compiler may have begun threads here."""
     config = override_config(tiny_config, ["train.save_every=0.34", "data.workers=1"])
     train(config, tmp_path / "whole")
-    step = training.train_step
-
-    def endless(state, *arguments, **options) -> None:
-        if state.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
-        step(state, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train_step", endless)
-        patch.setattr(stopping, "PATIENCE", 0.2)
-        process = multiprocessing.get_context("fork").Process(target=train, args=(config, tmp_path / "stopped"))
-        process.daemon = False
-        process.start()
-        process.join(30)
-    assert process.exitcode == 143
+    path = tmp_path / "config.yaml"
+    path.write_text(config_to_yaml(config))
+    command = [sys.executable, "-c", ENDLESS_STEP, path, tmp_path / "stopped"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # other numbers of threads give other bits
+    assert subprocess.run(command, env=environment, timeout=300, check=False).returncode == 143
     assert load_checkpoint(tmp_path / "stopped" / "last.pt").step == 3
     train(config, tmp_path / "stopped", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
@@ -572,6 +581,55 @@ def test_a_batch_that_leaves_batch_normalisation_one_value_is_refused(tiny_confi
         override_config(tiny_config, [*changes[:2], f"model.encoder={four}", f"model.decoder={four}"])
 
 
+@pytest.fixture
+def bfloat16_instructions(monkeypatch):
+    """Says whether the processor has them."""
+
+    def pretend(there: bool) -> None:
+        monkeypatch.setattr(devices, "_has_bfloat16_instructions", lambda: there)
+        devices._fast_precision.cache_clear()
+
+    yield pretend
+    devices._fast_precision.cache_clear()
+
+
+@pytest.mark.parametrize(("there", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_the_run_holds_the_precision_that_auto_chose(tiny_config, tmp_path, bfloat16_instructions, there, expected):
+    bfloat16_instructions(there)
+    config = override_config(tiny_config, ["train.precision=auto", "inference.precision=auto", "train.epochs=1"])
+    train(config, tmp_path / "run")
+    written = load_config(tmp_path / "run" / "config.yaml")
+    assert (written.train.precision, written.inference.precision) == (expected, expected)
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["precision"] == {"train": expected, "inference": expected}
+    train(override_config(tiny_config, [f"train.precision={expected}", "train.epochs=1"]), tmp_path / "explicit")
+    auto, explicit = (load_checkpoint(tmp_path / name / "last.pt") for name in ("run", "explicit"))
+    assert same(auto.weights, explicit.weights)
+    bfloat16_instructions(not there)  # evaluation and prediction choose for the machine that they run on
+    assert load_model(tmp_path / "run").config.inference.precision == "auto"
+
+
+def test_a_resumed_run_keeps_its_precision_on_another_processor(tiny_config, tmp_path, bfloat16_instructions, capsys):
+    config = override_config(tiny_config, ["train.precision=auto", "inference.precision=auto", "train.save_every=1"])
+    bfloat16_instructions(True)
+    train(config, tmp_path / "whole")
+    first_half = override_config(config, ["train.max_minutes=1e-9"])
+    train(first_half, tmp_path / "moved")
+    capsys.readouterr()
+    bfloat16_instructions(False)
+    train(config, tmp_path / "moved", resume=True)
+    said = capsys.readouterr()
+    assert "in bfloat16" in said.out
+    assert said.err.count("train.precision=bfloat16 is emulated") == 1
+    assert_same_run(tmp_path / "whole", tmp_path / "moved")
+
+
+def test_another_precision_than_that_of_the_run_is_refused(tiny_config, tmp_path):
+    train(override_config(tiny_config, ["train.max_minutes=1e-9"]), tmp_path / "run")
+    with refused(ExitCode.CHECKPOINT, "train.precision (float32, now bfloat16)"):
+        train(override_config(tiny_config, ["train.precision=bfloat16"]), tmp_path / "run", resume=True)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_median_frequency_weights_and_moving_average_train(tiny_config, tmp_path, precision):
     config: Config = override_config(
@@ -589,8 +647,9 @@ def test_nothing_is_done_twice_at_the_end():
 
 
 def test_a_compiled_network_learns_the_same(tiny_config, tmp_path):
+    growing = ["train.epochs=2", "augment.sizes=[0.5,1.0]"]
     for name, changes in (("eager", []), ("compiled", ["train.compile=true"])):
-        train(override_config(tiny_config, ["train.epochs=1", *changes]), tmp_path / name)
+        train(override_config(tiny_config, [*growing, *changes]), tmp_path / name)
     eager, compiled = ([float(row["loss"]) for row in read_metrics(tmp_path / n) if row["loss"]] for n in ("eager", "compiled"))
     assert compiled == pytest.approx(eager, abs=1e-4)
     weights = [load_checkpoint(tmp_path / name / "last.pt").weights for name in ("eager", "compiled")]

@@ -103,13 +103,16 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the palette PNGs go")
     convert.add_argument("--classes", type=Path, metavar="CONFIG|DIR", help="whose colours become ids")
     convert.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="id (or R,G,B) to id; repeatable")
+    meant = "what is meant where a palette's numbers and colours disagree, and the mask does not tell"
+    convert.add_argument("--palette", choices=["index", "color"], help=meant)
     convert.add_argument("--overwrite", action="store_true", help="replace masks in DIR that differ")
 
     def run(arguments: argparse.Namespace) -> ExitCode | None:
         if not arguments.classes and not arguments.map:
             convert.error("give --classes, --map or both")
         classes = _data_of(arguments.classes).class_set if arguments.classes else None
-        done = convert_masks(arguments.masks, arguments.out, parse_rules(classes, arguments.map), overwrite=arguments.overwrite)
+        rules = parse_rules(classes, arguments.map, palette=arguments.palette)
+        done = convert_masks(arguments.masks, arguments.out, rules, overwrite=arguments.overwrite)
         print(f"{arguments.out}: {done.written} masks written, {done.same} were there already, {len(done.failed)} failed")
         for error in done.failed:
             print(f"error: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segnet.classes import ClassSet
+from segnet.conversion import Rules, palette_means_colors
 from segnet.datasets import (
     find_pictures,
     label_faults,
@@ -26,7 +27,7 @@ from segnet.datasets import (
     split_path,
 )
 from segnet.errors import ExitCode, UserError
-from segnet.images import open_image, open_mask
+from segnet.images import convert_command, open_image, open_mask, open_palette
 
 DISJOINT = ("train", "val", "test")  # splits by these names share no picture; others, such as trainval, may unite some
 
@@ -38,6 +39,7 @@ class _Pair(NamedTuple):
     size: tuple[int, int] = (0, 0)  # height, width
     pixels: tuple[int, ...] = ()  # of each label 0..255; empty: not read
     content: bytes = b""  # a digest of the picture's file
+    reordered: bool = False  # the mask's palette holds the classes' colours in another order
 
 
 class SplitReport(NamedTuple):
@@ -113,7 +115,7 @@ def _read_pairs(files: Sequence[Sequence[Path | None]], classes: ClassSet) -> li
 
 
 def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _Pair:
-    faults, image, mask, content = list[UserError](), None, None, b""
+    faults, image, mask, content, palette = list[UserError](), None, None, b"", None
     try:
         if picture:
             image = open_image(picture)
@@ -123,6 +125,7 @@ def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _P
     try:
         if path:
             mask = open_mask(path, classes)
+            palette = open_palette(path)
         if path and image is not None and mask is not None:
             require_same_size(image, mask, path)
     except (UserError, OSError) as error:
@@ -130,7 +133,18 @@ def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _P
     if faults or image is None or mask is None:
         return _Pair(faults)
     pixels = np.bincount(mask.numpy().reshape(-1), minlength=256)
-    return _Pair([], (mask.shape[0], mask.shape[1]), tuple(pixels.tolist()), content)
+    reordered = palette is not None and _is_reordered(np.flatnonzero(pixels[: len(classes)]).tolist(), palette, classes)
+    return _Pair([], (mask.shape[0], mask.shape[1]), tuple(pixels.tolist()), content, reordered)
+
+
+def _is_reordered(used: list[int], palette: np.ndarray, classes: ClassSet) -> bool:
+    """Whether the colours of a mask's palette say, or may say, other classes than its ids."""
+    if len(set(classes.colors)) < len(classes):
+        return False
+    try:
+        return palette_means_colors(used, palette, Rules(classes, {}, {}), Path())
+    except UserError:
+        return True
 
 
 def _fault(error: UserError | OSError, path: Path | None) -> UserError:
@@ -145,7 +159,7 @@ def _fault(error: UserError | OSError, path: Path | None) -> UserError:
 
 
 def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: ClassSet) -> list[UserError]:
-    """Single masks without a scored pixel, masks that are mostly 0 and 255, and classes that never occur."""
+    """Masks without a scored pixel, of mostly 0 and 255 or with reordered palettes, and classes that never occur."""
     warnings, ignore, path = list[UserError](), classes.ignore_index, split_path(root, split)
     empty = [name for name, pair in pairs.items() if pair.pixels[ignore] == sum(pair.pixels)]
     if empty and len(empty) < len(pairs):
@@ -156,6 +170,12 @@ def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: Cla
     if len(classes) > 1 and len(pairs) // 2 < len(binary) < len(pairs):
         found = f"{len(binary)} of {len(pairs)} masks hold only 0 and {classes.ignore_id}, which is not scored"
         warnings.append(UserError(ExitCode.DATA, path, found, f"see whether {classes.ignore_id} means a class there"))
+    reordered = [name for name, pair in pairs.items() if pair.reordered]
+    if reordered:
+        mask = mask_path(root, reordered[0])
+        found = f"{len(reordered)} of {len(pairs)} masks show class colours in another order than their ids, such as {mask.name}"
+        remedy = f"the ids count; if the colours are right: {convert_command(mask)} --classes CONFIG"
+        warnings.append(UserError(ExitCode.DATA, path, found, remedy))
     absent = [name for k, name in enumerate(classes.names) if not any(pair.pixels[k] for pair in pairs.values())]
     if absent and pairs:
         warnings.append(UserError(ExitCode.DATA, path, f"no pixel of {', '.join(absent)}", "see whether that is so"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -25,6 +26,7 @@ class Rules(NamedTuple):
     classes: ClassSet | None  # their colours become their ids, and no other ids may be left; None: any id 0..255
     ids: dict[int, int]  # old -> new; the others stay
     colors: dict[Color, int]  # further colours -> id
+    palette: Literal["index", "color"] | None = None  # what is meant where a palette's numbers and colours disagree
 
 
 class Conversion(NamedTuple):
@@ -35,9 +37,11 @@ class Conversion(NamedTuple):
     failed: list[UserError]
 
 
-def parse_rules(classes: ClassSet | None, mapping: Sequence[str]) -> Rules:
+def parse_rules(
+    classes: ClassSet | None, mapping: Sequence[str], *, palette: Literal["index", "color"] | None = None
+) -> Rules:
     """Rules from texts such as "255=1" or "0,0,0=255". Raises UserError (config) for a text that is none."""
-    rules = Rules(classes, {}, {})
+    rules = Rules(classes, {}, {}, palette)
     for text in mapping:
         old, _, new = text.partition("=")
         try:
@@ -81,7 +85,8 @@ def convert_masks(folder: Path, out: Path, rules: Rules, *, overwrite: bool = Fa
                 raise _bad(path, f"has the output of {source_of[target].name} too", "rename or remove one of them")
             if not is_inside(path, folder):
                 raise _bad(path, "is a link out of the folder", "copy the file")
-            return _write(out / target, convert_labels(open_labels(path), rules, path), rules, overwrite=overwrite)
+            labels = open_labels(path)
+            return _write(out / target, convert_labels(labels.values, rules, path, labels.palette), rules, overwrite=overwrite)
         except UserError as error:
             return error
 
@@ -105,8 +110,13 @@ def _write(path: Path, mask: np.ndarray, rules: Rules, *, overwrite: bool) -> bo
     return True
 
 
-def convert_labels(labels: np.ndarray, rules: Rules, path: Path) -> np.ndarray:
-    """(H, W) ids or (H, W, 3) colours -> (H, W) uint8 ids. Raises UserError (data) naming what has no rule."""
+def convert_labels(labels: np.ndarray, rules: Rules, path: Path, palette: np.ndarray | None = None) -> np.ndarray:
+    """(H, W) ids or (H, W, 3) colours -> (H, W) uint8 ids. Raises UserError (data) naming what has no rule.
+
+    `palette`, (N, 4) RGBA, says which colour each id shows.
+    """
+    if palette is not None and palette_means_colors(np.unique(labels).tolist(), palette, rules, path):
+        labels = _shown_colors(labels, palette, path)
     if labels.ndim == 3 and rules.ids and not rules.colors and bool((labels == labels[..., :1]).all()):
         labels = labels[..., 0].astype(np.int64)  # grey kept in three channels
     if labels.ndim == 3:
@@ -123,14 +133,82 @@ def convert_labels(labels: np.ndarray, rules: Rules, path: Path) -> np.ndarray:
     return np.array(new, dtype=np.uint8)[places].reshape(labels.shape)
 
 
+def palette_means_colors(used: Sequence[int], palette: np.ndarray, rules: Rules, path: Path) -> bool:
+    """Whether the ids that a mask uses are but places in its palette, and the colours there say the classes.
+
+    So editors and optimisers leave a mask. False where the colours agree with the ids, or are of no class.
+    Raises UserError (data) when ids and colours disagree, and nothing says which of them is meant.
+    """
+    if rules.palette or not (rules.classes or rules.colors):
+        return rules.palette == "color"
+    if not (rules.classes or rules.ids):
+        return True  # colours are all that was asked for
+    id_of, shown = _id_of_colors(rules), [_rgb(color) for color in palette.tolist()]
+    said = {i: id_of[shown[i]] for i in used if i < len(shown) and shown[i] in id_of}
+    first = {i for i in said if shown.index(shown[i]) == i}  # the same colour again fills a palette up, and says nothing
+    wrong = [i for i, said_id in said.items() if i in first and not _agrees(i, said_id, rules)]
+    foreign = any(color not in id_of for color in _without_padding(shown))
+    if not wrong or (len(set(shown)) == 1 and max(used) > 0) or (foreign and _is_grey_ramp(shown)):
+        return False
+    distinct = len({shown[i] for i in said}) == len(used)  # every id shows a colour of its own, and all are of classes
+    chance = len(used) == 1 and (foreign or len(shown) > len(set(shown)) == 1)
+    if distinct and not chance and not rules.ids:
+        return True
+    found = f"id {wrong[0]} shows {shown[wrong[0]]}, the colour of id {said[wrong[0]]}; its palette may be in another order"
+    raise _bad(path, found, "say what is meant: --palette index, or --palette color")
+
+
+def _agrees(index: int, said: int, rules: Rules) -> bool:
+    """Whether an id in a mask and the colour that it shows may mean the same."""
+    unscored = index == (rules.classes.ignore_id if rules.classes else IGNORE_INDEX)  # often beyond the palette's end: black
+    return unscored or rules.ids.get(index, index) in (said, rules.ids.get(said, said))
+
+
+def _is_grey_ramp(shown: list[Color]) -> bool:
+    """Whether a palette only makes ids visible: grey in even steps, of one or from black to white or back."""
+    grey = [red for red, green, blue in shown if red == green == blue]
+    steps = {after - before for before, after in pairwise(grey)}
+    return len(grey) == len(shown) and len(steps) == 1 and (abs(*steps) == 1 or {grey[0], grey[-1]} == {0, 255})
+
+
+def _without_padding(shown: list[Color]) -> list[Color]:
+    """A palette without the repeated last colour that fills it up."""
+    end = len(shown)
+    while end > 0 and shown[end - 1] == shown[-1]:
+        end -= 1
+    return shown[:end] if 0 < end < len(shown) - 1 else shown
+
+
+def _shown_colors(labels: np.ndarray, palette: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W) ids -> (H, W, 3) colours. Raises UserError (data) for an id without one, and for a transparent one."""
+    beyond = int((labels >= len(palette)).sum())
+    if beyond:
+        raise _bad(path, f"{beyond:,} pixels have no colour in its palette", "mend the mask, or give --palette index")
+    colors = palette[labels]  # (H, W, 4)
+    clear = int((colors[..., 3] != 255).sum())
+    if clear:
+        raise _bad(path, f"{clear:,} pixels are transparent", "fill them with a class colour")
+    return colors[..., :3]
+
+
+def _rgb(color: Sequence[int]) -> Color:
+    return color[0], color[1], color[2]
+
+
+def _id_of_colors(rules: Rules) -> dict[Color, int]:
+    """What each colour that has a rule becomes."""
+    classes = rules.classes
+    id_of = {VOID_COLOR: classes.ignore_id if classes else IGNORE_INDEX}
+    if classes:
+        id_of |= {color: rules.ids.get(i, i) for i, color in enumerate(classes.colors)}
+    return id_of | rules.colors
+
+
 def _from_colors(labels: np.ndarray, rules: Rules, path: Path) -> np.ndarray:
     classes = rules.classes
     if not classes and not rules.colors:
         raise _bad(path, "a mask of colours", "give --classes CONFIG, so that their ids are known, or --map R,G,B=ID")
-    id_of = {VOID_COLOR: classes.ignore_id if classes else IGNORE_INDEX}
-    if classes:
-        id_of |= {color: rules.ids.get(i, i) for i, color in enumerate(classes.colors)}
-    id_of |= rules.colors
+    id_of = _id_of_colors(rules)
     packed = labels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])  # (H, W)
     values, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colors = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +57,45 @@ def write_picture(path: Path, size: tuple[int, int] = (9, 12), seed: int = 0) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def packed_rows(samples: np.ndarray, bits: int, *, big: bool = True) -> list[bytes]:
+    """The rows of (H, W) or (H, W, bands) samples of so many bits, each filled up to whole bytes."""
+    if bits >= 8:
+        wide = samples.astype(samples.dtype.newbyteorder(">" if big else "<"))
+        return [row.tobytes() for row in wide]
+    flat = samples.reshape(len(samples), -1, 1) >> np.arange(bits)[::-1] & 1
+    return [np.packbits(row.reshape(-1)).tobytes() for row in flat]
+
+
+def write_png(path: Path, samples: np.ndarray, bits: int, color: int, extra: bytes = b"") -> Path:
+    """A PNG of any depth and colour type, which Pillow cannot write; `extra` chunks stand before its pixels."""
+    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, color, 0, 0, 0)
+    pixels = png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in packed_rows(samples, bits))))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + extra + pixels + png_chunk(b"IEND", b""))
+    return path
+
+
+def write_tiff(path: Path, samples: np.ndarray, bits: int, light: int, *, extra: tuple[int, ...] = (), kind: int = 1) -> Path:
+    """A TIFF of any depth, PhotometricInterpretation, ExtraSamples and SampleFormat, most of which Pillow cannot write."""
+    height, width, bands = *samples.shape[:2], 1 if samples.ndim == 2 else samples.shape[2]
+    data = b"".join(packed_rows(samples, bits, big=False))
+    shorts: dict[int, tuple[int, ...]] = {256: (width,), 257: (height,), 258: (bits,) * bands, 259: (1,), 262: (light,)}
+    shorts |= {277: (bands,), 278: (height,), 338: extra, 339: (kind,) * bands, 320: (0,) * (3 << bits) if light == 3 else ()}
+    shorts = {tag: values for tag, values in sorted((shorts | {273: (0,), 279: (len(data),)}).items()) if values}
+    after = 8 + 2 + 12 * len(shorts) + 4  # what does not fit into an entry
+    place, entries, outside = after + sum(2 * len(v) for v in shorts.values() if len(v) > 2), b"", b""
+    for tag, values in shorts.items():
+        content = struct.pack(f"<{len(values)}H", *(values if tag != 273 else (place,)))
+        if len(content) > 4:
+            outside, content = outside + content, struct.pack("<I", after + len(outside))
+        entries += struct.pack("<HHI", tag, 3, len(values)) + content.ljust(4, b"\0")
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(shorts)) + entries + b"\0" * 4 + outside + data)
     return path
 
 

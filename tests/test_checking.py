@@ -317,6 +317,34 @@ def test_a_file_that_vanishes_during_the_check_is_a_fault(
     ]
 
 
+@pytest.mark.parametrize("order", [[1, 0, 2], [2, 1, 0], [0, 1, 2]])
+def test_palettes_in_another_order_are_a_warning_and_the_ids_count(
+    order: list[int], tiny_data: Path, tiny_classes: ClassSet
+) -> None:
+    clean = check_dataset(tiny_data, ["train", "val"], tiny_classes)
+    for name in ("train_1", "train_2"):
+        with Image.open(mask_path(tiny_data, name)) as picture:
+            picture.putpalette([channel for k in order for channel in tiny_classes.colors[k]] + [0] * 759)
+            picture.save(mask_path(tiny_data, name))
+    report = check_dataset(tiny_data, ["train", "val"], tiny_classes)
+    assert (report.faults, report.splits) == ([], clean.splits)
+    new = [str(warning) for warning in report.warnings if str(warning) not in map(str, clean.warnings)]
+    assert len(new) == (order != [0, 1, 2])
+    for text in new:
+        assert "train.txt: 2 of 6 masks show class colours in another order than their ids, such as train_1.png" in text
+        assert f"{CONVERT} {tiny_data}/SegmentationClass --out NEW --classes CONFIG" in text
+
+
+def test_palettes_that_say_nothing_are_no_warning(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    ramp = [i for i in range(256) for _ in range(3)]
+    for name, palette in {"train_0": [0] * 768, "train_1": ramp, "train_2": [9, 8, 7, 6, 5, 4, 3, 2, 1]}.items():
+        with Image.open(mask_path(tiny_data, name)) as picture:
+            picture.putpalette(palette)
+            picture.save(mask_path(tiny_data, name))
+    Image.fromarray(tiny_mask(seed=3)).save(mask_path(tiny_data, "train_3"))
+    assert check_dataset(tiny_data, ["train"], tiny_classes).warnings == []
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The report and the command
 # ---------------------------------------------------------------------------------------------------------------------

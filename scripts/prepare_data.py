@@ -83,7 +83,7 @@ def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         root = Path(data.root)
         named = list_splits(root) if arguments.source.is_dir() else [data.train_split, data.val_split]
         disjoint = (*DISJOINT, data.train_split, data.val_split)
-        report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint)
+        report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint, train=data.train_split)
         print(report_table(report), flush=True)
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)

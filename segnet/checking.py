@@ -20,6 +20,7 @@ from segnet.conversion import Rules, palette_means_colors
 from segnet.datasets import (
     find_pictures,
     label_faults,
+    label_warnings,
     mask_path,
     overlap_faults,
     parse_split,
@@ -75,8 +76,10 @@ def list_splits(root: Path) -> list[str]:
     return names
 
 
-def check_dataset(root: Path, splits: Sequence[str], classes: ClassSet, *, disjoint: Sequence[str] = DISJOINT) -> Report:
-    """Read every picture and mask of some splits. Two splits whose names are in `disjoint` must not share a picture.
+def check_dataset(
+    root: Path, splits: Sequence[str], classes: ClassSet, *, disjoint: Sequence[str] = DISJOINT, train: str = "train"
+) -> Report:
+    """Read every picture and mask of some splits, of which `train` is learnt from. Two in `disjoint` must not share a picture.
 
     Nothing is written, and nothing raised for a fault of the data.
     """
@@ -96,11 +99,15 @@ def check_dataset(root: Path, splits: Sequence[str], classes: ClassSet, *, disjo
     for first, second in combinations(ids_of, 2):
         if {first, second} <= set(disjoint):
             faults += overlap_faults(root, first, ids_of[first], second, ids_of[second])
+    sound = {name: pair for name, pair in pairs.items() if pair.pixels}
+    seen_in = {
+        split: {k for n in names if n in sound for k, count in enumerate(sound[n].pixels) if count}
+        for split, names in ids_of.items()
+    }
     for split, names in ids_of.items():
-        read = {name: pairs[name] for name in names if name in pairs and pairs[name].pixels}
-        seen = {label for pair in read.values() for label in np.flatnonzero(pair.pixels).tolist()}
-        faults += label_faults(root, split, seen, classes)
-        warnings += _mask_warnings(root, split, read, classes)
+        faults += label_faults(root, split, seen_in[split], classes, train)
+        warnings += label_warnings(root, split, seen_in[split], classes, train, seen_in.get(train, set()))
+        warnings += _mask_warnings(root, split, {name: sound[name] for name in names if name in sound}, classes)
     warnings += _twin_warnings(root, ids_of, pairs, disjoint)
     reports = [_split_report(split, names, pairs, classes) for split, names in ids_of.items()]
     overlaps = {(a, b): len(set(ids_of[a]) & set(ids_of[b])) for a, b in combinations(ids_of, 2)}
@@ -167,7 +174,7 @@ def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: Cla
             found = f"is {classes.ignore_id} everywhere, which is not scored"
             warnings.append(UserError(ExitCode.DATA, mask_path(root, name), found, "see whether it is finished"))
     binary = [p for p in pairs.values() if p.pixels[0] and p.pixels[ignore] and p.pixels[0] + p.pixels[ignore] == sum(p.pixels)]
-    if len(classes) > 1 and len(pairs) // 2 < len(binary) < len(pairs):
+    if len(pairs) // 2 < len(binary) < len(pairs):
         found = f"{len(binary)} of {len(pairs)} masks hold only 0 and {classes.ignore_id}, which is not scored"
         warnings.append(UserError(ExitCode.DATA, path, found, f"see whether {classes.ignore_id} means a class there"))
     reordered = [name for name, pair in pairs.items() if pair.reordered]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set
@@ -142,6 +142,17 @@ class DataConfig(Section):
     """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into their memory."""
     cache_folder: str | None = None
     """Where that file stands; null: in .segnet/ in the data folder."""
+
+    @field_validator("classes")
+    @classmethod
+    def _more_than_one(cls, classes: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(classes, str) and len(classes) == 1:
+            both = "[background, …]" if classes[0] == "background" else f"[background, {classes[0]}]"
+            raise ValueError(
+                f"'{classes[0]}' alone, which a network answers everywhere; write {both}, the rest of a picture first, "
+                "and where masks hold 0 and 255 make 255 their class 1: prepare_data.py convert MASKS --out DIR --map 255=1"
+            )
+        return classes
 
     @model_validator(mode="after")
     def _aligned(self) -> DataConfig:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import signal
+import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from segnet.cache import FOLDER, DecodedSamples, Source, digest_files, digest_of, open_decoded, recall, remember
 from segnet.classes import ClassSet
 from segnet.config import DataConfig
-from segnet.distributed import share
+from segnet.distributed import is_main, share
 from segnet.errors import ExitCode, UserError, kill_children, raise_first
 from segnet.files import is_inside, is_safe_name
 from segnet.images import SUFFIXES, convert_command, open_image, open_mask, pixel_count
@@ -117,7 +118,11 @@ class SegmentationDataset(Dataset[Sample]):
 
     def read_mask(self, index: int) -> Tensor:
         """The mask alone, (H, W) uint8."""
-        return open_mask(mask_path(self.root, self.ids[index]), self.classes)
+        return self.read_mask_of(self.ids[index])
+
+    def read_mask_of(self, sample_id: str) -> Tensor:
+        """The mask of an id, (H, W) uint8."""
+        return open_mask(mask_path(self.root, sample_id), self.classes)
 
 
 def require_same_size(image: Tensor, mask: Tensor, path: Path) -> None:
@@ -131,20 +136,41 @@ def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval
     """A split to learn from or to be scored on: also without what makes the result worthless.
 
     Raises UserError (data) for all that SegmentationDataset does, for a picture that `data.train_split` holds as well, and
-    for masks that show not one object.
+    for masks by which nothing can be learnt or scored; what they leave in doubt is a warning.
     """
-    root = Path(data.root)
-    dataset = SegmentationDataset(root, split, data.class_set, transform=transform, seed=seed)
-    if split != data.train_split:
-        raise_first(overlap_faults(root, data.train_split, parse_split(root, data.train_split)[0], split, dataset.ids))
-    seen = set[int]()
-    order = random.Random(0).sample(range(len(dataset)), len(dataset))  # objects may start late in a sequence
-    for index in order:
-        seen |= set(torch.unique(dataset.read_mask(index)).tolist())
-        if not may_be_empty(seen, dataset.classes):
-            break
-    raise_first(label_faults(root, split, seen, dataset.classes))
+    root, train, classes = Path(data.root), data.train_split, data.class_set
+    dataset = SegmentationDataset(root, split, classes, transform=transform, seed=seed)
+    every, learnt = set(range(len(classes))), set[int]()
+    if split == train:
+        seen = _labels_seen(dataset.ids, dataset.read_mask_of, lambda seen: len(seen & every) > 1)
+    else:
+        train_ids = parse_split(root, train)[0]
+        raise_first(overlap_faults(root, train, train_ids, split, dataset.ids))
+        seen = _labels_seen(dataset.ids, dataset.read_mask_of, lambda seen: seen >= every)
+        learnt = _labels_seen(train_ids, lambda name: _mask_if_sound(root, name, classes), lambda learnt: learnt >= seen & every)
+    raise_first(label_faults(root, split, seen, classes, train))
+    for warning in label_warnings(root, split, seen, classes, train, learnt) if is_main() else ():
+        print(f"warning: {warning}", file=sys.stderr)
     return dataset
+
+
+def _labels_seen(ids: Sequence[str], read: Callable[[str], Tensor], enough: Callable[[set[int]], bool]) -> set[int]:
+    """The values of the masks of `ids`, all together; no mask is read once they are `enough`."""
+    seen = set[int]()
+    for name in random.Random(0).sample(ids, len(ids)):  # objects may start late in a sequence
+        seen |= set(torch.unique(read(name)).tolist())
+        if enough(seen):
+            break
+    return seen
+
+
+def _mask_if_sound(root: Path, name: str, classes: ClassSet) -> Tensor:
+    """The mask of a picture; without a value where it has a fault, which is said where its split is opened."""
+    path = mask_path(root, name)
+    try:
+        return open_mask(path, classes) if is_inside(path, root) else torch.empty(0)
+    except (UserError, OSError):
+        return torch.empty(0)
 
 
 def overlap_faults(root: Path, first: str, first_ids: Sequence[str], second: str, second_ids: Sequence[str]) -> list[UserError]:
@@ -157,24 +183,40 @@ def overlap_faults(root: Path, first: str, first_ids: Sequence[str], second: str
     return [_bad(split_path(root, second), found, "remove them from one of the lists")]
 
 
-def may_be_empty(seen: set[int], classes: ClassSet) -> bool:
-    """Whether masks that hold no other values than `seen` show no object: only class 0 and ignored pixels."""
-    return (seen <= {0, classes.ignore_index} and len(classes) > 1) or seen <= {classes.ignore_index}
-
-
-def label_faults(root: Path, split: str, seen: set[int], classes: ClassSet) -> list[UserError]:
-    """The fault of a split whose masks, all together, hold the values `seen`: nothing to score, or 255 where 1 was meant.
+def label_faults(root: Path, split: str, seen: set[int], classes: ClassSet, train: str) -> list[UserError]:
+    """The fault of a split whose masks, all together, hold the values `seen`: nothing to learn in the split `train`, nothing
+    to score in any, or 255 where 1 was meant.
 
     That no mask of a whole split shows an object although 255 occurs is not what borders look like.
     """
-    path, ignore = split_path(root, split), classes.ignore_id
+    path, ignore, shown = split_path(root, split), classes.ignore_id, seen - {classes.ignore_index}
     if seen == {classes.ignore_index}:
         return [_bad(path, f"its masks are {ignore} everywhere, which is not scored", "label the pictures")]
-    if seen == {0, classes.ignore_index} and len(classes) > 1:
+    if seen == {0, classes.ignore_index}:
         found = f"its masks hold only 0 and {ignore}, and {ignore} is not scored"
         remedy = f"if {ignore} means class 1: {convert_command(mask_path(root, 'ID'))} --map {ignore}=1"
         return [_bad(path, found, remedy)]
+    if split == train and len(shown) == 1:
+        found = f"its masks show nothing but '{classes.names[shown.pop()]}', which a network learns to answer everywhere"
+        return [_bad(path, found, "list pictures that show other classes too, or label them")]
     return []
+
+
+def label_warnings(root: Path, split: str, seen: set[int], classes: ClassSet, train: str, learnt: set[int]) -> list[UserError]:
+    """What a score on the split cannot say, whose masks hold the values `seen`, and those of the split `train` `learnt`.
+
+    `learnt` is empty where that is not known.
+    """
+    path, shown = split_path(root, split), sorted(seen - {classes.ignore_index})
+    warnings = list[UserError]()
+    if split != train and len(shown) == 1:
+        found = f"its masks show nothing but '{classes.names[shown[0]]}': a network that answers it everywhere scores 100"
+        warnings.append(_bad(path, found, "list pictures that show other classes too"))
+    unknown = [classes.names[k] for k in shown if learnt and k not in learnt]
+    if unknown:
+        found = f"its masks show {', '.join(unknown)}, and none of {train} does: no network can learn that"
+        warnings.append(_bad(path, found, f"list pictures in {train} that show it"))
+    return warnings
 
 
 def split_path(root: Path, split: str) -> Path:

@@ -241,6 +241,10 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     train_set, _ = _open_data(config)
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = _to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
+    shown = set(torch.unique(batch.mask).tolist()) - {train_set.classes.ignore_index}
+    if len(shown) < 2:
+        found = f"the masks of the first batch show {'one class' if shown else 'no class'} alone ({', '.join(batch.id)})"
+        raise UserError(ExitCode.DATA, config.data.root, found, "raise train.batch_size, or set another seed")
     state, criterion = build_state(config, device), build_criterion(config.loss, train_set, device)
     for step in range(steps):
         train_step(state, batch, criterion, lr=config.optim.lr, config=config)

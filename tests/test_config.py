@@ -79,7 +79,7 @@ numbers = st.one_of(st.integers(1, 10**6), st.floats(1e-30, 1e30))
 
 
 @settings(max_examples=50)
-@given(root=names, classes=st.lists(names, min_size=1, max_size=4, unique=True), lr=numbers, seed=st.integers(0, 2**63 - 1))
+@given(root=names, classes=st.lists(names, min_size=2, max_size=4, unique=True), lr=numbers, seed=st.integers(0, 2**63 - 1))
 def test_any_configuration_survives_yaml(
     tmp_path_factory: pytest.TempPathFactory, root: str, classes: list[str], lr: float, seed: int
 ) -> None:
@@ -165,6 +165,16 @@ def test_classes_that_are_nowhere_or_elsewhere(tmp_path: Path) -> None:
     for load in (lambda: load_config(path), lambda: load_data_folder(tmp_path / "leaves")):
         with refused(Usage, "leaves/classes.yaml: is a link out of the data folder"):
             load()
+
+
+@pytest.mark.parametrize(("name", "cure"), [("crack", "[background, crack]"), ("background", "[background, …]")])
+def test_a_single_class_is_refused_with_the_way_out(name: str, cure: str, tmp_path: Path) -> None:
+    path = data_folder(tmp_path, f"names: [{name}]\n")
+    for load in (lambda: load_config(path), lambda: load_data_folder(tmp_path / "leaves")):
+        with refused(Usage, f"classes.yaml, line 1: data.classes: '{name}' alone", f"write {cure}", "--map 255=1"):
+            load()
+    with refused(Usage, f"data.classes=[{name}]: data.classes: '{name}' alone"):
+        load_config(BASE, [f"data.classes=[{name}]"])
 
 
 def test_the_ignored_id_is_no_class(tiny_config: Config) -> None:

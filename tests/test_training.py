@@ -18,7 +18,7 @@ from segnet import datasets, devices, evaluation, files, training
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from segnet.config import Config, LossConfig, OptimConfig, config_to_yaml, load_config, override_config
 from segnet.datasets import Sample, SegmentationDataset, class_statistics
-from segnet.errors import ExitCode
+from segnet.errors import ExitCode, UserError
 from segnet.images import save_mask
 from segnet.losses import Criterion, enet_weights, median_frequency_weights
 from segnet.models import build_model
@@ -438,6 +438,21 @@ def test_one_batch_can_be_learnt_and_nothing_is_written(tiny_config, tmp_path, m
     assert overfit_one_batch(tiny_config, 1).miou < 0.5
     assert folder_bytes(tmp_path) == before
     assert "step 150/150  loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("label", "found"), [(2, "show one class alone"), (255, "show no class alone")])
+def test_a_batch_of_one_class_proves_nothing(label, found, tiny_config, tiny_data, tiny_classes):
+    for index in range(5):
+        save_mask(tiny_data / "SegmentationClass" / f"train_{index}.png", torch.full((32, 32), label), tiny_classes)
+    outcomes = list[str]()
+    for seed in range(9):  # one of them begins with the sixth picture
+        try:
+            overfit_one_batch(override_config(tiny_config, ["train.batch_size=1", f"seed={seed}"]), 1)
+            outcomes.append("learnt")
+        except UserError as error:
+            outcomes.append(f"{error.code} {error.found}")
+    assert "learnt" in outcomes
+    assert any(outcome.startswith(f"{ExitCode.DATA} ") and found in outcome for outcome in outcomes)
 
 
 def test_batches_without_a_scored_pixel_are_counted(tiny_config, tiny_data, tiny_classes, tmp_path, capsys, monkeypatch):

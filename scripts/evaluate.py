@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 from segnet.checkpoint import find_checkpoint, load_model
-from segnet.config import InferenceConfig
-from segnet.datasets import build_loader, open_split
+from segnet.config import InferenceConfig, class_warnings
+from segnet.datasets import build_loader, open_split, warn
 from segnet.devices import choose_device, choose_precision, describe_device, explain_full_memory, warn_if_emulated
 from segnet.distributed import agreed, is_main, process_group
 from segnet.errors import count_up_to, run_command
@@ -44,6 +44,7 @@ def main() -> None:
             model.to(device)
             split = arguments.split or config.data.val_split
             dataset = open_split(config.data, split)
+            warn(class_warnings(config.data))
             checkpoint = find_checkpoint(arguments.source)
             out = arguments.out or checkpoint.parent / "evaluation" / split
             if is_main():

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from segnet.checking import DISJOINT, check_dataset, list_splits, report_json, report_table
-from segnet.config import DataConfig, load_config, load_data_folder
+from segnet.config import DataConfig, class_warnings, load_config, load_data_folder
 from segnet.conversion import convert_masks, parse_rules
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.files import write_text
@@ -84,6 +84,7 @@ def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         named = list_splits(root) if arguments.source.is_dir() else [data.train_split, data.val_split]
         disjoint = (*DISJOINT, data.train_split, data.val_split)
         report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint, train=data.train_split)
+        report = report._replace(warnings=[*class_warnings(data), *report.warnings])
         print(report_table(report), flush=True)
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from segnet.checkpoint import load_model
-from segnet.config import Config, config_schema, config_to_yaml, load_config
-from segnet.datasets import ResumableSampler, SegmentationDataset
+from segnet.config import Config, class_warnings, config_schema, config_to_yaml, load_config
+from segnet.datasets import ResumableSampler, SegmentationDataset, warn
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.images import open_image, save_image
 from segnet.inference import decoder_activations
@@ -96,6 +96,7 @@ def show_comparison(source: Path, ids: list[str], out: Path) -> None:
     predictor = Predictor(source)
     data, classes = predictor.config.data, predictor.classes
     dataset = SegmentationDataset(Path(data.root), data.val_split, classes)
+    warn(class_warnings(data))
     columns = []
     for name in ids:
         if name not in dataset.ids:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from segnet.classes import ClassSet
+from segnet.classes import ClassSet, difference
 from segnet.config import Config, dump_config, override_config, validate_config
 from segnet.devices import choose_precision
 from segnet.errors import ExitCode, UserError
@@ -159,6 +159,7 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     checkpoint = load_checkpoint(found)
     config = override_config(checkpoint.config, ["device=auto", *overrides])
     classes = config.data.class_set
+    _require_its_classes(classes, checkpoint.config, found)
     with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
         model = EncoderDecoder(config.model, len(classes))
     load_weights(model, convert_decoder(checkpoint.weights, checkpoint.config.model, config.model), found)
@@ -170,12 +171,21 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
     """`load_model` for an exported file, whose network cannot be changed and which runs on the CPU."""
     stored = load_exported(path).metadata.config
     config = override_config(stored, ["device=cpu", *overrides])
+    _require_its_classes(config.data.class_set, stored, path)
     if config.model != stored.model:
         raise UserError(ExitCode.CONFIG, path, "the network of an exported file cannot be changed", "override the checkpoint's")
     if config.device == "cuda":
         raise UserError(ExitCode.CONFIG, path, "an exported file runs on the CPU", "write device=cpu, or use the checkpoint")
     model = load_exported(path, choose_precision(config.inference.precision, torch.device("cpu")).name).model
     return LoadedModel(model, config.data.class_set, config.model_copy(update={"device": "cpu"}))
+
+
+def _require_its_classes(classes: ClassSet, trained: Config, path: Path) -> None:
+    """Raises UserError (config) for another number or order of classes than the network answers; names may be others."""
+    own = trained.data.class_set
+    if len(classes) != len(own) or (set(classes.names) == set(own.names) and classes.names != own.names):
+        found = f"the network has other classes than data.classes: {difference(classes, own)}"
+        raise UserError(ExitCode.CONFIG, path, found, "leave data.classes out")
 
 
 def load_weights(model: torch.nn.Module, weights: Weights, path: Path) -> None:

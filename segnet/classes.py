@@ -45,6 +45,19 @@ def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = (), *, ignore_
     return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))), ignore_id=ignore_id)
 
 
+def difference(found: ClassSet, expected: ClassSet) -> str:
+    """The first difference of two tables in number and names; nothing when they are the same. Colours do not matter."""
+    if len(found) != len(expected):
+        return f"{len(found)} classes ({_listed(found)}) in place of {len(expected)} ({_listed(expected)})"
+    pairs = zip(found.names, expected.names, strict=True)
+    odd = next(((k, *pair) for k, pair in enumerate(pairs) if pair[0] != pair[1]), None)
+    return f"class {odd[0]} is '{odd[1]}', not '{odd[2]}'" if odd else ""
+
+
+def _listed(classes: ClassSet) -> str:
+    return ", ".join(classes.names[:5]) + (", …" if len(classes) > 5 else "")
+
+
 _VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow "
     "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"

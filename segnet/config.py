@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set
+from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set, difference
 from segnet.errors import UserError
 from segnet.files import is_inside
 from segnet.yaml_tree import Dumper, Origins, Tree, merge, override_tree, read_mapping, read_tree, refuse
@@ -342,9 +342,10 @@ class _Origin(NamedTuple):
     lines: Origins
 
     def of(self, path: tuple[str, ...]) -> str:
-        """The line or override that set the value at `path`, or the nearest value around it."""
+        """The line or override that set the value at `path`, or the nearest value around or inside it."""
         around = (path[:length] for length in range(len(path), 0, -1))
-        return next((self.lines[part] for part in around if part in self.lines), str(self.file))
+        inside = [line for part, line in self.lines.items() if part[: len(path)] == path]  # of a section that nobody wrote whole
+        return next((self.lines[part] for part in around if part in self.lines), inside[0] if inside else str(self.file))
 
 
 def _known_keys(path: tuple[str, ...]) -> list[str]:
@@ -442,11 +443,52 @@ def _validated(kind: type[_SectionType], tree: Tree, origin: _Origin, path: tupl
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
-    """`config` with `overrides` such as "inference.flip=true". Raises UserError (config) for a mistake in them."""
+    """`config` with `overrides` such as "inference.flip=true". Raises UserError (config) for a mistake in them.
+
+    Where they name another data folder, its classes.yaml says which value its masks ignore, and has to have the same classes.
+    """
     tree, origins = dump_config(config), Origins()
     for override in overrides:
         tree = merge(tree, override_tree(override, origins))
-    return validate_config(tree, _Origin(Path("KEY=VALUE"), origins))
+    changed = validate_config(tree, _Origin(Path("KEY=VALUE"), origins))
+    own = _table_of(changed.data) if ("data", "root") in origins else None
+    if own is None:
+        return changed
+    odd = difference(own, config.data.class_set)
+    if odd and ("data", "classes") not in origins:
+        raise refuse(Path(changed.data.root) / CLASSES_FILE, f"{odd} as in the network", _way_out(own, config.data.class_set))
+    ignore_id = changed.data.ignore_id if ("data", "ignore_id") in origins else own.ignore_id
+    return changed.model_copy(update={"data": changed.data.model_copy(update={"ignore_id": ignore_id})})
+
+
+def _way_out(own: ClassSet, expected: ClassSet) -> str:
+    """How masks of one table become masks of another."""
+    if set(own.names) == set(expected.names):
+        moved = [f"--map {k}={expected.names.index(name)}" for k, name in enumerate(own.names) if expected.names[k] != name]
+        return f"convert its masks: prepare_data.py convert MASKS --out DIR {' '.join(moved)}"
+    return f"name a folder with the classes {', '.join(expected.names)}, or write data.classes=… if its ids mean these"
+
+
+def class_warnings(data: DataConfig) -> list[UserError]:
+    """What the data folder's classes.yaml says otherwise than `data`, which counts."""
+    path = Path(data.root) / CLASSES_FILE
+    try:
+        own = _table_of(data)
+    except UserError as error:
+        return [UserError(error.code, error.path, error.found, "mend it; the classes are those of the configuration")]
+    if own is None:
+        return []
+    ignored = f"ignore is {own.ignore_id}, not {data.ignore_id}" if own.ignore_id != data.ignore_id else ""
+    remedy = "what the configuration says counts; see whether its masks are made so"
+    return [
+        refuse(path, f"{found} as in the configuration", remedy) for found in (difference(own, data.class_set), ignored) if found
+    ]
+
+
+def _table_of(data: DataConfig) -> ClassSet | None:
+    """The table of the data folder's own classes.yaml, where there is one. Raises UserError (config) for a mistake in it."""
+    root = Path(data.root)
+    return load_data_folder(root).class_set if os.path.lexists(root / CLASSES_FILE) else None
 
 
 def dump_config(config: Config) -> Tree:

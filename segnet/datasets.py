@@ -149,9 +149,14 @@ def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval
         seen = _labels_seen(dataset.ids, dataset.read_mask_of, lambda seen: seen >= every)
         learnt = _labels_seen(train_ids, lambda name: _mask_if_sound(root, name, classes), lambda learnt: learnt >= seen & every)
     raise_first(label_faults(root, split, seen, classes, train))
-    for warning in label_warnings(root, split, seen, classes, train, learnt) if is_main() else ():
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(label_warnings(root, split, seen, classes, train, learnt))
     return dataset
+
+
+def warn(warnings: Sequence[UserError]) -> None:
+    """A line on stderr for each, said once by all ranks."""
+    for warning in warnings if is_main() else ():
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _labels_seen(ids: Sequence[str], read: Callable[[str], Tensor], enough: Callable[[set[int]], bool]) -> set[int]:

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from segnet.config import Config, InferenceConfig, LossConfig, OptimConfig, config_to_yaml, dump_config
+from segnet.config import Config, InferenceConfig, LossConfig, OptimConfig, class_warnings, config_to_yaml, dump_config
 from segnet.datasets import (
     ResumableSampler,
     Sample,
@@ -29,6 +29,7 @@ from segnet.datasets import (
     content_digests,
     derive_seed,
     open_split,
+    warn,
 )
 from segnet.devices import (
     autocast,
@@ -586,6 +587,7 @@ def _open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset
         found = f"data.train_split and data.val_split are both '{data.val_split}'"
         raise UserError(ExitCode.DATA, data.root, found, "score on pictures that training does not see")
     train_set, val_set = open_train_set(config), open_split(data, data.val_split)
+    warn(class_warnings(data))
     if data.cache == "disk":
         for dataset in (train_set, val_set):
             dataset.keep_decoded(Path(data.cache_folder) if data.cache_folder else None)
@@ -647,7 +649,7 @@ def _intact(best: Path) -> bool:
 
 
 _FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "data.cache", "data.cache_folder"}
-_FREE_TO_CHANGE |= {"train.memory", "train.max_minutes", "train.log_every", "train.eval_every", "train.save_every"}
+_FREE_TO_CHANGE |= {"data.colors", "train.memory", "train.max_minutes", "train.log_every", "train.eval_every", "train.save_every"}
 
 
 def _changed_keys(old: Config, new: Config) -> list[str]:

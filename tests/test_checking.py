@@ -336,6 +336,27 @@ def test_a_class_that_training_never_shows_is_a_warning(
     assert run_in_process("evaluate", tiny_run) == ""
 
 
+def test_a_table_beside_the_data_that_says_otherwise_is_told_by_all(
+    tiny_data: Path, tiny_config_file: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    (tiny_data / "classes.yaml").write_text("names: [ground, disc, box]\n")
+    for said in all_commands(tiny_config_file, tiny_run, tmp_path / "new").values():
+        assert "classes.yaml: class 1 is 'disc', not 'box' as in the configuration" in said
+    shutil.copytree(tiny_data, tmp_path / "b")
+    with pytest.raises(AssertionError):  # exit code 2
+        run_in_process("evaluate", tiny_run, f"data.root={tmp_path / 'b'}")
+    (tmp_path / "b" / "classes.yaml").write_text("names: [ground, box, disc]\nignore: 9\n")
+    for path in (tmp_path / "b" / "SegmentationClass").iterdir():
+        mask = np.array(Image.open(path))
+        save(Image.fromarray(np.where(mask == 255, 9, mask)), path)
+    assert run_in_process("evaluate", tiny_run, f"data.root={tmp_path / 'b'}", "--out", tmp_path / "scores") == ""
+    shutil.rmtree(tiny_run / "evaluation")
+    (tiny_data / "classes.yaml").unlink()
+    assert run_in_process("evaluate", tiny_run) == ""
+    before = (tiny_run / "evaluation" / "val" / "confusion.csv").read_bytes()
+    assert (tmp_path / "scores" / "confusion.csv").read_bytes() == before
+
+
 def test_a_split_may_lack_classes_that_training_shows(
     tiny_data: Path, tiny_config_file: Path, tiny_run: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,20 @@ def test_overrides_change_how_it_predicts_and_the_training_device_is_forgotten(t
         load_model(tmp_path, ["inference.flips=true"])
 
 
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        ("[ground, box]", "2 classes (ground, box) in place of 3 (ground, box, disc)"),
+        ("[ground, disc, box]", "class 1 is 'disc', not 'box'"),
+    ],
+)
+def test_a_network_keeps_number_and_order_of_its_classes(classes, found, tiny_run):
+    error = refused(lambda path: load_model(path, [f"data.classes={classes}"]), tiny_run / "best.pt")
+    assert (error.code, error.path) == (ExitCode.CONFIG, str(tiny_run / "best.pt"))
+    assert error.found.endswith(found)
+    assert load_model(tiny_run, ["data.classes=[earth, crate, plate]"]).classes.names == ("earth", "crate", "plate")
+
+
 def test_flipped_bits_are_never_loaded(tiny_run):
     """Not one: the digest is over every byte of the file."""
     path = tiny_run / "best.pt"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segnet.classes import CAMVID, class_set
-from segnet.config import Config, config_schema, config_to_yaml, load_config, load_data_folder, override_config
+from segnet.config import Config, class_warnings, config_schema, config_to_yaml, load_config, load_data_folder, override_config
 from segnet.errors import ExitCode, UserError
 from segnet.yaml_tree import parse_yaml
 
@@ -175,6 +175,59 @@ def test_a_single_class_is_refused_with_the_way_out(name: str, cure: str, tmp_pa
             load()
     with refused(Usage, f"data.classes=[{name}]: data.classes: '{name}' alone"):
         load_config(BASE, [f"data.classes=[{name}]"])
+
+
+def other_folder(folder: Path, text: str) -> str:
+    """The override that names a data folder whose classes.yaml holds `text`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "classes.yaml").write_text(text)
+    return f"data.root={folder}"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("names: [box, ground, disc]\n", ["class 0 is 'box', not 'ground'", "--map 0=1 --map 1=0"]),
+        ("names: [ground, box, ring]\n", ["class 2 is 'ring', not 'disc'", "data.classes="]),
+        ("names: [ground, box]\n", ["2 classes (ground, box) in place of 3 (ground, box, disc)", "data.classes="]),
+        ("names: [ground, box, disc, ring]\n", ["4 classes (ground, box, disc, ring) in place of 3 (ground, box, disc)"]),
+        ("names: 7\n", ["line 1: data.classes: found 7"]),
+    ],
+)
+def test_another_folder_with_other_classes_is_refused(text: str, found: list[str], tiny_config: Config, tmp_path: Path) -> None:
+    override = other_folder(tmp_path / "b", text)
+    with refused(Usage, f"{tmp_path / 'b' / 'classes.yaml'}", *found):
+        override_config(tiny_config, [override])
+    with refused(Usage, f"{tmp_path / 'b' / 'classes.yaml'}", *found):
+        override_config(tiny_config, [f"data={{root: {tmp_path / 'b'}}}"])
+
+
+def test_another_folder_says_what_its_masks_ignore(tiny_config: Config, tmp_path: Path) -> None:
+    override = other_folder(tmp_path / "b", "names: [ground, box, disc]\nignore: 9\ncolors: [[1, 1, 1], [2, 2, 2], [3, 3, 3]]\n")
+    assert override_config(tiny_config, [override]).data.class_set == class_set(CLASSES, ignore_id=9)
+    assert override_config(tiny_config, [override, "data.ignore_id=8"]).data.ignore_id == 8
+    other_folder(tmp_path / "b", "names: [earth, box, disc]\nignore: 9\n")
+    named = override_config(tiny_config, [override, "data.classes=[earth, box, disc]"])
+    assert named.data.class_set == class_set(("earth", "box", "disc"), ignore_id=9)
+    (tmp_path / "b" / "classes.yaml").unlink()
+    assert override_config(tiny_config, [override]).data.class_set == class_set(CLASSES)
+
+
+def test_a_table_beside_the_data_that_does_not_count_is_told(tmp_path: Path) -> None:
+    path = data_folder(tmp_path, "names: [ground, leaf]\nignore: 9\n")
+    assert class_warnings(load_config(path).data) == []
+    told = class_warnings(load_config(path, ["data.classes=[leaf, ground]"]).data)
+    assert [warning.found for warning in told] == [
+        "class 0 is 'ground', not 'leaf' as in the configuration",
+        "ignore is 9, not 255 as in the configuration",
+    ]
+    (tmp_path / "leaves" / "classes.yaml").write_text("names: 7\n")
+    assert "data.classes: found 7" in class_warnings(load_config(path, ["data.classes=[leaf, ground]"]).data)[0].found
+
+
+def test_a_mistake_across_keys_is_said_of_the_override(tiny_config: Config) -> None:
+    with refused(Usage, "data.colors=[[0, 0, 0]]: data: 1 colors for 3 classes"):
+        override_config(tiny_config, ["data.colors=[[0, 0, 0]]"])
 
 
 def test_the_ignored_id_is_no_class(tiny_config: Config) -> None:

@@ -313,6 +313,8 @@ def test_a_data_folder_may_move(tiny_config, tiny_data, tmp_path):
     train(tiny_config, tmp_path / "run")
     tiny_data.rename(tmp_path / "moved")
     train(override_config(tiny_config, [f"data.root={tmp_path / 'moved'}"]), tmp_path / "run", resume=True)
+    colors = "data.colors=[[1, 1, 1], [2, 2, 2], [3, 3, 3]]"  # nothing is learnt from them
+    train(override_config(tiny_config, [f"data.root={tmp_path / 'moved'}", colors]), tmp_path / "run", resume=True)
 
 
 def test_a_damaged_best_checkpoint_is_replaced(tiny_config, tmp_path, monkeypatch, capsys):

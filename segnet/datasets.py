@@ -28,7 +28,7 @@ from segnet.classes import ClassSet
 from segnet.config import DataConfig
 from segnet.distributed import is_main, share
 from segnet.errors import ExitCode, UserError, kill_children, raise_first
-from segnet.files import is_inside, is_safe_name
+from segnet.files import is_inside, is_safe_name, short_name
 from segnet.images import SUFFIXES, convert_command, open_image, open_mask, pixel_count
 from segnet.transforms import JointTransform, eval_transform
 
@@ -106,7 +106,7 @@ class SegmentationDataset(Dataset[Sample]):
     @property
     def file_name(self) -> str:
         """The split's name, for a file beside the data."""
-        return self.split.replace("/", "_")
+        return short_name(self.split.replace("/", "_"))
 
     def read(self, index: int) -> Sample:
         """The picture and mask as they are on disk. Raises UserError (data) when they differ in size."""

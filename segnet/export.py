@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segnet.errors import ExitCode, UserError
-from segnet.files import make_folder, move_into_place
+from segnet.files import make_folder, move_into_place, short_name
 from segnet.images import open_image
 from segnet.models import EncoderDecoder, folded
 from segnet.runtime import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
@@ -63,7 +63,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
         require(package, path)
     model = folded(model).cpu().to(memory_format=torch.contiguous_format)  # of channels_last, torch.export.save has doubts
     make_folder(path.parent)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=f".{short_name(path.name)}.", suffix=".tmp", dir=path.parent) as name:
         temporary = Path(name) / path.name
         try:
             files = _write(model, metadata, temporary, pictures)

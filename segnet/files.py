@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from segnet.errors import ExitCode, UserError
+
+_LONG_NAME = 100  # bytes; file systems take 143 to 255
 
 
 @contextmanager
@@ -19,7 +22,7 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
     Order: write, fsync(file), rename, fsync(folder), so that a crash at any instant leaves the old file or the new one.
     With `keep`, a path in the same folder, the old file is renamed to it first; between the two renames only `keep` is there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{short_name(path.name)}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -31,6 +34,18 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def short_name(name: str) -> str:
+    """`name`, or 32 hexadecimal digits of it where it is long: what is put before and behind it must fit the file system too."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONG_NAME else hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+def longest_name(folder: Path) -> int:
+    """How many bytes a file's name may have in `folder`, or in what there is of the folders above it."""
+    there = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))
+    return os.pathconf(there, "PC_NAME_MAX")
 
 
 def move_into_place(temporary: Path, path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from segnet.distributed import agreed, gather_texts, is_main, refuse_difference, share
 from segnet.errors import ExitCode, UserError, printable
-from segnet.files import lock_folder, make_folder
+from segnet.files import lock_folder, longest_name, make_folder, short_name
 from segnet.images import SUFFIXES, open_image, pixel_count
 from segnet.inference import WINDOW
 from segnet.manifest import NAME, Manifest, Record
@@ -238,8 +238,9 @@ class _Work:
         for target in (path for job in jobs for path in self.targets(job)):
             names.setdefault(target.parent, set()).add(target.name)
         for folder, own in names.items():
+            beginnings = own | {short_name(name) for name in own}  # earlier versions wrote long names as they are
             for temporary in folder.glob(".*.[0-9]*.tmp"):
-                if temporary.name[1:].rsplit(".", 2)[0] in own:
+                if temporary.name[1:].rsplit(".", 2)[0] in beginnings:
                     temporary.unlink(missing_ok=True)
 
     # ---- names
@@ -259,6 +260,7 @@ class _Work:
         return not flying or (len(flying) < MAX_AHEAD + 2 * self.lanes and in_flight + pixels <= self.max_pixels)
 
     def read(self, job: Job) -> _Picture | None:
+        self._require_names(job)
         pixel_count(job.picture)  # refuses what is no plain file before it is hashed
         digest = _sha256(job.picture)  # of what is there before it is decoded: what changes meanwhile is predicted again
         if not self.overwrite and self._is_done(job, digest):
@@ -268,6 +270,15 @@ class _Work:
             found = f"{max(image.shape):,} pixels long; the JPEG of an overlay ends at {MAX_JPEG:,}"
             raise UserError(ExitCode.DATA, job.picture, found, "predict it without overlay")
         return _Picture(image, digest)
+
+    def _require_names(self, job: Job) -> None:
+        """Raise UserError (data) where the file system has no name so long as that of an output."""
+        limit = longest_name(self.out)
+        for kind, target in zip(self.kinds, self.targets(job), strict=True):
+            length = len(os.fsencode(target.name))
+            if length > limit:
+                found = f"the name of its {kind} would have {length} bytes; {limit} fit"
+                raise UserError(ExitCode.DATA, job.picture, found, "shorten the picture's name")
 
     def _is_done(self, job: Job, digest: str) -> bool:
         records = [self.manifest.records.get(self.name_of(path)) for path in self.targets(job) if os.path.exists(path)]

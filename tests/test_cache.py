@@ -131,6 +131,14 @@ def test_half_a_file_is_made_again(damage: Callable[[bytes], bytes], mixed_data:
     assert path.read_bytes() == whole
 
 
+def test_a_split_may_have_any_name_that_fits(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    write_split(tiny_data, "x" * 251, ["train_0"])
+    dataset = SegmentationDataset(tiny_data, "x" * 251, tiny_classes)
+    dataset.keep_decoded()
+    class_statistics(dataset)
+    assert len(kept(tiny_data)) == 1
+
+
 def test_a_change_of_a_sample_in_memory_does_not_reach_the_file(mixed_data: Path, tiny_classes: ClassSet) -> None:
     dataset = open_train(mixed_data, tiny_classes)
     dataset.keep_decoded()

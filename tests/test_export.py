@@ -92,6 +92,13 @@ def test_any_batch_and_size_gives_the_logits_of_the_network(exported, package, n
             torch.testing.assert_close(run(image), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
+def test_a_file_may_have_any_name_that_fits(tmp_path):
+    config = config_of("bilinear")
+    path = tmp_path / f"{'x' * 251}.pt2"
+    export_model(trained(config.model), Metadata(config, 7, 0.5), path)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("name", ["deconvolution", "neck", "strided"])
 def test_a_program_of_torch_gives_them_too(tiny_config, tmp_path, name):
     model = trained(NETWORKS[name])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segnet.errors import ExitCode
-from segnet.files import atomic_write, is_safe_name, lock_folder, remove_stale_temporaries, write_text
+from segnet.files import atomic_write, is_safe_name, lock_folder, remove_stale_temporaries, short_name, write_text
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -76,6 +76,23 @@ def test_a_link_is_replaced_and_never_written_through(tmp_path: Path) -> None:
 def test_text_is_utf_8(tmp_path: Path) -> None:
     write_text(tmp_path / "file", "größe 😀\n")
     assert (tmp_path / "file").read_bytes() == "größe 😀\n".encode()
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "x" * 251 + ".png", "\u7530" * 84 + ".pt", "a\n" * 120, "dot.", "space "])
+def test_whatever_name_fits_is_written(name: str, tmp_path: Path) -> None:
+    with atomic_write(tmp_path / name) as file:
+        (temporary,) = os.listdir(tmp_path)
+        file.write(b"new")
+    assert len(os.fsencode(temporary)) < 143  # the shortest limit there is
+    assert os.listdir(tmp_path) == [name]
+    (tmp_path / temporary).touch()
+    remove_stale_temporaries(tmp_path)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_short_name_tells_long_ones_apart() -> None:
+    assert short_name("last.pt") == "last.pt"
+    assert short_name("x" * 250) != short_name("x" * 251)
 
 
 def test_only_the_leftovers_of_atomic_writes_are_removed(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from segnet import outputs as outputs_module
 from segnet.classes import ClassSet, class_set
 from segnet.config import override_config
 from segnet.errors import ExitCode, UserError
-from segnet.files import lock_folder
+from segnet.files import lock_folder, short_name
 from segnet.images import open_image, open_mask, save_image, save_mask
 from segnet.jobs import Result, plan_jobs, predict_jobs
 from segnet.manifest import NAME, Manifest, Record
@@ -209,6 +209,35 @@ def test_outputs_of_different_kinds_do_not_meet(predictor: Predictor, tmp_path: 
         predict_all(predictor, tmp_path / "in", tmp_path / "out", ["mask", "uncertainty"])
     assert not (tmp_path / "out").exists()
     assert predict_all(predictor, tmp_path / "in", tmp_path / "out", ["mask", "mask"]) == []
+
+
+LONG = ["x" * 251, "\u7530" * 83, "a\nb" * 80, "dot.", "space ", "e\u0301"]  # the suffix has four of the 255 bytes
+
+
+def test_outputs_have_names_as_long_as_those_of_their_pictures(predictor: Predictor, tmp_path: Path) -> None:
+    for name in LONG:
+        write_picture(tmp_path / "in" / f"{name}.jpg")
+    assert predict_all(predictor, tmp_path / "in", tmp_path / "out") == []
+    assert set(output_bytes(tmp_path / "out")) == {f"{name}.png" for name in LONG}
+
+
+def test_a_name_that_its_suffix_makes_too_long_fails_before_it_is_predicted(predictor: Predictor, tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / f"{'x' * 244}.jpg")
+    write_picture(tmp_path / "in" / f"{'x' * 243}.jpg")
+    (mistake,) = predict_all(predictor, tmp_path / "in", tmp_path / "out", ["mask", "overlay"])
+    found = "the name of its overlay would have 256 bytes; 255 fit"
+    assert mistake == f"{tmp_path}/in/{'x' * 244}.jpg: {found} – shorten the picture's name"
+    assert set(output_bytes(tmp_path / "out")) == {f"{'x' * 243}.png", f"{'x' * 243}.overlay.jpg"}
+
+
+@pytest.mark.parametrize("beginning", [f"{'x' * 230}.png", short_name(f"{'x' * 230}.png")], ids=["earlier version", "now"])
+def test_what_a_killed_call_left_of_a_long_name_is_deleted(beginning: str, predictor: Predictor, tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / f"{'x' * 230}.jpg")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".{beginning}.4711.tmp").touch()
+    (tmp_path / "out" / ".other.png.4711.tmp").touch()
+    assert predict_all(predictor, tmp_path / "in", tmp_path / "out") == []
+    assert set(output_bytes(tmp_path / "out")) == {f"{'x' * 230}.png", ".other.png.4711.tmp"}
 
 
 @pytest.mark.parametrize("out", ["taken", "taken/deeper"])

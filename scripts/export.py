@@ -10,13 +10,15 @@ when it computes what the network does. evaluate.py and predict.py take an .onnx
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from segnet.checkpoint import find_checkpoint, load_checkpoint, load_model
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.export import export_model
 from segnet.images import pixel_count
-from segnet.jobs import pictures_of
+from segnet.jobs import passed_over, pictures_of
+from segnet.listing import left_out_warning
 from segnet.models import EncoderDecoder
 from segnet.runtime import Metadata
 
@@ -31,6 +33,8 @@ def main() -> None:
     if arguments.calibrate < 1:
         parser.error("--calibrate is 1 or more")
     found = [picture for picture, _ in pictures_of(arguments.int8)] if arguments.int8 is not None else []
+    if arguments.int8 is not None and (left := passed_over([arguments.int8], arguments.out)):
+        print(f"warning: {left_out_warning(left)}", file=sys.stderr)
     pictures = found[:: max(1, len(found) // arguments.calibrate)][: arguments.calibrate]
     for picture in pictures:
         pixel_count(picture)  # refuses what is no picture before the work begins

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from segnet.devices import describe_device, warn_if_emulated
 from segnet.distributed import agreed, is_main, process_group, share
 from segnet.errors import ExitCode, run_command
-from segnet.jobs import failure_table, plan_jobs, predict_jobs, summarize
+from segnet.jobs import failure_table, passed_over, plan_jobs, predict_jobs, summarize
+from segnet.listing import left_out_warning
 from segnet.outputs import WRITERS
 from segnet.prediction import Predictor
 from segnet.stopping import sigterm_interrupts
@@ -49,12 +50,15 @@ def main() -> ExitCode:
         with agreed():
             out = Path(arguments.out)
             overrides = [text for text in arguments.inputs if OVERRIDE.match(text) and not Path(text).exists()]
-            jobs = plan_jobs([text for text in arguments.inputs if text not in overrides], out)
+            inputs = [text for text in arguments.inputs if text not in overrides]
+            jobs, left = plan_jobs(inputs, out), passed_over(inputs, out)
             predictor = Predictor(arguments.source, overrides)
         noun = "picture" if len(jobs) == 1 else "pictures"
         if is_main():
             print(f"predict {len(jobs)} {noun} on {describe_device(predictor.device)} in {predictor.precision}", flush=True)
             warn_if_emulated(predictor.precision, "inference.precision")
+            if left:
+                print(f"warning: {left_out_warning(left)}", file=sys.stderr)
         started = time.monotonic()
         results = predict_jobs(predictor, jobs, out, save=save, overwrite=arguments.overwrite)
         quiet = None if is_main() else True  # None: plain where there is no terminal
@@ -70,7 +74,8 @@ def main() -> ExitCode:
         sys.stderr.write(failure_table(summary.failures))
         rate = f", {summary.written / (time.monotonic() - started):.1f} pictures/s" if summary.written else ""
         skipped = f"; {summary.skipped} were there already" if summary.skipped else ""
-        print(f"{summary.written} of {len(jobs)} {noun} written to {arguments.out}{rate}{skipped}")
+        passed = f"; {len(left)} left out" if left else ""
+        print(f"{summary.written} of {len(jobs)} {noun} written to {arguments.out}{rate}{skipped}{passed}")
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
 
 

@@ -17,6 +17,7 @@ from segnet.config import DataConfig, class_warnings, load_config, load_data_fol
 from segnet.conversion import convert_masks, parse_rules
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.files import write_text
+from segnet.listing import left_out, left_out_warning, list_pictures
 from segnet.preparation import PUBLIC_SETS, Prepared, generate_sample, prepare
 
 ABOUT = {
@@ -115,6 +116,8 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         rules = parse_rules(classes, arguments.map, palette=arguments.palette)
         done = convert_masks(arguments.masks, arguments.out, rules, overwrite=arguments.overwrite)
         print(f"{arguments.out}: {done.written} masks written, {done.same} were there already, {len(done.failed)} failed")
+        if left := left_out(list_pictures(arguments.masks)):
+            print(f"warning: {left_out_warning(left)}", file=sys.stderr)
         for error in done.failed:
             print(f"error: {error}", file=sys.stderr)
         return ExitCode.SOME_FAILED if done.failed else None

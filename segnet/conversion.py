@@ -15,7 +15,8 @@ from tqdm import tqdm
 from segnet.classes import IGNORE_INDEX, VOC, ClassSet, Color
 from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write, is_inside, make_folder
-from segnet.images import SUFFIXES, encode_mask, open_labels
+from segnet.images import encode_mask, open_labels
+from segnet.listing import list_pictures
 
 VOID_COLOR = (224, 224, 192)  # of the border that VOC's masks show
 
@@ -70,7 +71,7 @@ def convert_masks(folder: Path, out: Path, rules: Rules, *, overwrite: bool = Fa
     """
     if is_inside(out, folder) or is_inside(folder, out):
         raise UserError(ExitCode.CONFIG, out, f"lies in {folder} or around it", "choose another --out")
-    masks = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    masks = list_pictures(folder).pictures if folder.is_dir() else []
     if not masks:
         found = "no masks in it" if folder.is_dir() else "no such folder"
         raise UserError(ExitCode.DATA, folder, found, "give a folder of masks")

@@ -30,6 +30,7 @@ from segnet.distributed import is_main, share
 from segnet.errors import ExitCode, UserError, kill_children, raise_first
 from segnet.files import is_inside, is_safe_name, short_name
 from segnet.images import SUFFIXES, convert_command, open_image, open_mask, pixel_count
+from segnet.listing import has_picture_suffix
 from segnet.transforms import JointTransform, eval_transform
 
 _SHOWN = 10  # lines of faults that stop a command; `prepare_data.py check` shows all
@@ -320,9 +321,8 @@ def _listing(folder: Path) -> dict[str, list[str]]:
     """What has a picture's suffix in a folder, by its name without the suffix."""
     by_stem = defaultdict[str, list[str]](list)
     for name in _names_in(folder):
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in SUFFIXES:
-            by_stem[stem].append(name)
+        if has_picture_suffix(name):
+            by_stem[os.path.splitext(name)[0]].append(name)
     return by_stem
 
 

@@ -19,7 +19,10 @@ from segnet.errors import ExitCode, UserError
 from segnet.files import atomic_write
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")  # everything else is refused unread
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".gif"})
+SUFFIXES = frozenset(  # all that files of these formats are called, in lower case
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
+)
 MAX_PIXELS = 100_000_000
 _FILTERS = threading.Lock()  # filters of warnings belong to the whole process: one thread at a time may change them
 _MASK_MODES = ("P", "L", "1")

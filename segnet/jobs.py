@@ -25,6 +25,7 @@ from segnet.errors import ExitCode, UserError, printable
 from segnet.files import lock_folder, longest_name, make_folder, short_name
 from segnet.images import SUFFIXES, open_image, pixel_count
 from segnet.inference import WINDOW
+from segnet.listing import LeftOut, is_hidden, left_out, left_out_warning, list_pictures
 from segnet.manifest import NAME, Manifest, Record
 from segnet.outputs import WRITERS, Predicted
 from segnet.prediction import Prediction, Predictor
@@ -59,20 +60,18 @@ class Result(NamedTuple):
 def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     """One job per picture: OUT / its path below its input folder, without the suffix.
 
-    An input is a picture, a folder (searched recursively) or a glob pattern, whose input folder is the part without a
-    wildcard. Pictures below OUT, where OUT lies inside the input folder, and those that a manifest in OUT or in the input
-    folder lists are outputs of an earlier call, not inputs. Names that begin with a dot are hidden, and left alone.
+    An input is a picture, a folder (searched recursively, see `list_pictures`) or a glob pattern, whose input folder is the
+    part without a wildcard. Pictures below OUT, where OUT lies inside the input folder, and those that a manifest in OUT or
+    in the input folder lists are outputs of an earlier call, not inputs.
     Raises UserError (data) when an input gives no picture, (config) when two pictures would share an output.
     """
     jobs: dict[Path, Job] = {}
-    folders = {out, *(path.parent for text in inputs if os.path.isdir(text) for path in Path(text).rglob(NAME))}
+    found = [_pictures_and_manifests(text) for text in inputs]
+    folders = {out, *(path.parent for _, manifests in found for path in manifests)}
     own = {_real(folder) / name for folder in folders for name in Manifest(folder).records}
-    for text in inputs:
-        if not text:
-            raise UserError(ExitCode.CONFIG, "INPUT", "an empty name", "name a picture, a folder or a glob; . is this folder")
-        earlier = _real(out) if _real(Path(text)) in _real(out).parents else None  # outputs below the input folder
-        for picture, relative in pictures_of(text):
-            if (earlier and earlier in _real(picture).parents) or _real(picture) in own:
+    for text, (pictures, _) in zip(inputs, found, strict=True):
+        for picture, relative in pictures:
+            if _is_below(picture, out, text) or _real(picture) in own:
                 continue
             job = Job(picture, out / relative.with_suffix(""))
             clash = jobs.setdefault(job.output, job)
@@ -80,9 +79,20 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
                 remedy = "predict them into two folders"
                 raise UserError(ExitCode.CONFIG, picture, f"would overwrite the mask of {clash.picture}", remedy)
     if not jobs:
-        found = "only outputs of an earlier call"
-        raise UserError(ExitCode.DATA, ", ".join(inputs), found, "name the folder of the pictures")
+        message = "only outputs of an earlier call"
+        raise UserError(ExitCode.DATA, ", ".join(inputs), message, "name the folder of the pictures")
     return list(jobs.values())
+
+
+def passed_over(inputs: Sequence[str], out: Path) -> list[LeftOut]:
+    """What looks like a picture in the input folders and is left out by `plan_jobs`."""
+    found = [(left, text) for text in inputs if os.path.isdir(text) for left in left_out(list_pictures(Path(text)))]
+    return list(dict.fromkeys(left for left, text in found if not _is_below(left.path, out, text)))
+
+
+def _is_below(path: Path, out: Path, text: str) -> bool:
+    """Whether `path`, of the input `text`, lies in a folder of outputs inside that input folder."""
+    return _real(Path(text)) in _real(out).parents and _real(out) in _real(path).parents
 
 
 def _real(path: Path) -> Path:
@@ -91,20 +101,41 @@ def _real(path: Path) -> Path:
 
 
 def pictures_of(text: str) -> list[tuple[Path, Path]]:
-    """(picture, its path below the input folder) for one command-line input, sorted."""
-    path = Path(text)
+    """(picture, its path below the input folder) for one command-line input, sorted. Raises UserError as `plan_jobs` does."""
+    return _pictures_and_manifests(text)[0]
+
+
+def _pictures_and_manifests(text: str) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """What `pictures_of` says, and where outputs of earlier calls are listed."""
+    if not text:
+        raise UserError(ExitCode.CONFIG, "INPUT", "an empty name", "name a picture, a folder or a glob; . is this folder")
+    path, expected = Path(text), f"expected files ending in {', '.join(sorted(SUFFIXES))}"
     if os.path.isdir(path):
-        listed = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-        found = [(p, p.relative_to(path)) for p in listed if p.is_file()]
-    elif os.path.exists(path) or not glob.has_magic(text):
-        found = [(path, Path(path.name))]
-    else:
-        folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        found = [(p, p.relative_to(folder)) for p in matches if p.is_file()]
-    if not found:
-        raise UserError(ExitCode.DATA, text, "no pictures here", f"expected files ending in {', '.join(sorted(SUFFIXES))}")
-    return found
+        listing = list_pictures(path)
+        if not listing.pictures:
+            more = f"; {left_out_warning(left).found} left out" if (left := left_out(listing)) else ""
+            raise UserError(ExitCode.DATA, text, f"no pictures here{more}", expected)
+        return [(p, p.relative_to(path)) for p in listing.pictures], [p for p in listing.others if p.name == NAME]
+    if os.path.exists(path) or not glob.has_magic(text):
+        return [(path, Path(path.name))], []
+    folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    matches = [(p, p.relative_to(folder)) for p in _matches(text)]
+    if not matches:
+        raise UserError(ExitCode.DATA, text, "no pictures here", expected)
+    return matches, []
+
+
+def _matches(text: str) -> list[Path]:
+    """The files of a glob pattern, sorted: each once, under its shortest path, since links may lead in circles.
+
+    What is hidden is left alone unless the pattern names it.
+    """
+    named, shortest = Path(text).parts, dict[tuple[str, str], Path]()
+    for path in sorted(map(Path, glob.glob(text, recursive=True)), key=lambda path: (len(path.parts), path)):
+        hidden = [part for part in path.parts if not part.startswith(".") and is_hidden(part) and part not in named]
+        if path.is_file() and not hidden:
+            shortest.setdefault((os.path.realpath(path.parent), path.name), path)
+    return sorted(shortest.values())
 
 
 def _check_targets(targets: Sequence[Path], inputs: set[Path]) -> None:

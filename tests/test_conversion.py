@@ -155,6 +155,18 @@ def test_one_bad_mask_does_not_stop_the_others_and_outputs_are_kept(tmp_path: Pa
     assert convert(folder, None, "255=2", overwrite=True)[:2] == (2, 0)
 
 
+def test_hidden_masks_are_left_alone_and_other_formats_named(tmp_path: Path, run_script: RunScript) -> None:
+    for name in ("a.PNG", "deep/b.pnm", ".ipynb_checkpoints/a-checkpoint.png", "@eaDir/a.png", "__MACOSX/._a.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        GREY.save(tmp_path / "in" / name)
+    (tmp_path / "in" / "._a.png").write_bytes(b"\0\5\x16\7")
+    np.save(tmp_path / "in" / "c.npy", np.asarray(GREY))
+    found = run_script("prepare_data", "convert", tmp_path / "in", "--out", tmp_path / "out", "--map", "255=1")
+    assert found.returncode == 0, found.stderr
+    assert sorted(folder_bytes(tmp_path / "out")) == ["a.png", "deep/b.png"]
+    assert found.stderr.startswith(f"warning: left out: 1 file ({tmp_path}/in/c.npy: NPY is not read) – convert ")
+
+
 def test_a_link_is_not_followed_for_writing(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()

@@ -114,6 +114,13 @@ def test_pictures_may_have_any_suffix_and_stand_in_folders(tmp_path: Path, tiny_
     assert [path.name for path in dataset.pictures] == ["a.b.jpg", "c.jpg", "d.JPEG"]
 
 
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".jif", ".pnm"])
+def test_a_picture_is_found_whatever_its_suffix_is_called(suffix: str, tiny_data: Path, tiny_classes: ClassSet) -> None:
+    path = tiny_data / "JPEGImages" / "train_1.jpg"
+    path.rename(path.with_suffix(suffix))
+    assert SegmentationDataset(tiny_data, "train", tiny_classes).read(1).id == "train_1"
+
+
 def test_an_id_that_no_file_can_have_is_missing(tiny_data: Path, tiny_classes: ClassSet) -> None:
     write_split(tiny_data, "train", ["a" * 300, "b" * 300 + "/c", "train_0/d"])
     with refused(Data, "picture is missing (6 faults in all)"):

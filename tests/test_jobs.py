@@ -40,7 +40,7 @@ from segnet.config import override_config
 from segnet.errors import ExitCode, UserError
 from segnet.files import lock_folder, short_name
 from segnet.images import open_image, open_mask, save_image, save_mask
-from segnet.jobs import Result, plan_jobs, predict_jobs
+from segnet.jobs import Result, passed_over, plan_jobs, predict_jobs
 from segnet.manifest import NAME, Manifest, Record
 from segnet.outputs import WRITERS, Predicted
 from segnet.prediction import Predictor
@@ -119,6 +119,51 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     write_picture(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "again").symlink_to(".", target_is_directory=True)
     assert len(plan_jobs([str(tmp_path / "in")], tmp_path / "out")) == 1
+
+
+@pytest.mark.timeout(20)
+def test_a_glob_gives_each_picture_once_and_nothing_hidden(tmp_path: Path) -> None:
+    for name in ("a.png", "deep/b.png", "@eaDir/a.png", "__MACOSX/a.png", ".thumbnails/a.png"):
+        write_picture(tmp_path / "in" / name)
+    (tmp_path / "in" / "again").symlink_to(".", target_is_directory=True)
+    found = outputs(plan_jobs([f"{tmp_path}/in/**/*.png"], tmp_path / "out"), tmp_path / "out")
+    assert found == {"a.png": "a", "b.png": "deep/b"}
+    named = plan_jobs([f"{tmp_path}/in/*/../@eaDir/*.png"], tmp_path / "out")
+    assert {job.picture.parent.name for job in named} == {"@eaDir"}
+
+
+def test_a_folder_of_other_formats_alone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.heic").touch()
+    with refused(Data, f"no pictures here; 1 file ({tmp_path}/in/a.heic: HEIC is not read) left out", ".jfif"):
+        plan_jobs([str(tmp_path / "in")], tmp_path / "out")
+
+
+def test_outputs_in_a_linked_folder_are_no_inputs_the_next_time(predictor: Predictor, tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "masks").symlink_to("../masks")
+    write_picture(tmp_path / "elsewhere" / "b.jpg")
+    run_jobs(predictor, tmp_path / "elsewhere", tmp_path / "masks")
+    assert [job.picture.name for job in plan_jobs([str(tmp_path / "in")], tmp_path / "out")] == ["a.jpg"]
+
+
+def test_what_is_passed_over_is_said_and_counted(run_in_fork: RunInFork, tiny_run: Path, tmp_path: Path) -> None:
+    for name in ("in/a.JFIF", "elsewhere/b.png", "in/.thumbnails/a.png", "in/notes.txt", "in/c"):
+        write_picture(tmp_path / name)
+    (tmp_path / "in" / "linked").symlink_to("../elsewhere")
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / "d.HEIC").touch()
+    fork = run_in_fork(tiny_run, tmp_path / "in", "--out", tmp_path / "in" / "out")
+    assert fork.wait() == 0
+    first, warning, last = fork.text().splitlines()
+    assert first.startswith("predict 2 pictures on CPU")
+    assert warning.startswith(f"warning: left out: 2 files ({tmp_path}/in/c: a picture without a suffix, {tmp_path}/in/d.HEIC: ")
+    assert last.startswith("2 of 2 pictures written to ")
+    assert last.endswith(" pictures/s; 2 left out")
+    assert set(output_bytes(tmp_path / "in" / "out")) == {"a.png", "linked/b.png"}
+    (tmp_path / "in" / "out" / "mine.heic").touch()
+    assert run_in_fork(tiny_run, tmp_path / "in", "--out", tmp_path / "in" / "out").wait() == 0
+    assert len(passed_over([str(tmp_path / "in")], tmp_path / "in" / "out")) == 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ LAYERS = (
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("boundaries", "calibration", "comparison", "config", "downloads"),
     ("cache", "images", "manifest", "pretrained", "transforms", "visualization"),
+    ("listing",),
     ("datasets", "models", "reference", "conversion"),
     ("runtime",),
     ("inference", "checkpoint", "preparation", "checking"),

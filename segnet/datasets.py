@@ -31,6 +31,7 @@ from segnet.errors import ExitCode, UserError, kill_children, raise_first
 from segnet.files import is_inside, is_safe_name, short_name
 from segnet.images import SUFFIXES, convert_command, open_image, open_mask, pixel_count
 from segnet.listing import has_picture_suffix
+from segnet.split_forms import Form, find_form, invisible, mending_command, read_id, without_invisible
 from segnet.transforms import JointTransform, eval_transform
 
 _SHOWN = 10  # lines of faults that stop a command; `prepare_data.py check` shows all
@@ -245,7 +246,8 @@ def read_split(root: Path, split: str) -> list[str]:
 def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
     """The sound ids of a split, each once, and the faults of its list.
 
-    These are: no list, none in UTF-8, an empty one, an id that is repeated, leaves the data folder or is not written plainly.
+    These are: no list, none in UTF-8, an empty one, an id that is repeated, leaves the data folder or is not written plainly,
+    and lines that hold more than an id, as `find_form` knows them: one fault for all of them.
     """
     if not is_safe_name(split):
         return [], [_bad(root, f"split '{split}' leaves the data folder", "name a split such as train")]
@@ -259,22 +261,65 @@ def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
-        others = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt")))
+        others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt")))
         remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
         return [], [_bad(path, "no such file", f"the splits there are {others}" if others else remedy)]
-    ids, faults = dict[str, int](), list[UserError]()
-    for number, name in enumerate(map(str.strip, lines), 1):
+    named = {number: name for number, name in enumerate(map(str.strip, lines), 1) if name}
+    exists = _picture_test(root)
+    form = find_form(named, exists)
+    faults = [_form_fault(path, named, form)] if form else []
+    ids = dict[str, int]()
+    for number, name in named.items():
+        if form and (number in form.ids or number in form.others):
+            continue
         if name in ids:
             faults.append(_bad(path, f"line {number}: '{name}' stands in line {ids[name]} already", "remove one"))
-        elif name and not is_safe_name(name):
-            faults.append(_bad(path, f"line {number}: '{name}' leaves the data folder", "list plain ids"))
-        elif name and name != (plain := PurePosixPath(name).as_posix()):
-            faults.append(_bad(path, f"line {number}: '{name}' is not written plainly", f"write '{plain}'"))
-        elif name:
+        elif wrong := _id_fault(name, exists):
+            faults.append(_bad(path, f"line {number}: '{name}' {wrong[0]}", wrong[1]))
+        else:
             ids[name] = number
     if not ids and not faults:
         faults.append(_bad(path, "no ids in it", "list one picture id per line"))
     return list(ids), faults
+
+
+def _id_fault(name: str, exists: Callable[[str], bool]) -> tuple[str, str] | None:
+    """What is wrong with an id as such, and the cure. Names of files may hold spaces of other widths, joiners and the like."""
+    hidden, visible = invisible(name), without_invisible(name)
+    if hidden and not (all(unicodedata.category(c) in ("Zs", "Cf") or c.isprintable() for c in name) and exists(name)):
+        return f"holds {hidden}, which cannot be seen", f"write '{visible}'"
+    if not is_safe_name(visible):
+        return "leaves the data folder", "list plain ids"
+    if name != (plain := PurePosixPath(name).as_posix()):
+        return "is not written plainly", f"write '{plain}'"
+    return None
+
+
+def _form_fault(path: Path, lines: dict[int, str], form: Form) -> UserError:
+    number, name = next(iter(form.ids.items()))
+    count, beside = len(form.ids) + len(form.others), ", ".join(form.beside)
+    found = f"{count} of {len(lines)} lines hold more than an id ({beside}), as line {number}: '{lines[number]}'"
+    command = mending_command(path, lines, form)
+    remedy = f"write one id a line, without folder and suffix, here '{name}'" + (f": {command}" if command else "")
+    return _bad(path, found, remedy)
+
+
+def _picture_test(root: Path) -> Callable[[str], bool]:
+    """Whether there is a file for the picture of an id; folders are read once."""
+    listing = cache(_listing)
+
+    def exists(name: str) -> bool:
+        path = root / "JPEGImages" / name
+        inside = not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
+        return inside and path.name in listing(path.parent)
+
+    return exists
+
+
+def names_a_picture(root: Path, path: Path) -> bool:
+    """Whether a text file holds the id of a picture, in whatever form."""
+    exists, lines = _picture_test(root), path.read_bytes().decode("utf-8-sig", "replace").splitlines()
+    return any(exists(name) or read_id(name, exists) for name in map(str.strip, lines) if name)
 
 
 def find_pictures(root: Path, ids: Sequence[str]) -> tuple[dict[str, Path], list[UserError]]:

@@ -63,7 +63,7 @@ def test_ids_come_in_the_order_of_the_file(text: bytes, tmp_path: Path) -> None:
         (b"a\nb\n\na\n", "line 4: 'a' stands in line 1 already"),
         (b"a\n../../secret\n", "line 2: '../../secret' leaves the data folder"),
         (b"a\n\n/etc/passwd\n", "line 3: '/etc/passwd' leaves the data folder"),
-        (b"a\x1b[2J\n", "line 1: 'a\\x1b[2J' leaves the data folder"),
+        (b"a\x1b[2J\n", "line 1: 'a\\x1b[2J' holds U+001B, which cannot be seen"),
         (b"a\n\xff\n", "byte 2 is not UTF-8"),
     ],
 )

@@ -8,7 +8,7 @@ LAYERS = (
     ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
     ("boundaries", "calibration", "comparison", "config", "downloads"),
     ("cache", "images", "manifest", "pretrained", "transforms", "visualization"),
-    ("listing",),
+    ("listing", "split_forms"),
     ("datasets", "models", "reference", "conversion"),
     ("runtime",),
     ("inference", "checkpoint", "preparation", "checking"),

@@ -36,7 +36,14 @@ def test_what_is_no_file_is_listed_so_that_it_fails_aloud(tmp_path: Path) -> Non
 
 
 HIDDEN = [".ipynb_checkpoints/a-checkpoint.png", ".thumbnails/a.png", "@eaDir/a.jpg/SYNOPHOTO.jpg", "__MACOSX/a.png", "._a.png"]
-HIDDEN += ["#recycle/a.png", "$RECYCLE.BIN/S-1-5/a.png", "deep/.cache/deeper/a.png", "deep/@eadir/a.png", ".DS_Store", "Thumbs.db"]
+HIDDEN += [
+    "#recycle/a.png",
+    "$RECYCLE.BIN/S-1-5/a.png",
+    "deep/.cache/deeper/a.png",
+    "deep/@eadir/a.png",
+    ".DS_Store",
+    "Thumbs.db",
+]
 
 
 def test_what_tools_leave_behind_is_left_alone(tmp_path: Path) -> None:

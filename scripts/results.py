@@ -11,8 +11,8 @@ Under --out: <recipe>/seed<N>, the run folders; results.json, with every number 
 """
 
 import argparse
-import csv
 import json
+import math
 import shlex
 import statistics
 import subprocess
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from segnet.config import Config, load_config
 from segnet.errors import ExitCode, UserError, count_up_to, run_command
 from segnet.files import make_folder, write_text
-from segnet.run_folder import BEST, LAST
+from segnet.run_folder import BEST, LAST, read_log
 
 SCRIPTS = Path(__file__).parent
 ZOOMS = (0.75, 1.0, 1.25)  # of test-time augmentation, times the recipe's own scales
@@ -100,8 +100,8 @@ def train(run: Path, recipe: Path, config: Config, overrides: Sequence[str], dea
 
 def is_trained(run: Path, config: Config) -> bool:
     """Whether the last step was scored and saved."""
-    scored = [line for line in log_of(run) if line["val_miou"]]
-    return bool(scored) and float(scored[-1]["epoch"]) >= config.train.epochs - 1e-6 and (run / LAST).exists()
+    epochs = [line["epoch"] for line in log_of(run) if {"epoch", "val_miou"} <= line.keys()]
+    return max(epochs, default=0.0) >= config.train.epochs - 1e-6 and (run / LAST).exists()
 
 
 def score(run: Path, row: Row, config: Config, deadline: float) -> None:
@@ -134,12 +134,21 @@ def metrics_file(run: Path, row: Row) -> Path:
     return run / "evaluation" / (row.split + "-tta" * row.tta) / "metrics.json"
 
 
-def log_of(run: Path) -> list[dict[str, str]]:
+def log_of(run: Path) -> list[dict[str, float]]:
     path = run / "metrics.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_log(path) if path.exists() else []
+
+
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The object in a JSON file, which has all `keys`. Raises UserError (data) for anything else."""
+    try:
+        document = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or not document.keys() >= set(keys):
+        expected = "a JSON object" + (f" with {', '.join(keys)}" if keys else "")
+        raise UserError(ExitCode.DATA, path, f"not {expected}", "restore the file, or delete it and give the command again")
+    return document
 
 
 def collect(out: Path, row: Row, seeds: Sequence[int]) -> dict[str, Any] | None:
@@ -148,18 +157,18 @@ def collect(out: Path, row: Row, seeds: Sequence[int]) -> dict[str, Any] | None:
     runs = {seed: run for seed, run in runs.items() if metrics_file(run, row).exists()}
     if not runs:
         return None
-    scores = [json.loads(metrics_file(run, row).read_text()) for run in runs.values()]
+    scores = [read_json(metrics_file(run, row), MEASURES) for run in runs.values()]
     logs = [log_of(run) for run in runs.values()]
-    environment = json.loads((runs[min(runs)] / "environment.json").read_text())
+    environment = read_json(runs[min(runs)] / "environment.json")
     return {
         "recipe": str(row.recipe),
         "split": row.split,
         "tta": row.tta,
         "seeds": list(runs),
         **{measure: [score[measure] for score in scores] for measure in MEASURES},
-        "minutes": [float(log[-1]["minutes"]) for log in logs],
-        "curves": [[[float(line["minutes"]), float(line["val_miou"])] for line in log if line["val_miou"]] for log in logs],
-        "environment": {key: environment[key] for key in ("device", "torch", "commit", "ranks")},
+        "minutes": [max((line["minutes"] for line in log if "minutes" in line), default=math.nan) for log in logs],
+        "curves": [[[line["minutes"], line["val_miou"]] for line in log if {"minutes", "val_miou"} <= line.keys()] for log in logs],
+        "environment": {key: environment.get(key, "unknown") for key in ("device", "torch", "commit", "ranks")},
     }
 
 

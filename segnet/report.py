@@ -8,7 +8,6 @@ Everything that comes from data is escaped, and the page's content security poli
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import html
 import math
@@ -31,6 +30,7 @@ from segnet.files import write_text
 from segnet.images import encode_webp
 from segnet.inference import predict_maps, prepared
 from segnet.metrics import Scores
+from segnet.run_folder import read_log
 from segnet.runtime import Network
 from segnet.visualization import (
     UNCERTAINTY_COLORS,
@@ -272,16 +272,8 @@ def _curves(path: Path | None) -> str:
 
 def _logged(path: Path, column: str) -> list[Point]:
     """(step, value) of the rows of metrics.csv that have both, finite and not below 0."""
-    points = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(line for line in file if len(line) < 10_000):  # what is longer is no row of ours
-            try:
-                point = float(row["step"]), float(row[column])
-            except (KeyError, TypeError, ValueError):  # a row of another kind, or half a row
-                continue
-            if all(math.isfinite(value) and value >= 0 for value in point):
-                points.append(point)
-    return points
+    points = [(row["step"], row[column]) for row in read_log(path) if "step" in row and column in row]
+    return [point for point in points if all(math.isfinite(value) and value >= 0 for value in point)]
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +24,10 @@ from segnet.checkpoint import Checkpoint, load_checkpoint
 from segnet.devices import describe_device
 from segnet.distributed import is_main, world_size
 from segnet.errors import ExitCode, UserError
-from segnet.files import lock_folder, make_folder, remove_stale_temporaries, sync_to_disk, write_text
+from segnet.files import atomic_write, lock_folder, make_folder, remove_stale_temporaries, sync_to_disk, write_text
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+_LONGEST_ROW = 10_000  # characters; what is longer is no row of a log
 
 
 @contextmanager
@@ -78,14 +82,28 @@ class RunLog:
 
     def __init__(self, run: Path, *, step: int, rows: int) -> None:
         """Open the log of a run that continues after `step`, with the first `rows` rows; what a killed run wrote later is cut."""
-        self.path, self.rows, self.warned = run / "metrics.csv", 0, False
-        kept = [",".join(self.COLUMNS)]
-        if rows and self.path.exists():
-            kept += self.path.read_text().split("\n")[1:-1][:rows]
-        write_text(self.path, "".join(line + "\n" for line in kept))
-        self.rows = len(kept) - 1
-        self.started = time.perf_counter() - 60 * _minutes(kept)
+        self.path, self.warned = run / "metrics.csv", False
+        kept = self._earlier_lines()[:rows] if rows else []
+        content = "".join(line + "\n" for line in [",".join(self.COLUMNS), *kept])
+        with atomic_write(self.path) as file:
+            file.write(content.encode("utf-8", "surrogateescape"))
+        self.rows = len(kept)
+        spent = max((row["minutes"] for row in read_log(self.path) if math.isfinite(row.get("minutes", math.nan))), default=0.0)
+        self.started = time.perf_counter() - 60 * spent
         self.board: SummaryWriter | None = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def _earlier_lines(self) -> list[str]:
+        """The lines below the heading, without blank ones. A file with another heading is moved aside, with a warning."""
+        if not self.path.is_file():
+            return []
+        heading, *lines = [line for line in _text_of(self.path).splitlines() if line.strip()] or [""]
+        columns = tuple(heading.split(","))
+        if columns == self.COLUMNS[: len(columns)]:  # earlier versions had fewer
+            return lines
+        aside = self.path.with_name("metrics.csv.edited")
+        os.replace(self.path, aside)
+        print(f"warning: {self.path}: not the columns of a log; it is now {aside.name}, and a new log begins", file=sys.stderr)
+        return []
 
     def write(self, step: int, values: dict[str, float], **only_on_board: float) -> None:
         """A row of metrics.csv, and each of its values and of the others as a TensorBoard scalar."""
@@ -136,13 +154,21 @@ class RunLog:
             self.warned = True
 
 
-def _minutes(lines: list[str]) -> float:
-    """What the last of the lines of metrics.csv says; 0 where it says nothing, as in those of earlier versions."""
-    last = next(csv.DictReader([lines[0], lines[-1]])) if len(lines) > 1 else {}
-    try:
-        return float(last.get("minutes") or 0)
-    except ValueError:  # edited by hand
-        return 0.0
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The numbers in each row of a metrics.csv, by column. Empty cells, and what people made unreadable, are left out."""
+    lines = [line for line in _text_of(path).splitlines() if len(line) < _LONGEST_ROW]
+    return [dict(_numbers(row)) for row in csv.DictReader(lines)]
+
+
+def _numbers(row: dict[str, str]) -> Iterator[tuple[str, float]]:
+    for column, cell in row.items():
+        with suppress(TypeError, ValueError):  # no text, as where a row is short or long, or no number
+            yield column, float(cell)
+
+
+def _text_of(path: Path) -> str:
+    """A text that people may have edited: with any line ends, with a BOM, and with bytes that are not UTF-8."""
+    return path.read_bytes().decode("utf-8-sig", "surrogateescape").replace("\0", "")
 
 
 def record_environment(path: Path, device: torch.device, *, precision: Mapping[str, str], resumed_at: int | None) -> None:
@@ -164,12 +190,18 @@ def record_environment(path: Path, device: torch.device, *, precision: Mapping[s
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
-    try:
-        record = json.loads(path.read_text()) if resumed_at is not None else {}
-    except (OSError, ValueError):  # gone, or edited: the record begins here
-        record = {}
+    record = _earlier_record(path) if resumed_at is not None else {}
     for key in ("torch", "device", "ranks"):
         if record.get(key, now[key]) != now[key]:
             print(f"note: the run began with {key} {record[key]}; its numbers may differ in the last digits from here on")
     record = {**record, "resumed": [*record["resumed"], {"step": resumed_at, **now}]} if record else {**now, "resumed": []}
     write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def _earlier_record(path: Path) -> dict[str, Any]:
+    """What stands in environment.json; nothing where it is gone or was edited into something else: the record begins anew."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("resumed"), list) else {}

@@ -6,7 +6,9 @@ import runpy
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, refused
+
+from segnet.errors import ExitCode
 
 RESULTS = runpy.run_path(str(ROOT / "scripts" / "results.py"))
 
@@ -35,6 +37,20 @@ def test_a_row_has_the_mean_over_the_seeds_that_are_done(tmp_path):
         "| `configs/tiny.yaml` | val | 55.00 ± 7.07 | 90.00 ± 0.00 | 80.00 ± 0.00 | 2 | 11.0 ± 1.4 | CPU, 2.15, abc |"
     )
     assert RESULTS["collect"](tmp_path, RESULTS["Row"](Path("configs/tiny.yaml"), "test", False), [0, 2]) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"miou": 0.5}', "{", "\x00"])
+@pytest.mark.parametrize("name", ["evaluation/val/metrics.json", "environment.json"])
+def test_files_that_people_edited_are_named_or_unknown(tmp_path, name, content):
+    run = tmp_path / "tiny" / "seed0"
+    finished_run(run, 0.5, 10.0)
+    (run / name).write_text(content)
+    row = RESULTS["Row"](Path("configs/tiny.yaml"), "val", False)
+    if name == "environment.json" and content[-1:] == "}":
+        assert set(RESULTS["collect"](tmp_path, row, [0])["environment"].values()) == {"unknown"}
+    else:
+        with refused(ExitCode.DATA, str(run / name), "not a JSON object"):
+            RESULTS["collect"](tmp_path, row, [0])
 
 
 def test_recipes_are_trained_scored_and_not_done_twice(run_script, tiny_config_file, tmp_path):

@@ -12,7 +12,7 @@ from segnet import run_folder
 from segnet.checkpoint import Checkpoint, save_checkpoint
 from segnet.errors import ExitCode
 from segnet.models import build_model
-from segnet.run_folder import RunLog, hold_run_folder, newest_checkpoint, record_environment
+from segnet.run_folder import RunLog, hold_run_folder, newest_checkpoint, read_log, record_environment
 
 CPU = torch.device("cpu")
 PRECISION = {"train": "float32", "inference": "bfloat16"}
@@ -165,5 +165,55 @@ def test_a_lost_environment_begins_again(tmp_path, content):
     path = tmp_path / "environment.json"
     if content is not None:
         path.write_text(content)
+    record_environment(path, CPU, precision=PRECISION, resumed_at=3)
+    assert json.loads(path.read_text())["resumed"] == []
+
+
+EDITS = {
+    "blank lines": lambda text: text + b"\n\n",
+    "blank lines between": lambda text: text.replace(b"\n", b"\n\n"),
+    "CRLF": lambda text: text.replace(b"\n", b"\r\n"),
+    "BOM": lambda text: b"\xef\xbb\xbf" + text,
+    "Latin-1": lambda text: text + "später".encode("latin-1"),
+    "NUL": lambda text: text + b"\0\0\n",
+    "half a line": lambda text: text[:-5],
+    "a short row": lambda text: text.replace(b"4,0.4", b"4"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_log_that_people_edited_goes_on(tmp_path, edit):
+    log = RunLog(tmp_path, step=0, rows=0)
+    for step in (2, 4, 6):
+        log.write(step, {"epoch": step / 10, "loss": 1 / step})
+    log.close()
+    path = tmp_path / "metrics.csv"
+    rows = path.read_bytes().splitlines()[1:]
+    path.write_bytes(EDITS[edit](path.read_bytes()))
+    log = RunLog(tmp_path, step=6, rows=3)
+    log.write(8, {"epoch": 0.8, "loss": 0.125})
+    log.close()
+    assert [row.get("step") for row in read_log(path)] == [2, 4, 6, 8]
+    if edit not in ("half a line", "a short row"):
+        assert path.read_bytes().splitlines()[1:4] == rows
+
+
+@pytest.mark.parametrize("heading", [b"step;epoch;loss", b"loss,step,epoch", b"", "Schritt,größe".encode("latin-1")])
+def test_a_log_with_other_columns_is_moved_aside_with_a_warning(tmp_path, capsys, heading):
+    path = tmp_path / "metrics.csv"
+    content = heading + b"\n2;0,5;0,1\n"
+    path.write_bytes(content)
+    log = RunLog(tmp_path, step=2, rows=1)
+    log.write(4, {"epoch": 0.4, "loss": 0.25})
+    log.close()
+    assert (tmp_path / "metrics.csv.edited").read_bytes() == content
+    assert [row["step"] for row in read_log(path)] == [4]
+    assert capsys.readouterr().err.count("not the columns of a log") == 1
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '{"device": "x"}', '{"resumed": 3}', "\x00"])
+def test_an_environment_that_people_edited_begins_again(tmp_path, content):
+    path = tmp_path / "environment.json"
+    path.write_text(content)
     record_environment(path, CPU, precision=PRECISION, resumed_at=3)
     assert json.loads(path.read_text())["resumed"] == []

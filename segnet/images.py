@@ -309,6 +309,8 @@ def open_mask(path: Path, classes: ClassSet) -> Tensor:
     if unknown:
         found = f"label {', '.join(map(str, unknown[:5]))}; expected 0..{len(classes) - 1} or {classes.ignore_id}"
         remedy = f"add the class to data.classes, or renumber the mask: {convert_command(path)} --map {unknown[0]}=ID"
+        if picture.mode == "P":
+            remedy += " (--classes CONFIG instead, if its colours are right)"
         raise _bad(path, found, remedy)
     if classes.ignore_id != classes.ignore_index:
         mask[mask == classes.ignore_id] = classes.ignore_index

@@ -440,7 +440,8 @@ def test_a_lossy_mask_is_refused(tmp_path: Path) -> None:
 def test_ids_without_a_class_are_named(tmp_path: Path, tiny_classes: ClassSet) -> None:
     save_mask(tmp_path / "mask.png", np.array([[0, 2, 255], [3, 7, 254]]), tiny_classes)
     remedy = "add the class to data.classes, or renumber the mask: python scripts/prepare_data.py convert"
-    with refused(Data, "mask.png", "label 3, 7, 254; expected 0..2 or 255", remedy, "--out NEW --map 3=ID"):
+    hint = "--out NEW --map 3=ID (--classes CONFIG instead, if its colours are right)"
+    with refused(Data, "mask.png", "label 3, 7, 254; expected 0..2 or 255", remedy, hint):
         open_mask(tmp_path / "mask.png", tiny_classes)
 
 

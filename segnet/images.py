@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from segnet.classes import ClassSet
@@ -77,6 +77,8 @@ def _decoded(
             picture.load()
             if picture.format == "PNG" and not _has_end(path):  # which Pillow does not miss
                 raise OSError("image file is truncated")
+        if isinstance(picture.info.get("transparency"), str):
+            del picture.info["transparency"]  # a text of that name, which Pillow would take for its own
         return picture
 
 
@@ -258,8 +260,9 @@ def image_to_tensor(picture: Image.Image) -> Tensor:
     """
     if isinstance(picture, ImageFile.ImageFile) and picture.tile and (cut := _what_is_cut(picture)):
         raise _bad(Path(str(picture.filename) or "picture"), cut, _EIGHT_BITS)
-    if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        picture = ImageOps.exif_transpose(picture)
+    turn = _UPRIGHT.get(_orientation(picture))
+    if turn is not None:
+        picture = picture.transpose(turn)
     if picture.mode.startswith(("I", "F")):
         picture = _to_eight_bits(picture)
     if picture.mode == "La":
@@ -268,6 +271,28 @@ def image_to_tensor(picture: Image.Image) -> Tensor:
         picture = picture.convert("RGBA")  # resolves a transparent palette entry without a warning
     pixels = np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
+
+
+_UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(picture: Image.Image) -> int:
+    """A picture's EXIF orientation; 1, upright, when it has none that can be read."""
+    try:
+        found = picture.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
+    except Exception:  # spoilt metadata, on which Pillow fails in many ways, say nothing
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _to_eight_bits(picture: Image.Image) -> Image.Image:

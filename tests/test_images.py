@@ -216,6 +216,26 @@ def test_metadata_of_any_size_do_not_stop_a_png(case: str, place: str, tmp_path:
     assert np.array_equal(rgb(open_image(tmp_path / "a.png")), UPRIGHT[6](COLOR) if turned else COLOR)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"eXIf", b"garbage"),
+        png_chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
+        png_chunk(b"tEXt", b"Raw profile type exif\0garbage"),
+        png_chunk(b"tEXt", b"exif\0garbage"),
+        png_chunk(b"tEXt", b"xmp\0garbage"),
+        png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0tiff:Orientation='x'"),
+        png_chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0tiff:Orientation="9"'),
+        png_chunk(b"tEXt", b"transparency\0garbage"),
+    ],
+)
+def test_spoilt_metadata_say_nothing(chunk: bytes, tmp_path: Path) -> None:
+    assert np.array_equal(rgb(open_image(write_png(tmp_path / "a.png", COLOR, 8, 2, chunk))), COLOR)
+    palette = png_chunk(b"PLTE", PALETTE.tobytes())
+    assert np.array_equal(rgb(open_image(write_png(tmp_path / "b.png", GREY % 4, 8, 3, palette + chunk))), PALETTE[GREY % 4])
+
+
 def test_metadata_do_not_stop_a_mask(tmp_path: Path) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("history", "x" * 3_000_000, zip=True)

@@ -38,9 +38,7 @@ class Conversion(NamedTuple):
     failed: list[UserError]
 
 
-def parse_rules(
-    classes: ClassSet | None, mapping: Sequence[str], *, palette: Literal["index", "color"] | None = None
-) -> Rules:
+def parse_rules(classes: ClassSet | None, mapping: Sequence[str], *, palette: Literal["index", "color"] | None = None) -> Rules:
     """Rules from texts such as "255=1" or "0,0,0=255". Raises UserError (config) for a text that is none."""
     rules = Rules(classes, {}, {}, palette)
     for text in mapping:

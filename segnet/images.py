@@ -64,9 +64,7 @@ def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True, whole: s
         raise _bad(path, f"not a readable picture ({reason})", f"expected {', '.join(formats)}{lossy}") from None
 
 
-def _decoded(
-    path: Path, source: Path | io.BytesIO, formats: tuple[str, ...], *, decode: bool, whole: str | None
-) -> Image.Image:
+def _decoded(path: Path, source: Path | io.BytesIO, formats: tuple[str, ...], *, decode: bool, whole: str | None) -> Image.Image:
     """The picture that `source` holds, which is the file of `path` or what matters of it. Raises what the decoder raises."""
     with _read_header(source, formats, Image.DecompressionBombWarning) as picture:  # the limit below decides
         if picture.width * picture.height > MAX_PIXELS:
@@ -89,9 +87,38 @@ def _read_header(source: Path | io.BytesIO, formats: tuple[str, ...], silent: ty
         return Image.open(source, formats=formats)
 
 
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"a {_format(path)}" if _format(path) else _unknown(path)
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _unknown(path: Path) -> str:
+    """What can be said of a file that no decoder takes."""
+    try:
+        with path.open("rb") as file:
+            tiff = file.read(4) in TiffImagePlugin.PREFIXES
+    except OSError:
+        tiff = False
+    return _UNREAD_TIFF if tiff else "unknown format"
+
+
+def _format(path: Path) -> str | None:
+    """The format that a file's first bytes announce, if it is a known one."""
+    try:
+        with _read_header(path, FORMATS, Warning) as picture:
+            return picture.format
+    except Exception:  # as in `_open`
+        return None
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What a header says
 # ---------------------------------------------------------------------------------------------------------------------
+
+_BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 338, 339  # TIFF 6.0
+_TIFF_BANDS = {2: 3, 5: 4, 6: 3, 8: 3}  # of RGB, CMYK, YCbCr and Lab; else one
+_TIFF_ALPHA = ((1,), (2,), (999,))  # kinds of an extra band; 999 is Corel Draw's
 
 
 def _what_is_cut(picture: Image.Image) -> str | None:
@@ -136,9 +163,9 @@ def _what_is_cut_of_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str | N
     return None
 
 
-_BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 338, 339  # TIFF 6.0
-_TIFF_BANDS = {2: 3, 5: 4, 6: 3, 8: 3}  # of RGB, CMYK, YCbCr and Lab; else one
-_TIFF_ALPHA = ((1,), (2,), (999,))  # kinds of an extra band; 999 is Corel Draw's
+# ---------------------------------------------------------------------------------------------------------------------
+# The chunks of a PNG
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _has_end(path: Path) -> bool:
@@ -207,30 +234,9 @@ def _inflated(compressed: bytes, name: bytes) -> bytes:
     return text
 
 
-def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"a {_format(path)}" if _format(path) else _unknown(path)
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _unknown(path: Path) -> str:
-    """What can be said of a file that no decoder takes."""
-    try:
-        with path.open("rb") as file:
-            tiff = file.read(4) in TiffImagePlugin.PREFIXES
-    except OSError:
-        tiff = False
-    return _UNREAD_TIFF if tiff else "unknown format"
-
-
-def _format(path: Path) -> str | None:
-    """The format that a file's first bytes announce, if it is a known one."""
-    try:
-        with _read_header(path, FORMATS, Warning) as picture:
-            return picture.format
-    except Exception:  # as in `_open`
-        return None
-
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures
+# ---------------------------------------------------------------------------------------------------------------------
 
 _EIGHT_BITS = "convert it to grey, RGB or RGBA of 8 bits a band"
 
@@ -318,6 +324,11 @@ def _numbers(picture: Image.Image) -> np.ndarray:
     return values.view(np.uint32) if unsigned else values
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Masks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
 def open_mask(path: Path, classes: ClassSet) -> Tensor:
     """A mask as (H, W) uint8 of class ids 0..K-1 and `classes.ignore_index`, which the file calls `classes.ignore_id`.
 
@@ -364,6 +375,10 @@ def _png_header(path: Path) -> tuple[int, int]:
         raise _bad(path, "vanished while it was read", "restore it") from None
     return (start[24], start[25]) if len(start) == 26 and start[12:16] == b"IHDR" else (8, 3)
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Masks of other conventions
+# ---------------------------------------------------------------------------------------------------------------------
 
 _EXACT = ("PNG", "BMP", "TIFF", "GIF", "PPM")  # formats that keep ids and colours
 _LOSSY_TIFF = ("jpeg", "webp", "sgilog")
@@ -415,8 +430,13 @@ def open_palette(path: Path) -> np.ndarray | None:
 def _palette_of(picture: Image.Image) -> np.ndarray | None:
     if picture.mode != "P":
         return None
-    picture.apply_transparency()
-    return np.array(picture.getpalette("RGBA"), dtype=np.uint8).reshape(-1, 4)
+    colors = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    alpha, clear = np.full(len(colors), 255, np.uint8), picture.info.get("transparency", b"")
+    if isinstance(clear, int):
+        alpha[clear : clear + 1] = 0
+    else:
+        alpha[: len(clear)] = np.frombuffer(clear, np.uint8)[: len(alpha)]
+    return np.column_stack([colors, alpha])
 
 
 def _stored_ids(picture: Image.Image, path: Path) -> np.ndarray:
@@ -461,6 +481,11 @@ def _stored_in_ppm(picture: Image.Image, path: Path) -> np.ndarray:
         if int(values.max(initial=0)) > header.largest:
             raise _bad(path, f"holds {values.max()}, although it says that its largest value is {header.largest}", _EXPORT)
     return values
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def encode_mask(mask: Tensor | np.ndarray, classes: ClassSet) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CLASSES, RunScript, folder_bytes, refused, tiny_mask, write_png, write_tiff
+from helpers import CLASSES, RunScript, folder_bytes, png_chunk, refused, tiny_mask, write_png, write_tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -400,10 +400,18 @@ def test_colours_that_are_mapped_hold_for_palettes(tmp_path: Path) -> None:
     assert outcome(reordered, tmp_path, None, "1=5") == [0, 5, 5]  # numbers alone were asked for
 
 
-def test_transparent_places_of_a_reordered_palette_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clear", [1, b"\xff\x80"])
+def test_transparent_places_of_a_reordered_palette_are_refused(clear: int | bytes, tmp_path: Path) -> None:
     reordered = with_palette([0, 1, 1], GREEN, RED)
-    reordered.info["transparency"] = 1
+    reordered.info["transparency"] = clear
     assert "2 pixels are transparent" in str(outcome(reordered, tmp_path, TOYS))
+
+
+def test_a_transparent_place_beyond_the_palette_says_nothing(tmp_path: Path) -> None:
+    extra = png_chunk(b"PLTE", bytes([*GREEN, *RED])) + png_chunk(b"tRNS", b"\xff" * 5 + b"\0")
+    labels = open_labels(write_png(tmp_path / "a.png", np.array([[0, 1]], np.uint8), 8, 3, extra))
+    assert labels.palette is not None
+    assert labels.palette.tolist() == [[*GREEN, 255], [*RED, 255]]
 
 
 @pytest.mark.parametrize(("meant", "expected"), [("index", [0, 1, 2]), ("color", [3, 1, 1])])

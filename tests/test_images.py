@@ -494,7 +494,7 @@ def test_the_suffix_says_how_a_picture_is_saved(name: str, kind: str, shape: tup
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_a_grey_mask_of_few_bits_keeps_its_ids(bits: int, tmp_path: Path) -> None:
     """Pillow spreads 2 and 4 bits over 0..255; the ids are what the file holds."""
-    ids = np.array([[0, 1], [2 ** bits - 1, 0]], dtype=np.uint8)
+    ids = np.array([[0, 1], [2**bits - 1, 0]], dtype=np.uint8)
     write_png(tmp_path / "mask.png", ids, bits, 0)
     assert open_mask(tmp_path / "mask.png", VOC).tolist() == ids.tolist()
 

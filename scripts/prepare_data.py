@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.checking import DISJOINT, check_dataset, list_splits, report_json, report_table
+from segnet.checking import DISJOINT, check_dataset, list_splits, other_texts, report_json, report_table
 from segnet.config import DataConfig, class_warnings, load_config, load_data_folder
 from segnet.conversion import convert_masks, parse_rules
 from segnet.errors import ExitCode, UserError, run_command
@@ -86,6 +86,10 @@ def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         disjoint = (*DISJOINT, data.train_split, data.val_split)
         report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint, train=data.train_split)
         report = report._replace(warnings=[*class_warnings(data), *report.warnings])
+        if arguments.source.is_dir() and not arguments.split:
+            found, remedy = "names no picture, so it is no list of a split", "if it is one, name it with --split"
+            texts = [UserError(ExitCode.DATA, path, found, remedy) for path in other_texts(root)]
+            report = report._replace(warnings=[*report.warnings, *texts])
         print(report_table(report), flush=True)
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)

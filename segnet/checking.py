@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -22,6 +23,7 @@ from segnet.datasets import (
     label_faults,
     label_warnings,
     mask_path,
+    names_a_picture,
     overlap_faults,
     parse_split,
     require_same_size,
@@ -29,7 +31,9 @@ from segnet.datasets import (
 )
 from segnet.errors import ExitCode, UserError
 from segnet.images import convert_command, open_image, open_mask, open_palette
+from segnet.listing import is_hidden
 
+_PART = re.compile("train|val|test|fold|part|split", re.IGNORECASE)
 DISJOINT = ("train", "val", "test")  # splits by these names share no picture; others, such as trainval, may unite some
 
 
@@ -67,13 +71,31 @@ class Report(NamedTuple):
 
 
 def list_splits(root: Path) -> list[str]:
-    """The names of all splits in a data folder. Raises UserError (data) when there is none."""
+    """The names of all splits in a data folder. Raises UserError (data) when there is none.
+
+    Hidden files are none, nor are texts of another kind, such as classes.txt: see `other_texts`.
+    """
     folder = split_path(root, "train").parent
-    names = sorted(path.stem for path in folder.glob("*.txt"))
+    names = sorted({path.stem for path in _texts(root)} - {path.stem for path in other_texts(root)})
     if not names:
         remedy = "give a folder in VOC's layout (data/README.md), or a CONFIG"
         raise UserError(ExitCode.DATA, folder, "no lists of splits", remedy)
     return names
+
+
+def other_texts(root: Path) -> list[Path]:
+    """The texts beside the lists of splits that name no picture in any form, while another one does.
+
+    What is called after a part of a data set, or is in UTF-16, is a list all the same.
+    """
+    texts = _texts(root)
+    naming = {path for path in texts if path.is_file() and names_a_picture(root, path)}
+    others = [path for path in texts if path.is_file() and path not in naming and not _PART.search(path.stem)]
+    return [path for path in others if path.read_bytes()[:2] not in (b"\xff\xfe", b"\xfe\xff")] if naming else []
+
+
+def _texts(root: Path) -> list[Path]:
+    return [path for path in sorted(split_path(root, "train").parent.glob("*.txt")) if not is_hidden(path.name)]
 
 
 def check_dataset(

@@ -29,9 +29,9 @@ from segnet.config import DataConfig
 from segnet.distributed import is_main, share
 from segnet.errors import ExitCode, UserError, kill_children, raise_first
 from segnet.files import is_inside, is_safe_name, short_name
-from segnet.images import SUFFIXES, convert_command, open_image, open_mask, pixel_count
-from segnet.listing import has_picture_suffix
-from segnet.split_forms import Form, find_form, invisible, mending_command, read_id, without_invisible
+from segnet.images import convert_command, open_image, open_mask, pixel_count
+from segnet.listing import has_foreign_suffix, has_picture_suffix
+from segnet.split_forms import Form, find_form, invisible, mending_command, without_invisible
 from segnet.transforms import JointTransform, eval_transform
 
 _SHOWN = 10  # lines of faults that stop a command; `prepare_data.py check` shows all
@@ -319,7 +319,8 @@ def _picture_test(root: Path) -> Callable[[str], bool]:
 def names_a_picture(root: Path, path: Path) -> bool:
     """Whether a text file holds the id of a picture, in whatever form."""
     exists, lines = _picture_test(root), path.read_bytes().decode("utf-8-sig", "replace").splitlines()
-    return any(exists(name) or read_id(name, exists) for name in map(str.strip, lines) if name)
+    named = {number: name for number, name in enumerate(map(str.strip, lines), 1) if name}
+    return any(map(exists, named.values())) or find_form(named, exists) is not None
 
 
 def find_pictures(root: Path, ids: Sequence[str]) -> tuple[dict[str, Path], list[UserError]]:
@@ -372,30 +373,56 @@ def _listing(folder: Path) -> dict[str, list[str]]:
 
 
 def _fold(name: str) -> str:
-    """What two names have in common that differ only in case or in Unicode's form."""
-    return unicodedata.normalize("NFC", name).casefold()
+    """What two names have in common that differ only in case, in Unicode's form or in what cannot be seen."""
+    stem, suffix = os.path.splitext(name)
+    return without_invisible(unicodedata.normalize("NFC", f"{stem.strip()}{suffix}")).casefold()
 
 
-def _folded(folder: Path) -> dict[str, str]:
-    return {_fold(name): name for name in _names_in(folder)}
+class _Folded(NamedTuple):
+    """The names in a folder by what they have in common with those that differ as `_fold` says."""
+
+    whole: dict[str, str]
+    stems: dict[str, str]  # of what is, or looks like, a picture: by its name without the suffix
 
 
-def _missing(path: Path, kind: str, folder: Path, folded: Callable[[Path], dict[str, str]]) -> UserError:
+def _folded(folder: Path) -> _Folded:
+    names = _names_in(folder)
+    pictures = [name for name in names if has_picture_suffix(name) or has_foreign_suffix(name)]
+    return _Folded({_fold(name): name for name in names}, {_fold(os.path.splitext(name)[0]): name for name in pictures})
+
+
+def _missing(path: Path, kind: str, folder: Path, folded: Callable[[Path], _Folded]) -> UserError:
     """The fault of a file that is not there; it names the one that was probably meant."""
     place = folder
     for part in path.relative_to(folder).parts[:-1]:
-        place /= folded(place).get(_fold(part), part)
-    names = (folded(place).get(_fold(path.stem + suffix)) for suffix in [path.suffix, *sorted(SUFFIXES), ""])
-    near = next((place / name for name in names if name), None)
-    if near is None or (kind == "picture" and near.suffix.lower() not in SUFFIXES):
+        place /= folded(place).whole.get(_fold(part), part)
+    there = folded(place)
+    name = there.whole.get(_fold(path.name)) or there.stems.get(_fold(path.stem)) or there.whole.get(_fold(path.stem))
+    near = place / (name or "")
+    if not name or near.is_dir():
         return _bad(path, f"{kind} is missing", "restore it, or remove its id from the split")
-    if near.name == path.stem:
-        found, remedy = f"only {near.name} is there", "list ids without a suffix"
-    elif near.suffix.lower() == path.suffix or kind == "picture":
-        found, remedy = f"only {near.relative_to(folder)} is there, which differs in case", "rename it, or correct the id"
+    suffix = os.path.splitext(without_invisible(name))[1].lower()
+    unread = kind == "picture" and not has_picture_suffix(f"name{suffix}")
+    if unread and suffix and name != path.stem:
+        found, remedy = "which is not read", "convert it to JPEG or PNG"
+    elif unread or (name == path.stem and not has_picture_suffix(name)):
+        found, remedy = "without a suffix", f"give it the suffix of its format, such as {path.suffix}"
+    elif name == path.stem:
+        found, remedy = "with a suffix in its id", "list ids without a suffix"
+    elif suffix == path.suffix or kind == "picture":
+        found, remedy = _difference(near.relative_to(folder), path.relative_to(folder)), "rename it, or correct the id"
     else:
-        found, remedy = f"only {near.relative_to(folder)} is there", "save masks as PNG; JPEG changes the ids"
-    return _bad(path, f"{kind} is missing; {found}", remedy)
+        found, remedy = "which is no PNG", "save masks as PNG; JPEG changes the ids"
+    return _bad(path, f"{kind} is missing; only {near.relative_to(folder)} is there, {found}", remedy)
+
+
+def _difference(near: Path, path: Path) -> str:
+    visible = without_invisible(near.name)
+    if visible != near.name or Path(visible).stem.strip() != near.stem:
+        return "which differs in spaces or invisible characters"
+    there, meant = (str(name.with_suffix("")) for name in (near, path))
+    same = unicodedata.normalize("NFC", there) == unicodedata.normalize("NFC", meant) and there != meant
+    return "whose name is in another Unicode form" if same else "which differs in case"
 
 
 def _outside(path: Path) -> UserError:

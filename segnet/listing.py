@@ -48,6 +48,11 @@ def has_picture_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
+def has_foreign_suffix(name: str) -> bool:
+    """Whether a file is a picture or film of a format that is not read, by its name."""
+    return os.path.splitext(name)[1].lower() in _OTHER_FORMATS
+
+
 def list_pictures(folder: Path) -> Listing:
     """All that lies below `folder`, hidden names left alone. Raises OSError where `folder` itself cannot be read.
 
@@ -83,7 +88,7 @@ def left_out(listing: Listing) -> list[LeftOut]:
     """What is passed over although it is a picture by its content or by a suffix of another format; folders that are not read."""
     found = list(listing.unread)
     for path in listing.others:
-        if path.suffix.lower() in _OTHER_FORMATS:
+        if has_foreign_suffix(path.name):
             found.append(LeftOut(path, f"{path.suffix[1:].upper()} is not read"))
         elif _holds_picture(path):
             found.append(LeftOut(path, "a picture by its content alone" if path.suffix else "a picture without a suffix"))

@@ -8,7 +8,7 @@ import re
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from segnet.images import SUFFIXES
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _QUOTES = "\"'`“”‘’«»"
 _LONGEST = 1000  # characters; a longer line is prose
+_SEVERAL = "several ids in a line"
+_SPACING = re.compile(r"[\s,;|]+")
 _ORDINARY = re.compile(r"[\w+=@#-]*", re.ASCII)  # such a line holds nothing but an id
 _HEADER = re.compile(r"\W*(image|file|id|name|path|img|picture|photo|mask|label|split|unnamed|index)", re.IGNORECASE)
 _FOLDERS = {"jpegimages", "segmentationclass", "images", "image", "img", "imgs", "pictures", "photos", "masks", "labels"}
@@ -82,7 +84,17 @@ def read_id(line: str, exists: Exists) -> Reading | None:
     """The first id with a picture that `line` may mean, in the order of likelihood; None when it means none."""
     if len(line) > _LONGEST:
         return None
-    return next((found for found in _readings(line) if found.id and found.id.isprintable() and exists(found.id)), None)
+    found = next((found for found in _readings(line) if found.id and found.id.isprintable() and exists(found.id)), None)
+    if found and not found.sure and len(_ids_among(_SPACING.split(line), exists)) > 1:
+        return Reading(found.id, (_SEVERAL,), sure=False)
+    return found
+
+
+def _ids_among(fields: Sequence[str], exists: Exists) -> set[str]:
+    """The ids of different pictures that a line names; a flag of VOC's lists is none."""
+    columns = [_ids_of(field) for field in fields if field not in ("-1", "0", "1")]
+    found = [next((reading.id for reading in column if reading.id and exists(reading.id)), "") for column in columns]
+    return {name for name in found if name}
 
 
 def _readings(line: str) -> Iterator[Reading]:
@@ -135,6 +147,9 @@ def _ids_of(field: str) -> Iterator[Reading]:
 
 def mending_command(path: Path, lines: Mapping[int, str], form: Form) -> str:
     """The sed command that makes `form`'s lines plain ids; empty where there is no simple one. It was tried on each line."""
+    if form.beside == (_SEVERAL,):
+        plain = all(_ORDINARY.fullmatch(field) for line in lines.values() for field in _SPACING.split(line))
+        return rf"sed -E -i 's/[ ,;|\t]+/\n/g' {shlex.quote(str(path))}" if plain else ""
     steps, header = list[tuple[str, str, str]](), [number for number in form.others if "a header" in form.beside and number == 1]
     for what in ("invisible", "quotes", "columns", "backslashes", "a folder", "a suffix"):
         steps += next((_step(found, list(lines.values())) for found in form.beside if found.startswith(what)), [])

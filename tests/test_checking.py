@@ -447,6 +447,48 @@ def test_the_command_on_a_folder(run_script: RunScript, tiny_data: Path, tmp_pat
     assert run_in_process("prepare_data", "check", tiny_data, "--split", "train") == ""
 
 
+TEXTS = {  # beside the lists, none of which is one
+    "classes.txt": b"ground\nbox\ndisc\n",
+    "readme.txt": b"These lists name pictures, one a line.\n\nSee https://example.org/a/b.jpg, or mail.\n",
+    "notes.txt": "größe\n".encode("latin-1"),
+    "empty.txt": b"",
+}
+
+
+def test_texts_beside_the_lists_are_no_lists(tiny_data: Path) -> None:
+    (tiny_data / "classes.yaml").write_text(f"names: [{', '.join(CLASSES)}]\n")
+    for name, content in {**TEXTS, "._train.txt": b"\0\5\x16\7\xff", ".#val.txt": b"x\n"}.items():
+        (listed(tiny_data, "train").parent / name).write_bytes(content)
+    assert list_splits(tiny_data) == ["train", "val"]
+    said = run_in_process("prepare_data", "check", tiny_data)
+    assert [line.partition(": names no picture")[0].rpartition("/")[2] for line in said.splitlines()] == sorted(TEXTS)
+    assert said.count("warning: ") == len(said.splitlines())
+    assert run_in_process("prepare_data", "check", tiny_data, "--split", "train") == ""
+    assert "no ids in it" in run_in_process("prepare_data", "check", tiny_data, "--split", "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train", b"gone\n"),  # all of its pictures are missing
+        ("fold_1", b""),
+        ("mine", "train_0\n".encode("utf-16")),
+        ("mine", b"train_0,1\ntrain_1,1\n"),
+        ("mine", b"\xff\ntrain_0\n"),
+    ],
+)
+def test_a_spoilt_list_stays_a_list(name: str, content: bytes, tiny_data: Path, tiny_classes: ClassSet) -> None:
+    listed(tiny_data, name).write_bytes(content)
+    assert name in list_splits(tiny_data)
+    assert check_dataset(tiny_data, [name], tiny_classes).faults
+
+
+def test_lists_without_a_picture_are_lists_where_no_other_has_one(tiny_data: Path) -> None:
+    shutil.rmtree(tiny_data / "JPEGImages")
+    listed(tiny_data, "mine").write_text("gone\n")
+    assert list_splits(tiny_data) == ["mine", "train", "val"]
+
+
 def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no lists of splits"):
         list_splits(tmp_path)

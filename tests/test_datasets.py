@@ -29,6 +29,7 @@ from segnet.datasets import (
     class_statistics,
     content_digests,
     derive_seed,
+    find_pictures,
     mask_path,
     read_split,
     split_path,
@@ -146,6 +147,40 @@ def test_everything_that_is_missing_is_listed(tiny_data: Path, tiny_classes: Cla
     with refused(Data, *lost, "SegmentationClass/train_2.png: mask is missing", "which differs in case", "3 faults in all"):
         SegmentationDataset(tiny_data, "train", tiny_classes)
     SegmentationDataset(tiny_data, "val", tiny_classes)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "found", "remedy"),
+    [
+        ("JPEGImages", "Train_1.JPG", "which differs in case", "rename it, or correct the id"),
+        ("JPEGImages", "train_1 .jpg", "which differs in spaces or invisible characters", "rename it, or correct the id"),
+        ("JPEGImages", "train_1\u200b.png", "which differs in spaces or invisible characters", "rename it, or correct the id"),
+        ("JPEGImages", "train_1.jpg ", "which differs in spaces or invisible characters", "rename it, or correct the id"),
+        ("JPEGImages", "train_1.HEIC", "which is not read", "convert it to JPEG or PNG"),
+        ("JPEGImages", "train_1", "without a suffix", "give it the suffix of its format, such as .jpg"),
+        ("SegmentationClass", "train_1.npy", "which is no PNG", "save masks as PNG; JPEG changes the ids"),
+        ("SegmentationClass", "train_1.bmp", "which is no PNG", "save masks as PNG; JPEG changes the ids"),
+        ("SegmentationClass", "train_1", "without a suffix", "give it the suffix of its format, such as .png"),
+        ("SegmentationClass", "train_1.png ", "which differs in spaces or invisible characters", "rename it, or correct the id"),
+    ],
+)
+def test_a_missing_file_names_what_was_meant(
+    folder: str, name: str, found: str, remedy: str, tiny_data: Path, tiny_classes: ClassSet
+) -> None:
+    kind, suffix = ("picture", ".jpg") if folder == "JPEGImages" else ("mask", ".png")
+    (tiny_data / folder / f"train_1{suffix}").rename(tiny_data / folder / name)
+    (tiny_data / folder / "train_1.json").touch()
+    (_, faults) = find_pictures(tiny_data, ["train_0", "train_1", "train_2"])
+    assert [(Path(fault.path).name, fault.found, fault.remedy) for fault in faults] == [
+        (f"train_1{suffix}", f"{kind} is missing; only {name} is there, {found}", remedy)
+    ]
+
+
+def test_a_mask_in_another_unicode_form_is_named(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    write_pair(tiny_data, "gr\u00f6\u00dfe", tiny_mask(seed=1), tiny_classes)
+    mask_path(tiny_data, "gr\u00f6\u00dfe").rename(mask_path(tiny_data, "gro\u0308\u00dfe"))
+    (_, (fault,)) = find_pictures(tiny_data, ["gr\u00f6\u00dfe"])
+    assert fault.found == "mask is missing; only gro\u0308\u00dfe.png is there, whose name is in another Unicode form"
 
 
 @pytest.mark.parametrize("size", [(32, 31), (16, 64)])

@@ -84,6 +84,23 @@ def test_a_few_lines_of_another_form_leave_the_others(tiny_data: Path) -> None:
     assert fault.found.startswith("1 of 4 lines hold more than an id (a suffix), as line 2: 'train_1.jpg'")
 
 
+@pytest.mark.parametrize("separator", [" ", ", ", "\t", ";"])
+def test_several_ids_in_a_line_are_not_columns(separator: str, tiny_data: Path) -> None:
+    list_of(tiny_data, [separator.join(NAMES[:4]), separator.join(NAMES[4:])])
+    _, (fault,) = parse_split(tiny_data, "train")
+    assert fault.found.startswith("2 of 2 lines hold more than an id (several ids in a line), as line 1: 'train_0")
+    subprocess.run(fault.remedy.partition(": ")[2], shell=True, check=True)
+    assert parse_split(tiny_data, "train") == (NAMES, [])
+
+
+def test_a_flag_is_no_id(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    for number in range(3):
+        write_pair(tiny_data, str(number), tiny_mask(seed=number), tiny_classes)
+    list_of(tiny_data, ["0 1", "1 0", "2 1"])
+    _, (fault,) = parse_split(tiny_data, "train")
+    assert "(columns between spaces)" in fault.found
+
+
 STRANGE = [
     "with space",
     "a 1",

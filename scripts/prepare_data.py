@@ -131,7 +131,8 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _data_of(source: Path) -> DataConfig:
     """The data section of a configuration, or that of a data folder with its classes.yaml."""
-    return load_data_folder(source) if source.is_dir() else load_config(source).data
+    folder = source.is_dir() or not (source.suffix or source.exists())
+    return load_data_folder(source) if folder else load_config(source).data
 
 
 if __name__ == "__main__":

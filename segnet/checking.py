@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segnet.classes import ClassSet
+from segnet.config import root_fault
 from segnet.conversion import Rules, palette_means_colors
 from segnet.datasets import (
     find_pictures,
@@ -77,6 +78,8 @@ def list_splits(root: Path) -> list[str]:
     """
     folder = split_path(root, "train").parent
     names = sorted({path.stem for path in _texts(root)} - {path.stem for path in other_texts(root)})
+    if not names and (fault := root_fault(root)):
+        raise UserError(ExitCode.DATA, root, *fault)
     if not names:
         remedy = "give a folder in VOC's layout (data/README.md), or a CONFIG"
         raise UserError(ExitCode.DATA, folder, "no lists of splits", remedy)

@@ -20,7 +20,7 @@ from segnet.classes import ClassSet, difference
 from segnet.config import Config, dump_config, override_config, validate_config
 from segnet.devices import choose_precision
 from segnet.errors import ExitCode, UserError
-from segnet.files import atomic_write
+from segnet.files import atomic_write, place_of
 from segnet.models import EncoderDecoder, Weights, convert_decoder
 from segnet.runtime import SUFFIXES, Network, load_exported
 
@@ -89,7 +89,7 @@ class _Digesting:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint. Raises UserError (checkpoint) for anything but an intact one of this program."""
     if not path.is_file():
-        found = "not a file" if path.exists() else "no such file"
+        found = "not a file" if path.exists() else f"no such file{place_of(path)}"
         raise _bad(path, found, "name a run folder or a checkpoint such as runs/sample/best.pt")
     _verify_digest(path)
     try:

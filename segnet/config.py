@@ -14,16 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set, difference
-from segnet.errors import UserError
-from segnet.files import is_inside
+from segnet.errors import ExitCode, UserError
+from segnet.files import is_inside, place_of
 from segnet.yaml_tree import Dumper, Origins, Tree, merge, override_tree, read_mapping, read_tree, refuse
 
 CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore
+LISTS = "ImageSets/Segmentation"  # in a data folder: the lists of its splits
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The sections
 # ---------------------------------------------------------------------------------------------------------------------
 
+PathText = Annotated[str, Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -95,7 +97,7 @@ class ModelConfig(Section):
     """Whether a ReLU follows each batch normalisation of the decoder (SegNet-Basic: no)."""
     normalization: NormalizationConfig = NormalizationConfig()
     """The first operation of the network, on RGB values 0..255."""
-    encoder_weights: str | None = None
+    encoder_weights: PathText | None = None
     """Where encoder and neck start from: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or null: He."""
     decoder_weights: Literal["he", "mirrored"] = "he"
     """Where the decoder starts: He's random kernels, or mirrored: each layer as the transpose of the encoder's layer it undoes,
@@ -122,8 +124,9 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """A data set in Pascal VOC's layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt."""
 
-    root: str
-    """The data folder, relative to the working folder."""
+    root: PathText
+    """The data folder. A relative path starts in the working folder, here and in cache_folder and encoder_weights (in base: in the
+    folder of its file); ~ and $NAME are not expanded."""
     classes: Literal["voc", "camvid", "sample"] | tuple[str, ...] = Field(min_length=1, max_length=255)
     """A known class table, or the class names in the order of their ids; left out: those of ROOT/classes.yaml."""
     colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
@@ -140,7 +143,7 @@ class DataConfig(Section):
     """Seconds without a batch after which the workers count as hung."""
     cache: Literal["none", "disk"] = "none"
     """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into their memory."""
-    cache_folder: str | None = None
+    cache_folder: PathText | None = None
     """Where that file stands; null: in .segnet/ in the data folder."""
 
     @field_validator("classes")
@@ -374,7 +377,7 @@ def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
         return refuse(where, f"{key}: missing", f"give it in this file, or write {CLASSES_FILE} into the data folder")
     if error["type"] == "missing":
         return refuse(where, f"{key}: missing", "give it in this file or name a base file that does")
-    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
     if isinstance(error["input"], dict | list):
         return refuse(where, f"{key}: {expected}" if key else expected)
     return refuse(where, f"{key}: found {error['input']!r:.100}, {expected}")
@@ -383,7 +386,8 @@ def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """The validated configuration of a YAML file, its base files and `overrides` such as "train.epochs=5".
 
-    Raises UserError (config) that names every mistake with its file and line.
+    Raises UserError (config) that names every mistake with its file and line, (data) where the classes are those of a data
+    folder that is not there.
     """
     lines: Origins = {}
     tree = read_tree(Path(path), lines)
@@ -392,8 +396,32 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     return validate_config(_with_classes(tree, lines), _Origin(Path(path), lines))
 
 
+def root_fault(root: Path) -> tuple[str, str] | None:
+    """What is found in place of a data folder, and the cure: it is not there, or the one that is meant lies above or below."""
+    remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
+    if not os.path.isdir(root):
+        if os.path.exists(root):
+            return "a file, not a folder", f"name the folder that holds {LISTS}/; {remedy}"
+        beside = [path.name for path in _folders_in(root.parent)]
+        close = difflib.get_close_matches(root.name, beside, n=1)
+        return f"no such folder{place_of(root)}", f"did you mean {root.parent / close[0]}?" if close else remedy
+    if os.path.isdir(root / LISTS):
+        return None
+    below = _folders_in(root)
+    around = [*below, *Path(os.path.abspath(root)).parents[:2], *(path for folder in below for path in _folders_in(folder))]
+    near = next((path for path in around if os.path.isdir(path / LISTS)), None)
+    return (f"no {LISTS}/ in it", f"did you mean {near}?") if near else None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
+    except OSError:
+        return []
+
+
 def load_data_folder(root: Path) -> DataConfig:
-    """The data set in a folder, with the classes of its classes.yaml. Raises UserError (config)."""
+    """The data set in a folder, with the classes of its classes.yaml. Raises UserError (config), (data) where there is none."""
     lines: Origins = {}
     data = _with_classes({"data": {"root": str(root)}}, lines)["data"]
     assert isinstance(data, dict)
@@ -410,6 +438,9 @@ def _with_classes(tree: Tree, lines: Origins) -> Tree:
         return tree
     path = Path(root) / CLASSES_FILE
     if "\0" in root or not os.path.lexists(path):
+        if root and (fault := root_fault(Path(root))):
+            where = lines.get(("data", "root"))
+            raise UserError(ExitCode.DATA, where or root, f"data.root: {root}: {fault[0]}" if where else fault[0], fault[1])
         return tree
     if not is_inside(path, Path(root)):
         raise refuse(path, "is a link out of the data folder", "copy the file into the data folder")
@@ -438,6 +469,10 @@ def _validated(kind: type[_SectionType], tree: Tree, origin: _Origin, path: tupl
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         details = [d for d in error.errors() if d["type"] != "too_short" or d["input"] == []]  # no echo of a bad item
+        if any(d["loc"] == ("data", "root") and d["type"] != "missing" for d in details):
+            details = [
+                d for d in details if d["loc"] != ("data", "classes") or d["type"] != "missing"
+            ]  # they stand in that folder
         first, *others = [_mistake({**detail, "loc": (*path, *detail["loc"])}, origin) for detail in details]
         raise UserError(first.code, first.path, first.found, first.remedy, also=tuple(others)) from None
 

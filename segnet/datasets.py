@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from segnet.cache import FOLDER, DecodedSamples, Source, digest_files, digest_of, open_decoded, recall, remember
 from segnet.classes import ClassSet
-from segnet.config import DataConfig
+from segnet.config import LISTS, DataConfig, root_fault
 from segnet.distributed import is_main, share
 from segnet.errors import ExitCode, UserError, kill_children, raise_first
 from segnet.files import is_inside, is_safe_name, short_name
@@ -228,7 +228,7 @@ def label_warnings(root: Path, split: str, seen: set[int], classes: ClassSet, tr
 
 def split_path(root: Path, split: str) -> Path:
     """The file that lists the ids of a split."""
-    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    return root / LISTS / f"{split}.txt"
 
 
 def mask_path(root: Path, sample_id: str) -> Path:
@@ -261,6 +261,8 @@ def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
+        if wrong := root_fault(root):
+            return [], [_bad(root, f"{wrong[0]} ({path}: no such file)", wrong[1])]
         others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt")))
         remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
         return [], [_bad(path, "no such file", f"the splits there are {others}" if others else remedy)]

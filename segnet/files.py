@@ -57,8 +57,13 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it that are missing, each on disk before the next."""
+    """Make a folder and those above it that are missing, each on disk before the next.
+
+    Raises UserError (config) rather than make one that is called ~ or $NAME, which was meant to be expanded.
+    """
     if not path.is_dir():
+        if path != _as_by_a_shell(path):
+            raise UserError(ExitCode.CONFIG, path, f"no such folder{place_of(path)}", "name it by its whole path")
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         _sync_folder(path.parent)
@@ -107,6 +112,18 @@ def remove_stale_temporaries(folder: Path) -> None:
     for temporary in folder.glob(".*.[0-9]*.tmp"):
         if temporary.is_file():
             temporary.unlink(missing_ok=True)
+
+
+def place_of(path: Path) -> str:
+    """Where a path that is not there was looked for: what follows "no such file". One rule for all paths but those of `base`:
+    a relative one starts in the working folder, ~ and $NAME stay what they are."""
+    if path != (meant := _as_by_a_shell(path)):
+        return f": ~ and $NAME are not expanded, write {meant}"
+    return "" if path.is_absolute() else f" in the working folder {os.getcwd()}"
+
+
+def _as_by_a_shell(path: Path) -> Path:
+    return Path(os.path.expandvars(os.path.expanduser(path)))
 
 
 def is_inside(path: Path, folder: Path) -> bool:

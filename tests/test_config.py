@@ -11,8 +11,10 @@ from helpers import CLASSES, ROOT, RunScript, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segnet.checking import list_splits
 from segnet.classes import CAMVID, class_set
 from segnet.config import Config, class_warnings, config_schema, config_to_yaml, load_config, load_data_folder, override_config
+from segnet.datasets import read_split
 from segnet.errors import ExitCode, UserError
 from segnet.yaml_tree import parse_yaml
 
@@ -175,6 +177,49 @@ def test_a_single_class_is_refused_with_the_way_out(name: str, cure: str, tmp_pa
             load()
     with refused(Usage, f"data.classes=[{name}]: data.classes: '{name}' alone"):
         load_config(BASE, [f"data.classes=[{name}]"])
+
+
+@pytest.mark.parametrize(
+    ("root", "found"),
+    [
+        ("TMP/leavs", "TMP/leavs: no such folder – did you mean TMP/leaves?"),
+        ("TMP/kit", "TMP/kit: no ImageSets/Segmentation/ in it – did you mean TMP/kit/leaves?"),
+        ("TMP", "TMP: no ImageSets/Segmentation/ in it – did you mean TMP/kit/leaves?"),
+        ("TMP/kit/leaves/JPEGImages", "no ImageSets/Segmentation/ in it – did you mean TMP/kit/leaves?"),
+        ("TMP/leaves.txt", "TMP/leaves.txt: a file, not a folder – name the folder that holds ImageSets/Segmentation/"),
+        ("nowhere", "nowhere: no such folder in the working folder TMP – prepare the data"),
+        ("~/leaves", "~/leaves: no such folder: ~ and $NAME are not expanded, write /home/me/leaves"),
+        ("$HOME/leaves", "$HOME/leaves: no such folder: ~ and $NAME are not expanded, write /home/me/leaves"),
+    ],
+)
+def test_a_wrong_data_folder_is_named_itself(root: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    for folder in ("kit/leaves/ImageSets/Segmentation", "kit/leaves/JPEGImages", "leaves"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "leaves.txt").write_text("")
+    root, found = root.replace("TMP", str(tmp_path)), found.replace("TMP", str(tmp_path))
+    model = f"base: {ROOT / 'configs' / 'model' / 'segnet_small.yaml'}\n"
+    path = write(tmp_path, f"{model}data: {{root: {root}}}\n")
+    with refused(ExitCode.DATA, f"{path}, line 2: data.root: ", found):
+        load_config(path)
+    with refused(ExitCode.DATA, f"data.root={root}: data.root: ", found):
+        load_config(write(tmp_path, f"{model}seed: 1\n"), [f"data.root={root}"])
+    with refused(ExitCode.DATA, found):
+        load_data_folder(Path(root))
+    with refused(ExitCode.DATA, found.split(" – ")[0], "train.txt: no such file"):
+        read_split(Path(root), "train")
+    with refused(ExitCode.DATA, found):
+        list_splits(Path(root))
+
+
+@pytest.mark.parametrize("key", ["data.root", "data.cache_folder", "model.encoder_weights"])
+def test_an_empty_path_is_none(key: str, tmp_path: Path) -> None:
+    with refused(Usage, f"{key}='': {key}: found '', should have at least 1 character"):
+        load_config(data_folder(tmp_path, "names: [a, b]"), [f"{key}=''"])
+    with pytest.raises(UserError) as caught:
+        load_config(data_folder(tmp_path, "names: [a, b]"), [f"{key}=''"])
+    assert caught.value.also == ()  # not that the classes are missing, too
 
 
 def other_folder(folder: Path, text: str) -> str:

@@ -14,7 +14,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segnet.errors import ExitCode
-from segnet.files import atomic_write, is_safe_name, lock_folder, remove_stale_temporaries, short_name, write_text
+from segnet.files import (
+    atomic_write,
+    is_safe_name,
+    lock_folder,
+    make_folder,
+    remove_stale_temporaries,
+    short_name,
+    write_text,
+)
+
+
+def test_a_folder_is_not_made_under_a_name_that_was_meant_to_be_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("~", "~/runs/a", "$HOME/runs", "runs/${HOME}"):
+        with refused(ExitCode.CONFIG, f"{name}: no such folder: ~ and $NAME are not expanded, write ", "/home"):
+            make_folder(Path(name))
+    assert list(tmp_path.iterdir()) == []
+    make_folder(tmp_path / "~")
+    make_folder(Path("~"))  # which is there
+    make_folder(Path("$nothing"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["$nothing", "~"]
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ A command that was stopped goes on when it is given again. `torchrun` shares the
 """
 
 import argparse
-import re
 import sys
 import time
 from contextlib import closing
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from segnet.config import split_overrides
 from segnet.devices import describe_device, warn_if_emulated
 from segnet.distributed import agreed, is_main, process_group, share
 from segnet.errors import ExitCode, run_command
@@ -27,8 +27,6 @@ from segnet.listing import left_out_warning
 from segnet.outputs import WRITERS
 from segnet.prediction import Predictor
 from segnet.stopping import sigterm_interrupts
-
-OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 
 
 def main() -> ExitCode:
@@ -49,8 +47,7 @@ def main() -> ExitCode:
     with sigterm_interrupts(), process_group(torch.device("cpu"), patience=timedelta(days=30)):  # ranks exchange words alone
         with agreed():
             out = Path(arguments.out)
-            overrides = [text for text in arguments.inputs if OVERRIDE.match(text) and not Path(text).exists()]
-            inputs = [text for text in arguments.inputs if text not in overrides]
+            inputs, overrides = split_overrides(arguments.inputs)
             jobs, left = plan_jobs(inputs, out), passed_over(inputs, out)
             predictor = Predictor(arguments.source, overrides)
         noun = "picture" if len(jobs) == 1 else "pictures"

@@ -166,8 +166,8 @@ def collect(out: Path, row: Row, seeds: Sequence[int]) -> dict[str, Any] | None:
         "tta": row.tta,
         "seeds": list(runs),
         **{measure: [score[measure] for score in scores] for measure in MEASURES},
-        "minutes": [max((line["minutes"] for line in log if "minutes" in line), default=math.nan) for log in logs],
-        "curves": [[[line["minutes"], line["val_miou"]] for line in log if {"minutes", "val_miou"} <= line.keys()] for log in logs],
+        "minutes": [max((row["minutes"] for row in log if "minutes" in row), default=math.nan) for log in logs],
+        "curves": [[[row["minutes"], row["val_miou"]] for row in log if {"minutes", "val_miou"} <= row.keys()] for log in logs],
         "environment": {key: environment.get(key, "unknown") for key in ("device", "torch", "commit", "ranks")},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import json
 import os
 from collections.abc import Sequence
@@ -125,8 +126,8 @@ class DataConfig(Section):
     """A data set in Pascal VOC's layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt."""
 
     root: PathText
-    """The data folder. A relative path starts in the working folder, here and in cache_folder and encoder_weights (in base: in the
-    folder of its file); ~ and $NAME are not expanded."""
+    """The data folder. A relative path starts in the working folder, here and in cache_folder and encoder_weights (in base: at
+    its own file); ~ and $NAME are not expanded."""
     classes: Literal["voc", "camvid", "sample"] | tuple[str, ...] = Field(min_length=1, max_length=255)
     """A known class table, or the class names in the order of their ids; left out: those of ROOT/classes.yaml."""
     colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
@@ -502,6 +503,27 @@ def _way_out(own: ClassSet, expected: ClassSet) -> str:
         moved = [f"--map {k}={expected.names.index(name)}" for k, name in enumerate(own.names) if expected.names[k] != name]
         return f"convert its masks: prepare_data.py convert MASKS --out DIR {' '.join(moved)}"
     return f"name a folder with the classes {', '.join(expected.names)}, or write data.classes=… if its ids mean these"
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Paths and overrides that a command line mixes: KEY=VALUE is an override where KEY begins with a key of a configuration.
+
+    Raises UserError (config) for one that names files as well, and for one that names none and whose KEY is nearly right.
+    """
+    paths, overrides, known = list[str](), list[str](), list(Config.model_fields)
+    for text in arguments:
+        first, separator, _ = text.partition("=")
+        first, dot, rest = first.partition(".")
+        there = bool(separator) and (os.path.lexists(text) or bool(glob.glob(text, recursive=True)))
+        if first in known and there:
+            raise refuse(
+                text, "sets a key, and is the name of files", f"write ./{text} for the files, or go elsewhere for the key"
+            )
+        close = difflib.get_close_matches(first, known, n=1) if separator and not there else []
+        if close and first not in known:
+            raise refuse(text, f"no such file, and no key begins with '{first}'", f"did you mean {close[0]}{dot}{rest}=…?")
+        (overrides if separator and first in known else paths).append(text)
+    return paths, overrides
 
 
 def class_warnings(data: DataConfig) -> list[UserError]:

@@ -36,7 +36,7 @@ class UserError(Exception):
     """A mistake that the user can mend.
 
     Its text is one line: *where: what was found (and expected) – how to mend it*. `also` holds further mistakes
-    found at the same time; each adds a line of its own. Control characters are escaped.
+    found at the same time; each adds a line of its own. Control characters are escaped, and an empty name is ''.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class UserError(Exception):
         self.code, self.path, self.found, self.remedy, self.also = code, str(path), found, remedy, also
 
     def __str__(self) -> str:
-        line = f"{self.path}: {self.found}" + (f" – {self.remedy}" if self.remedy else "")
+        line = f"{self.path or repr(self.path)}: {self.found}" + (f" – {self.remedy}" if self.remedy else "")
         return "\n".join([printable(line), *map(str, self.also)])
 
 

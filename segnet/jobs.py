@@ -63,8 +63,10 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     An input is a picture, a folder (searched recursively, see `list_pictures`) or a glob pattern, whose input folder is the
     part without a wildcard. Pictures below OUT, where OUT lies inside the input folder, and those that a manifest in OUT or
     in the input folder lists are outputs of an earlier call, not inputs.
-    Raises UserError (data) when an input gives no picture, (config) when two pictures would share an output.
+    Raises UserError (data) when an input gives no picture, (config) when there is none or two pictures would share an output.
     """
+    if not inputs:
+        raise UserError(ExitCode.CONFIG, "INPUT", "no picture is named", "name a picture, a folder or a quoted glob")
     jobs: dict[Path, Job] = {}
     found = [_pictures_and_manifests(text) for text in inputs]
     folders = {out, *(path.parent for _, manifests in found for path in manifests)}

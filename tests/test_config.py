@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from segnet.checking import list_splits
 from segnet.classes import CAMVID, class_set
-from segnet.config import Config, class_warnings, config_schema, config_to_yaml, load_config, load_data_folder, override_config
+from segnet.config import (
+    Config,
+    class_warnings,
+    config_schema,
+    config_to_yaml,
+    load_config,
+    load_data_folder,
+    override_config,
+    split_overrides,
+)
 from segnet.datasets import read_split
 from segnet.errors import ExitCode, UserError
 from segnet.yaml_tree import parse_yaml
@@ -391,6 +400,23 @@ def test_values_that_do_not_fit_each_other(override: str, found: str) -> None:
 def test_an_override_that_is_none(override: str) -> None:
     with refused(Usage, "not KEY=VALUE", "train.epochs=5"):
         load_config(BASE, [override])
+
+
+def test_overrides_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fps=10").mkdir()
+    (tmp_path / "seed=3").mkdir()
+    (tmp_path / "seed=3" / "a.jpg").touch()
+    paths = ["fps=10", "fps=10/*.jpg", "fps=11/*.jpg", "./seed=3/*.jpg", "runs/lr=0.1", "a.jpg", "", "=", "x.seed=3", "Seed"]
+    overrides = ["seed=4", "inference.flip=true", "train.epoch=3", "data={root: a=b}", "device="]
+    assert split_overrides([*paths, *overrides]) == (paths, overrides)
+    for text in ("seed=3", "seed=3/*.jpg", "seed=3/**/a.jpg"):
+        with refused(Usage, f"{text}: sets a key, and is the name of files", f"./{text}"):
+            split_overrides([text])
+    with refused(
+        Usage, "inferense.flip=true: no such file, and no key begins with 'inferense'", "did you mean inference.flip=…?"
+    ):
+        split_overrides(["inferense.flip=true"])
 
 
 @pytest.mark.parametrize("override", ["seed=[1", "seed={", "seed='1", "seed=&a [*a]", "seed=!!python/name:os.system", "seed=\0"])

@@ -15,6 +15,10 @@ from segnet.errors import ExitCode, UserError, run_command
 MISTAKE = UserError(ExitCode.DATA, "a.png", "not a picture", "name a picture")
 
 
+def test_an_empty_name_is_seen() -> None:
+    assert str(UserError(ExitCode.CONFIG, "", "not KEY=VALUE", "write it")) == "'': not KEY=VALUE – write it"
+
+
 def test_exit_codes_are_the_published_ones() -> None:
     assert [code.value for code in ExitCode] == [0, 2, 3, 4, 5, 6, 7, 8]
 

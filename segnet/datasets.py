@@ -247,7 +247,7 @@ def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
     """The sound ids of a split, each once, and the faults of its list.
 
     These are: no list, none in UTF-8, an empty one, an id that is repeated, leaves the data folder or is not written plainly,
-    and lines that hold more than an id, as `find_form` knows them: one fault for all of them.
+    and lines that are no plain ids, as `find_form` knows them: one fault for all of them.
     """
     if not is_safe_name(split):
         return [], [_bad(root, f"split '{split}' leaves the data folder", "name a split such as train")]
@@ -300,7 +300,7 @@ def _id_fault(name: str, exists: Callable[[str], bool]) -> tuple[str, str] | Non
 def _form_fault(path: Path, lines: dict[int, str], form: Form) -> UserError:
     number, name = next(iter(form.ids.items()))
     count, beside = len(form.ids) + len(form.others), ", ".join(form.beside)
-    found = f"{count} of {len(lines)} lines hold more than an id ({beside}), as line {number}: '{lines[number]}'"
+    found = f"{count} of {len(lines)} lines are no plain ids ({beside}), as line {number}: '{lines[number]}'"
     command = mending_command(path, lines, form)
     remedy = f"write one id a line, without folder and suffix, here '{name}'" + (f": {command}" if command else "")
     return _bad(path, found, remedy)

@@ -17,6 +17,7 @@ from segnet.images import SUFFIXES
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _QUOTES = "\"'`“”‘’«»"
 _LONGEST = 1000  # characters; a longer line is prose
+_UNLIKE = "another Unicode form than the file's name, "
 _SEVERAL = "several ids in a line"
 _SPACING = re.compile(r"[\s,;|]+")
 _ORDINARY = re.compile(r"[\w+=@#-]*", re.ASCII)  # such a line holds nothing but an id
@@ -141,12 +142,15 @@ def _ids_of(field: str) -> Iterator[Reading]:
             for form in ("NFC", "NFD"):
                 other = unicodedata.normalize(form, candidate)
                 if other != candidate:
-                    unlike = f"another Unicode form than the file's name, {form}"
-                    yield Reading(other, (*beside, *folder, *more, unlike), sure)
+                    yield Reading(other, (*beside, *folder, *more, f"{_UNLIKE}{form}"), sure)
 
 
 def mending_command(path: Path, lines: Mapping[int, str], form: Form) -> str:
-    """The sed command that makes `form`'s lines plain ids; empty where there is no simple one. It was tried on each line."""
+    """The command that makes `form`'s lines plain ids; empty where there is no simple one. It was tried on each line."""
+    normal = form.beside[0][-3:]
+    if form.beside == (f"{_UNLIKE}{normal}",):
+        program = f"p = pathlib.Path(sys.argv[1]); p.write_text(u.normalize('{normal}', p.read_text('utf-8')), 'utf-8')"
+        return f'python -c "import pathlib, sys, unicodedata as u; {program}" {shlex.quote(str(path))}'
     if form.beside == (_SEVERAL,):
         plain = all(_ORDINARY.fullmatch(field) for line in lines.values() for field in _SPACING.split(line))
         return rf"sed -E -i 's/[ ,;|\t]+/\n/g' {shlex.quote(str(path))}" if plain else ""

@@ -132,7 +132,7 @@ FAULTS: dict[str, tuple[Inject, list[str]]] = {  # what is done, and what the me
     ),
     "suffix in the list": (
         lambda r, n: write_split(r, n, [f"{n}_1.jpg"]),
-        ["1 of 1 lines hold more than an id (a suffix)", "one id a line, without folder and suffix, here '*_1'"],
+        ["1 of 1 lines are no plain ids (a suffix)", "one id a line, without folder and suffix, here '*_1'"],
     ),
     "two pictures of an id": (
         lambda r, n: shutil.copy(picture_of(r, n), picture_of(r, n).with_suffix(".png")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_a_list_of_another_form_is_one_fault_whose_command_mends_it(
     path = list_of(tiny_data, [write(picture) for picture in NAMES], newline)
     ids, (fault,) = parse_split(tiny_data, "train")
     assert ids == []
-    assert fault.found.startswith(f"6 of 6 lines hold more than an id ({beside}), as line 1: '")
+    assert fault.found.startswith(f"6 of 6 lines are no plain ids ({beside}), as line 1: '")
     remedy, _, command = fault.remedy.partition(": ")
     assert remedy == "write one id a line, without folder and suffix, here 'train_0'"
     with refused(ExitCode.DATA, f"{path}: 6 of 6 lines"):
@@ -69,7 +70,7 @@ def test_a_header_and_what_is_missing_do_not_add_lines(tiny_data: Path) -> None:
     list_of(tiny_data, ["image,mask", *(f"{name}.jpg,{name}.png" for name in NAMES), "gone.jpg,gone.png"])
     ids, (fault,) = parse_split(tiny_data, "train")
     assert ids == []
-    assert fault.found.startswith("8 of 8 lines hold more than an id (a header, columns between commas, a suffix), as line 2: ")
+    assert fault.found.startswith("8 of 8 lines are no plain ids (a header, columns between commas, a suffix), as line 2: ")
     subprocess.run(fault.remedy.partition(": ")[2], shell=True, check=True)
     assert parse_split(tiny_data, "train") == ([*NAMES, "gone"], [])
     list_of(tiny_data, ["number,name", *(f"{index},{name}" for index, name in enumerate(NAMES))])
@@ -81,14 +82,14 @@ def test_a_few_lines_of_another_form_leave_the_others(tiny_data: Path) -> None:
     list_of(tiny_data, ["train_0", "train_1.jpg", "gone", "train_2"])
     ids, (fault,) = parse_split(tiny_data, "train")
     assert ids == ["train_0", "gone", "train_2"]
-    assert fault.found.startswith("1 of 4 lines hold more than an id (a suffix), as line 2: 'train_1.jpg'")
+    assert fault.found.startswith("1 of 4 lines are no plain ids (a suffix), as line 2: 'train_1.jpg'")
 
 
 @pytest.mark.parametrize("separator", [" ", ", ", "\t", ";"])
 def test_several_ids_in_a_line_are_not_columns(separator: str, tiny_data: Path) -> None:
     list_of(tiny_data, [separator.join(NAMES[:4]), separator.join(NAMES[4:])])
     _, (fault,) = parse_split(tiny_data, "train")
-    assert fault.found.startswith("2 of 2 lines hold more than an id (several ids in a line), as line 1: 'train_0")
+    assert fault.found.startswith("2 of 2 lines are no plain ids (several ids in a line), as line 1: 'train_0")
     subprocess.run(fault.remedy.partition(": ")[2], shell=True, check=True)
     assert parse_split(tiny_data, "train") == (NAMES, [])
 
@@ -140,9 +141,10 @@ def test_another_unicode_form_is_one_fault(listed: str, stored: str, tiny_data: 
     list_of(tiny_data, [unicodedata.normalize(listed, name) for name in names])
     ids, (fault,) = parse_split(tiny_data, "train")
     assert ids == []
-    assert fault.found.startswith(
-        f"3 of 3 lines hold more than an id (another Unicode form than the file's name, {stored}), as line 1"
-    )
+    expected = f"3 of 3 lines are no plain ids (another Unicode form than the file's name, {stored}), as line 1: '"
+    assert fault.found.startswith(expected)
+    subprocess.run(fault.remedy.partition(": ")[2].replace("python", sys.executable, 1), shell=True, check=True)
+    assert parse_split(tiny_data, "train") == ([unicodedata.normalize(stored, name) for name in names], [])
 
 
 def test_invisible_characters_without_a_picture_are_named(tiny_data: Path) -> None:

@@ -20,13 +20,11 @@ from segnet.classes import ClassSet, difference
 from segnet.config import Config, dump_config, override_config, validate_config
 from segnet.devices import choose_precision
 from segnet.errors import ExitCode, UserError
-from segnet.files import atomic_write, place_of
+from segnet.files import DIGEST_MARK, atomic_write, place_of, verify_digest
 from segnet.models import EncoderDecoder, Weights, convert_decoder
 from segnet.runtime import SUFFIXES, Network, load_exported
 
 FORMAT = 2
-_MARK = b"\nsha256 "
-_TRAILER = len(_MARK) + 64  # bytes: the mark and 64 hexadecimal digits
 
 
 class Checkpoint(NamedTuple):
@@ -60,7 +58,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
         with atomic_write(path, keep=keep) as file:
             digesting = _Digesting(file)
             torch.save(content, cast(BinaryIO, digesting))
-            file.write(_MARK + digesting.sha.hexdigest().encode())
+            file.write(DIGEST_MARK + digesting.sha.hexdigest().encode())
     except (OSError, RuntimeError) as error:  # torch has words of its own for a write that failed
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
@@ -91,7 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         found = "not a file" if path.exists() else f"no such file{place_of(path)}"
         raise _bad(path, found, "name a run folder or a checkpoint such as runs/sample/best.pt")
-    _verify_digest(path)
+    verify_digest(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -101,24 +99,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise
     except Exception as error:  # hostile bytes fail in every way there is; nothing is executed
         raise _bad(path, f"not a readable checkpoint ({_reason(error)})", "use another checkpoint of the run") from None
-
-
-def _verify_digest(path: Path) -> None:
-    """Raises UserError (checkpoint) unless the file ends with the digest of all that stands before it."""
-    sha, left = hashlib.sha256(), path.stat().st_size - _TRAILER
-    with path.open("rb") as file:
-        while left > 0:
-            block = file.read(min(left, 1 << 20))
-            if not block:
-                break
-            sha.update(block)
-            left -= len(block)
-        trailer = file.read()
-    if not trailer.startswith(_MARK):
-        found = "not a readable checkpoint of this program: no digest at its end"
-        raise _bad(path, found, "name a whole last.pt or best.pt of a run folder")
-    if trailer != _MARK + sha.hexdigest().encode():
-        raise _bad(path, "damaged: its content does not match its digest", "use another checkpoint of the run")
 
 
 def _verify(content: object, path: Path) -> Checkpoint:

@@ -99,7 +99,8 @@ class ModelConfig(Section):
     normalization: NormalizationConfig = NormalizationConfig()
     """The first operation of the network, on RGB values 0..255."""
     encoder_weights: PathText | None = None
-    """Where encoder and neck start from: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or null: He."""
+    """Where encoder and neck start from: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, a run folder or
+    checkpoint of this program with the same encoder, or null: He."""
     decoder_weights: Literal["he", "mirrored"] = "he"
     """Where the decoder starts: He's random kernels, or mirrored: each layer as the transpose of the encoder's layer it undoes,
     as a deconvnet looks back through a network (Zeiler & Fergus 2014, section 2.1). A layer of another shape stays with He."""

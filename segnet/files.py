@@ -13,6 +13,8 @@ from typing import IO, Any, BinaryIO
 from segnet.errors import ExitCode, UserError
 
 _LONG_NAME = 100  # bytes; file systems take 143 to 255
+DIGEST_MARK = b"\nsha256 "  # ends a checkpoint, followed by the digest of all that stands before it
+_TRAILER = len(DIGEST_MARK) + 64  # bytes: the mark and 64 hexadecimal digits
 
 
 @contextmanager
@@ -112,6 +114,26 @@ def remove_stale_temporaries(folder: Path) -> None:
     for temporary in folder.glob(".*.[0-9]*.tmp"):
         if temporary.is_file():
             temporary.unlink(missing_ok=True)
+
+
+def verify_digest(path: Path) -> None:
+    """Raises UserError (checkpoint) unless the file ends with the digest of all that stands before it."""
+    sha, left = hashlib.sha256(), path.stat().st_size - _TRAILER
+    with path.open("rb") as file:
+        while left > 0:
+            block = file.read(min(left, 1 << 20))
+            if not block:
+                break
+            sha.update(block)
+            left -= len(block)
+        trailer = file.read()
+    if not trailer.startswith(DIGEST_MARK):
+        found = "not a readable checkpoint of this program: no digest at its end"
+        raise UserError(ExitCode.CHECKPOINT, path, found, "name a whole last.pt or best.pt of a run folder")
+    if trailer != DIGEST_MARK + sha.hexdigest().encode():
+        raise UserError(
+            ExitCode.CHECKPOINT, path, "damaged: its content does not match its digest", "use another checkpoint of the run"
+        )
 
 
 def place_of(path: Path) -> str:

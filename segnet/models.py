@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segnet.config import Memory, ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
 from segnet.layers import Deconvolution, Size, deconvolve, flipped, max_pool, max_unpool
 from segnet.memory import Operation, Recomputation, apply
-from segnet.pretrained import load_vgg16
+from segnet.pretrained import load_encoder
 
 Weights = dict[str, Tensor]
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -230,7 +230,7 @@ def build_model(config: ModelConfig, num_classes: int) -> EncoderDecoder:
     model = EncoderDecoder(config, num_classes)
     _initialize(model)
     if config.encoder_weights is not None:
-        load_vgg16(model.encoder, model.neck, config.encoder_weights)
+        load_encoder(model.encoder, model.neck, config.encoder_weights)
     if config.decoder_weights == "mirrored":
         _mirror_encoder(model)
     return model.to(memory_format=torch.channels_last)

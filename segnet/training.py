@@ -299,7 +299,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         if found and is_main() and found[0].name == PREVIOUS:
             os.replace(found[0], run / LAST)  # or the next save would put a damaged last.pt in its place
         if state.step >= total_steps(config, train_set) and state.scored_step == state.step:
-            _say(f"the run is complete ({state.step} steps)")
+            _say(f"the run is complete ({state.step} steps); for more, {_start_from(run)}")
             return run / BEST
         with agreed():
             if is_main():
@@ -607,7 +607,7 @@ def _restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Conf
     changed = _changed_keys(checkpoint.config, config)
     if changed:
         found = f"was trained with another {', '.join(changed)}"
-        remedy = "resume with the same configuration, on which the schedule depends, or choose another --run"
+        remedy = f"resume with the same configuration, on which the schedule depends, or {_start_from(path.parent)}"
         raise UserError(ExitCode.CHECKPOINT, path, found, remedy)
     if training["names"] != pictures.names:
         found = f"was trained with another list of pictures than the splits in {config.data.root} hold now"
@@ -646,6 +646,11 @@ def _intact(best: Path) -> bool:
             _say(f"warning: {error.path}: {error.found}; the best network from here on takes its place")
         return False
     return True
+
+
+def _start_from(run: Path) -> str:
+    """How what a run has learnt is of use to one with another configuration."""
+    return f"start another --run from its encoder: model.encoder_weights={run}"
 
 
 _FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "data.cache", "data.cache_folder"}

@@ -562,7 +562,7 @@ MISTAKES: dict[str, Mistake] = {
     # files
     "checkpoints are written in place": _write_in_place,
     "temporaries stay": lambda _: _replace(run_folder, "remove_stale_temporaries", lambda folder: None),
-    "digests are not looked at": lambda _: _replace(checkpoint, "_verify_digest", lambda path: None),
+    "digests are not looked at": lambda _: _replace(checkpoint, "verify_digest", lambda path: None),
     # no mistake, but time for a signal to come
     "workers start slowly": _start_workers_slowly,
 }

@@ -3,17 +3,19 @@
 import hashlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import ROOT, model_config
-from torch import nn
+from helpers import ROOT, model_config, refused
+from torch import Tensor, nn
 from torchvision.models import Weights, WeightsEnum, vgg16, vgg16_bn
 
 from segnet import pretrained
-from segnet.config import ModelConfig
+from segnet.checkpoint import Checkpoint, save_checkpoint
+from segnet.config import Config, ModelConfig, StageConfig
 from segnet.errors import ExitCode, UserError
 from segnet.models import build_model
 
@@ -23,6 +25,7 @@ NARROW = ModelConfig.model_validate_json(
     "neck": [{"width": 9, "kernel_size": 3}, {"width": 9, "kernel_size": 1},
              {"operation": "deconvolution", "width": 6, "kernel_size": 3}]}"""
 )
+
 
 @pytest.fixture(scope="module")
 def segnet_config() -> ModelConfig:
@@ -110,6 +113,59 @@ def test_weights_that_do_not_fit_are_named(tmp_path, segnet_config):
     (tmp_path / "vgg.pt").write_bytes(b"<html>")
     with pytest.raises(UserError, match="cannot be read"):
         build_model(config, 2)
+
+
+def learnt_run(folder: Path, config: Config) -> dict[str, Tensor]:
+    """A run folder whose best.pt holds NARROW's network with weights and statistics of its own, which are returned."""
+    torch.manual_seed(5)
+    weights = {
+        name: torch.rand_like(value) if value.is_floating_point() else value + 3
+        for name, value in build_model(NARROW, 3).state_dict().items()
+    }
+    folder.mkdir()
+    checkpoint = Checkpoint(config.model_copy(update={"model": NARROW}), 1, None, weights)
+    save_checkpoint(folder / "best.pt", checkpoint)
+    return weights
+
+
+def test_a_run_gives_its_encoder_and_neck_to_another_number_of_classes(tmp_path, tiny_config):
+    weights = learnt_run(tmp_path / "run", tiny_config)
+    for source in (tmp_path / "run", tmp_path / "run" / "best.pt"):
+        state = build_model(NARROW.model_copy(update={"encoder_weights": str(source)}), 7).state_dict()
+        ours = {name for name in state if torch.equal(state[name], weights[name]) and name.startswith(("encoder.", "neck."))}
+        assert ours == {name for name in weights if name.startswith(("encoder.", "neck."))}
+        assert not torch.equal(state["decoder.0.0.conv.weight"], weights["decoder.0.0.conv.weight"])
+
+
+def test_what_is_no_start_for_an_encoder_is_said(tmp_path, tiny_config):
+    learnt_run(tmp_path / "run", tiny_config)
+    damaged = bytearray((tmp_path / "run" / "best.pt").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "damaged.pt").write_bytes(damaged)
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "x.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(50))
+    (tmp_path / "empty").mkdir()
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(2)}, "epoch": 3}, tmp_path / "resnet.pt")
+    torch.save({"epoch": 3, "net": {}}, tmp_path / "other.pt")
+    for name, found in (
+        ("damaged.pt", "damaged.pt: damaged: its content does not match its digest"),
+        ("text.pt", "text.pt: cannot be read: it is no table of tensors that torch.save wrote"),
+        ("x.onnx", "x.onnx: cannot be read: it is no table of tensors that torch.save wrote"),
+        ("empty", "empty/best.pt: no such file"),
+        ("resnet.pt", "resnet.pt: no 'features.0.weight' in it, its first tensor is 'conv1.weight'"),
+        ("other.pt", "other.pt: not a table of tensors but of 'epoch', 'net'"),
+    ):
+        with refused(ExitCode.CHECKPOINT, found):
+            build_model(NARROW.model_copy(update={"encoder_weights": str(tmp_path / name)}), 2)
+    with refused(
+        ExitCode.CHECKPOINT, "~/vgg.pt: no such file: ~ and $NAME are not expanded", "a file with such weights, or a run"
+    ):
+        build_model(NARROW.model_copy(update={"encoder_weights": "~/vgg.pt"}), 2)
+    wider = NARROW.model_copy(
+        update={"encoder": (StageConfig(widths=(4, 4)), *NARROW.encoder[1:]), "encoder_weights": str(tmp_path / "run")}
+    )
+    with refused(ExitCode.CHECKPOINT, "'encoder.0.1.conv.weight' is (5, 4, 3, 3), the encoder's is (4, 4, 3, 3)"):
+        build_model(wider.model_copy(update={"upsampling": "bilinear"}), 2)
 
 
 def test_fully_connected_layers_become_the_necks_convolutions(tmp_path):

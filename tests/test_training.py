@@ -255,6 +255,17 @@ def test_resuming_a_finished_run_changes_nothing(tiny_config, tmp_path, capsys):
     assert "complete" in capsys.readouterr().out
 
 
+def test_more_epochs_than_a_finished_run_has_are_a_run_from_its_encoder(tiny_config, tmp_path, capsys):
+    train(tiny_config, tmp_path / "run")
+    way, more = f"model.encoder_weights={tmp_path / 'run'}", override_config(tiny_config, ["train.epochs=3"])
+    with refused(ExitCode.CHECKPOINT, "another train.epochs (2.0, now 3.0)", f"start another --run from its encoder: {way}"):
+        train(more, tmp_path / "run", resume=True)
+    train(tiny_config, tmp_path / "run", resume=True)
+    assert f"complete (6 steps); for more, start another --run from its encoder: {way}" in capsys.readouterr().out
+    train(override_config(more, [way]), tmp_path / "more")
+    assert load_checkpoint(tmp_path / "more" / "last.pt").step == 9
+
+
 def test_resume_without_a_checkpoint_says_so_and_starts(tiny_config, tmp_path, capsys):
     train(tiny_config, tmp_path / "run", resume=True)
     assert "starting at step 0" in capsys.readouterr().out

@@ -50,7 +50,7 @@ def test_a_single_view_is_the_softmax_of_the_network_in_evaluation_mode(model):
 IMITATED = torch.backends.cpu.get_cpu_capability() == "AVX2" and "avx512_f" in processor_features()
 
 
-@pytest.mark.skipif(IMITATED, reason="inductor computes wrongly where ATEN_CPU_CAPABILITY hides the processor's AVX-512 from torch")
+@pytest.mark.skipif(IMITATED, reason="inductor computes wrongly where ATEN_CPU_CAPABILITY hides AVX-512")
 def test_a_compiled_network_predicts_the_same_at_any_number_of_sizes(monkeypatch, capsys):
     """Stages of equal channels: inductor gets them wrong where it folds batch normalisation into deconvolutions itself."""
     monkeypatch.setattr(CompiledPerSize, "LIMIT", 2)

@@ -40,7 +40,7 @@ from segnet.benchmarks import benchmark_inference, benchmark_training, print_tab
 from segnet.config import AugmentConfig, Config, load_config, override_config
 from segnet.datasets import ResumableSampler, SegmentationDataset, build_loader, mask_path
 from segnet.devices import choose_device, describe_device, describe_instructions, explain_full_memory
-from segnet.errors import run_command
+from segnet.errors import printing_is_the_result, run_command
 from segnet.files import make_folder, write_text
 from segnet.training import open_train_set
 
@@ -59,6 +59,8 @@ class Rate(NamedTuple):
 
 def main() -> None:
     arguments = _arguments()
+    if not arguments.json:
+        printing_is_the_result()
     config = load_config(arguments.config, arguments.overrides)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     versions["pillow"] = PIL.__version__
@@ -72,9 +74,12 @@ def main() -> None:
         if arguments.gpu_rate:
             document["gpu"] = feeding(document["per_core"], arguments.gpu_rate)
     else:
-        document = {**found, "versions": versions, **_surroundings(), **_benchmark_network(arguments, config)}
+        measured = _benchmark_network(arguments, config)
+        document = {**found, "versions": versions, **_surroundings(), **measured}
     if arguments.json:
         write_text(arguments.json, json.dumps(document, indent=1) + "\n")
+    if arguments.command != "data":
+        print_table(measured)
     print(json.dumps(document))
 
 
@@ -105,7 +110,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _benchmark_network(arguments: argparse.Namespace, config: Config) -> dict[str, object]:
-    """Measure inference or training, print a table, and return its numbers."""
+    """Measure inference or training, and return its numbers."""
     height, width = arguments.size or config.augment.crop_size
     training = arguments.command == "train"
     batch = arguments.batch or (config.train.batch_size if training else 1)
@@ -113,9 +118,7 @@ def _benchmark_network(arguments: argparse.Namespace, config: Config) -> dict[st
     config = override_config(config, changes)
     benchmark = benchmark_training if training else benchmark_inference
     with explain_full_memory("lower --batch or --size"):
-        document = benchmark(config, rounds=arguments.rounds, compiled=arguments.compile, emulated=arguments.emulated)
-    print_table(document)
-    return document
+        return benchmark(config, rounds=arguments.rounds, compiled=arguments.compile, emulated=arguments.emulated)
 
 
 def _surroundings() -> dict[str, object]:

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from segnet.comparison import compare, comparison_json, comparison_table, read_counts, refuse_unlike
-from segnet.errors import count_up_to, run_command
+from segnet.errors import count_up_to, printing_is_the_result, run_command
 from segnet.files import write_text
 
 
@@ -29,10 +29,13 @@ def main() -> None:
     a, b = (read_counts(path, arguments.split) for path in (arguments.a, arguments.b))
     refuse_unlike(a, b, arguments.b)
     comparison = compare(a, b, arguments.samples)
+    if arguments.json:
+        write_text(arguments.json, comparison_json(comparison))
+    else:
+        printing_is_the_result()
     print(f"A {arguments.a}\nB {arguments.b}\n{len(a.ids)} pictures of {a.split}, {arguments.samples} resamples")
     print(comparison_table(comparison))
     if arguments.json:
-        write_text(arguments.json, comparison_json(comparison))
         print(f"written: {arguments.json}")
 
 

@@ -56,8 +56,8 @@ def main() -> None:
         evaluation = examine(model, loader, config.inference)
     if not is_main():
         return
-    print(evaluation_table(evaluation, classes), flush=True)
     paths = save_evaluation(out, evaluation, classes, split=split)
+    print(evaluation_table(evaluation, classes), flush=True)
     shown = chosen(evaluation.pictures, arguments.pictures)
     usual = dict(InferenceConfig())
     facts = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from segnet.checking import DISJOINT, check_dataset, list_splits, other_texts, report_json, report_table
 from segnet.config import DataConfig, class_warnings, load_config, load_data_folder
 from segnet.conversion import convert_masks, parse_rules
-from segnet.errors import ExitCode, UserError, run_command
+from segnet.errors import ExitCode, UserError, printing_is_the_result, run_command
 from segnet.files import write_text
 from segnet.listing import left_out, left_out_warning, list_pictures
 from segnet.preparation import PUBLIC_SETS, Prepared, generate_sample, prepare
@@ -90,14 +90,16 @@ def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             found, remedy = "names no picture, so it is no list of a split", "if it is one, name it with --split"
             texts = [UserError(ExitCode.DATA, path, found, remedy) for path in other_texts(root)]
             report = report._replace(warnings=[*report.warnings, *texts])
+        if arguments.json:
+            write_text(arguments.json, report_json(report))
+        elif not report.faults:
+            printing_is_the_result()
         print(report_table(report), flush=True)
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         for fault in report.faults:
             print(f"error: {fault}", file=sys.stderr)
         print(f"{len(report.faults)} faults" if report.faults else "no faults", flush=True)
-        if arguments.json:
-            write_text(arguments.json, report_json(report))
         return ExitCode.DATA if report.faults else None
 
     check.set_defaults(run=run)

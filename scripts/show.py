@@ -16,7 +16,7 @@ from pathlib import Path
 from segnet.checkpoint import load_model
 from segnet.config import Config, class_warnings, config_schema, config_to_yaml, load_config
 from segnet.datasets import ResumableSampler, SegmentationDataset, warn
-from segnet.errors import ExitCode, UserError, run_command
+from segnet.errors import ExitCode, UserError, printing_is_the_result, run_command
 from segnet.images import open_image, save_image
 from segnet.inference import decoder_activations
 from segnet.models import EncoderDecoder, summarize
@@ -47,6 +47,8 @@ def main() -> None:
     rows.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     commands.add_parser("schema", help="the JSON schema of configuration files")
     arguments = parser.parse_args()
+    if arguments.command in ("schema", "config", "model"):
+        printing_is_the_result()
     if arguments.command == "schema":
         sys.stdout.write(config_schema())
     elif arguments.command == "config":

@@ -87,9 +87,9 @@ def sync_to_disk(file: IO[Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically; bytes of a path that are not UTF-8 stand in it as escapes such as \\udce9."""
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager

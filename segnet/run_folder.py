@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from segnet.checkpoint import Checkpoint, load_checkpoint
 from segnet.devices import describe_device
 from segnet.distributed import is_main, world_size
-from segnet.errors import ExitCode, UserError
+from segnet.errors import ExitCode, UserError, printable
 from segnet.files import atomic_write, lock_folder, make_folder, remove_stale_temporaries, sync_to_disk, write_text
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
@@ -90,7 +90,7 @@ class RunLog:
         self.rows = len(kept)
         spent = max((row["minutes"] for row in read_log(self.path) if math.isfinite(row.get("minutes", math.nan))), default=0.0)
         self.started = time.perf_counter() - 60 * spent
-        self.board: SummaryWriter | None = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        self.board = _open_board(run / "tensorboard", purge_step=step + 1)
 
     def _earlier_lines(self) -> list[str]:
         """The lines below the heading, without blank ones. A file with another heading is moved aside, with a warning."""
@@ -152,6 +152,16 @@ class RunLog:
             if not self.warned:
                 print(f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log", file=sys.stderr)
             self.warned = True
+
+
+def _open_board(folder: Path, *, purge_step: int) -> SummaryWriter | None:
+    """TensorBoard's writer; None, with a warning, where it cannot take the folder's name."""
+    try:
+        return SummaryWriter(str(folder), purge_step=purge_step)
+    except UnicodeEncodeError:  # names the folder in UTF-8, whatever the file system has
+        why = "TensorBoard takes no name that is not UTF-8; training goes on without it, metrics.csv has the numbers"
+        print(f"warning: {printable(str(folder))}: {why}", file=sys.stderr)
+        return None
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

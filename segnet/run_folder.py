@@ -28,6 +28,7 @@ from segnet.files import atomic_write, lock_folder, make_folder, remove_stale_te
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 _LONGEST_ROW = 10_000  # characters; what is longer is no row of a log
+_SECONDS_FOR_GIT = 10
 
 
 @contextmanager
@@ -187,12 +188,9 @@ def record_environment(path: Path, device: torch.device, *, precision: Mapping[s
 
     Says so when a run goes on under another version of torch or on another device, since its bits may then differ.
     """
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
     now = {
         "command": " ".join(sys.argv),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": _commit(),
         "device": describe_device(device),
         "precision": precision,
         "ranks": world_size(),
@@ -215,3 +213,16 @@ def _earlier_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("resumed"), list) else {}
+
+
+def _commit() -> str:
+    """The commit of this program, or "unknown": a machine needs no git, no repository and no answer from it to train."""
+    command = ["git", "describe", "--always", "--dirty"]
+    here = Path(__file__).parent
+    try:
+        told = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, cwd=here, check=True, timeout=_SECONDS_FOR_GIT
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return told.stdout.decode(errors="replace").strip() or "unknown"

@@ -217,3 +217,28 @@ def test_an_environment_that_people_edited_begins_again(tmp_path, content):
     path.write_text(content)
     record_environment(path, CPU, precision=PRECISION, resumed_at=3)
     assert json.loads(path.read_text())["resumed"] == []
+
+
+@pytest.mark.parametrize(
+    "git",
+    [
+        None,
+        "",  # no program
+        "#!/bin/sh\necho fatal: detected dubious ownership >&2\nexit 128\n",
+        "#!/bin/sh\nprintf half\nexit 1\n",
+        "#!/bin/sh\nexec /bin/sleep 60\n",
+        "#!/bin/sh\nprintf '\\377'\n",
+    ],
+    ids=["missing", "not a program", "refusing", "failing", "hanging", "not UTF-8"],
+)
+def test_no_commit_stops_no_run(git, tmp_path, monkeypatch):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    if git is not None:
+        (programs / "git").write_text(git)
+        (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr(run_folder, "_SECONDS_FOR_GIT", 0.5 if git and "sleep" in git else 60, raising=False)
+    record_environment(tmp_path / "environment.json", torch.device("cpu"), precision={}, resumed_at=None)
+    commit = json.loads((tmp_path / "environment.json").read_text())["commit"]
+    assert commit == ("\ufffd" if git and "377" in git else "unknown")

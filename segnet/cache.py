@@ -135,16 +135,21 @@ def open_decoded(folder: Path, name: str, source: Source) -> DecodedSamples:
             if not folder.exists() and folder.parent.exists() and not may_write(folder.parent):
                 raise UserError(ExitCode.ENVIRONMENT, folder, "the folder above it is read-only", remedy)
             make_folder(folder)
-            with lock_folder(folder, wait=True):
+            with lock_folder(folder, wait=True) as held:
                 if not _is_whole(path, source):
-                    remove_stale_temporaries(folder)
+                    if held:  # or they may be another's that writes now
+                        remove_stale_temporaries(folder)
                     _make(path, source, remedy)
                     for old in set(folder.glob(f"{name}-{'?' * 2 * _DIGEST_BYTES}.decoded")) - {path}:
                         old.unlink(missing_ok=True)  # whoever has it mapped keeps it
         except OSError as error:
             found = f"cannot be written ({error.strerror})"
             raise UserError(ExitCode.ENVIRONMENT, error.filename or folder, found, remedy) from None
-    return DecodedSamples(path)
+    try:
+        return DecodedSamples(path)
+    except OSError as error:  # such as ENODEV of a file system of network or container
+        found = f"its file system cannot map files into memory ({error.strerror})"
+        raise UserError(ExitCode.ENVIRONMENT, path, found, remedy) from None
 
 
 def _head(source: Source) -> bytes:
@@ -164,8 +169,8 @@ def _is_whole(path: Path, source: Source) -> bool:
 
 
 def _make(path: Path, source: Source, remedy: str) -> None:
-    size, free = _size(source), shutil.disk_usage(path.parent).free
-    if size > 0.95 * free:
+    size, (total, _, free) = _size(source), shutil.disk_usage(path.parent)
+    if total and size > 0.95 * free:  # a file system that does not know its size says 0
         found = f"decoded samples need {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
         raise UserError(ExitCode.ENVIRONMENT, path.parent, found, remedy)
     if is_main():

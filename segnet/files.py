@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from segnet.errors import ExitCode, UserError
+from segnet.errors import ExitCode, UserError, printable
 
 _LONG_NAME = 100  # bytes; file systems take 143 to 255
 DIGEST_MARK = b"\nsha256 "  # ends a checkpoint, followed by the digest of all that stands before it
 _TRAILER = len(DIGEST_MARK) + 64  # bytes: the mark and 64 hexadecimal digits
+_NOT_OFFERED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # by a file system, as against failed
+_NO_LOCKS = _NOT_OFFERED | {errno.ENOLCK}
+_NO_SYNC_OF_FOLDERS = _NOT_OFFERED | {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
 
 
 @contextmanager
@@ -47,7 +53,11 @@ def short_name(name: str) -> str:
 def longest_name(folder: Path) -> int:
     """How many bytes a file's name may have in `folder`, or in what there is of the folders above it."""
     there = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))
-    return os.pathconf(there, "PC_NAME_MAX")
+    try:
+        longest = os.pathconf(there, "PC_NAME_MAX")
+    except OSError:
+        longest = -1
+    return longest if longest > 0 else 255  # no limit is told
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
@@ -72,18 +82,39 @@ def make_folder(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Return when the names in a folder are on disk."""
-    folder = os.open(path, os.O_RDONLY)
+    """Return when the names in a folder are on disk, or at once, after a warning, where its file system cannot say."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno not in _NO_SYNC_OF_FOLDERS:
+            raise
+        _warn_once(f"a power cut may lose the newest files: their folder cannot be synced to disk ({error.strerror})")
 
 
 def sync_to_disk(file: IO[Any]) -> None:
-    """Return when everything written to `file` has left this program and the machine's memory."""
+    """Return when everything written to `file` has left this program and, where its file system can, the machine's memory."""
     file.flush()
-    os.fsync(file.fileno())
+    sync_descriptor(file.fileno())
+
+
+def sync_descriptor(descriptor: int) -> None:
+    """`sync_to_disk` for a file that holds nothing back in this program."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+        _warn_once(f"a power cut may lose the newest files: their file system cannot sync them ({error.strerror})")
+
+
+@cache
+def _warn_once(line: str) -> None:
+    """Say what protection is missing; a command goes on without."""
+    print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -93,24 +124,33 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
+def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold `folder` for this process alone; the operating system lets go of it however the process ends.
+
+    Yields whether it is held: where the file system has no locks, a warning says so, and the body runs without.
 
     A POSIX record lock, since the data workers that a process forks do not inherit those.
     With `wait` it waits for another process that holds it; else it raises UserError (environment).
     """
     with open(folder / ".lock", "ab") as file:
+        held = True
         try:
             fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(
                 ExitCode.ENVIRONMENT, folder, "another command is writing to this folder", "wait for it, or choose another"
             ) from None
-        yield
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            missing = f"two commands are not kept apart in this folder: its file system has no locks ({error.strerror})"
+            _warn_once(f"{folder}: {missing}")
+            held = False
+        yield held
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what a killed `atomic_write` left in `folder`. Call it while holding the folder's lock."""
+    """Delete what a killed `atomic_write` left in `folder`. Only while the folder's lock is held."""
     for temporary in folder.glob(".*.[0-9]*.tmp"):
         if temporary.is_file():
             temporary.unlink(missing_ok=True)

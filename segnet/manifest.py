@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segnet.errors import ExitCode, UserError
-from segnet.files import make_folder
+from segnet.files import make_folder, sync_descriptor
 
 NAME = "predictions.jsonl"
 _LONGEST = 1 << 20  # bytes of a line; what is longer is none of ours
@@ -63,7 +63,7 @@ class Manifest:
             if os.write(file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             if durable:
-                os.fsync(file)
+                sync_descriptor(file)
         finally:
             os.close(file)
 

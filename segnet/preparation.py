@@ -156,8 +156,8 @@ def prepare(name: str, root: Path, archive: Path | None = None) -> Prepared:
     folders = [root / name for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", ".preparation")]
     for folder in folders:
         make_folder(folder)
-    with lock_folder(root):
-        for folder in (root, *folders):
+    with lock_folder(root) as held:
+        for folder in (root, *folders) if held else ():  # else they may be another's that writes now
             remove_stale_temporaries(folder)
         if not splits or _missing(root, splits):
             splits = _unpack(public, root, archive)

@@ -39,9 +39,10 @@ def hold_run_folder(run: Path, *, resume: bool) -> Iterator[None]:
     """
     _require_new_or_resumed(run, resume)
     make_folder(run)
-    with lock_folder(run):
+    with lock_folder(run) as held:
         _require_new_or_resumed(run, resume)  # another may have come in between
-        remove_stale_temporaries(run)
+        if held:  # or they may be another's that writes now
+            remove_stale_temporaries(run)
         yield
 
 

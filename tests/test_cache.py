@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import pickle
@@ -180,6 +182,35 @@ def test_a_full_disk_is_said_before_anything_is_decoded(
     with refused(ExitCode.ENVIRONMENT, ".segnet: decoded samples need 0.00 GB, 0.00 GB are free", "data.cache_folder"):
         open_train(mixed_data, tiny_classes).keep_decoded()
     assert kept(mixed_data) == []
+
+
+def test_a_disk_that_does_not_know_its_size_is_tried(mixed_data: Path, tiny_classes: ClassSet, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: (0, 0, 0))
+    open_train(mixed_data, tiny_classes).keep_decoded()
+    assert len(kept(mixed_data)) == 1
+
+
+def test_a_disk_that_cannot_be_mapped_is_said(mixed_data: Path, tiny_classes: ClassSet, monkeypatch) -> None:
+    def unmapped(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(np, "memmap", unmapped)
+    with refused(ExitCode.ENVIRONMENT, ".decoded: its file system cannot map", "No such device", "data.cache_folder"):
+        open_train(mixed_data, tiny_classes).keep_decoded()
+
+
+def test_without_locks_the_file_is_made_all_the_same(mixed_data: Path, tiny_classes: ClassSet, monkeypatch, capsys) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    other = mixed_data / ".segnet" / ".train.decoded.123.tmp"
+    other.parent.mkdir()
+    other.write_bytes(b"half")
+    open_train(mixed_data, tiny_classes).keep_decoded()
+    assert other.exists()
+    assert len(kept(mixed_data)) >= 1
+    assert capsys.readouterr().err.count("has no locks") == 1
 
 
 def test_read_only_data_asks_for_another_folder(mixed_data: Path, tiny_classes: ClassSet, tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,11 +17,13 @@ from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segnet import files
 from segnet.errors import ExitCode
 from segnet.files import (
     atomic_write,
     is_safe_name,
     lock_folder,
+    longest_name,
     make_folder,
     remove_stale_temporaries,
     short_name,
@@ -176,3 +182,72 @@ def test_a_safe_name_is_below_its_folder(name: str) -> None:
     if is_safe_name(name):
         joined = os.path.normpath(os.path.join("/data/root", name))
         assert (joined + "/").startswith("/data/root/")
+
+
+def failing(number: int, *, only_folders: bool = False) -> Callable[..., None]:
+    """A call of the system that fails as `number` says, at least for descriptors of folders."""
+
+    def call(descriptor: object, *_: object) -> None:
+        if not only_folders or (isinstance(descriptor, int) and stat.S_ISDIR(os.fstat(descriptor).st_mode)):
+            raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.fixture
+def _not_yet_warned() -> None:
+    files._warn_once.cache_clear()
+
+
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks_is_said_once(number: int, wait: bool, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(fcntl, "lockf", failing(number))
+    for _ in range(2):
+        with lock_folder(tmp_path, wait=wait) as held:
+            assert not held
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path}: two commands are not kept apart in this folder")
+
+
+def test_a_lock_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lock_folder(tmp_path) as held:
+        assert held
+    monkeypatch.setattr(fcntl, "lockf", failing(errno.EIO))
+    with pytest.raises(OSError, match="error"), lock_folder(tmp_path):
+        pass
+
+
+@pytest.mark.usefixtures("_not_yet_warned")
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF, errno.ENOSYS])
+def test_a_folder_that_cannot_be_synced_is_said_once(number: int, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(os, "fsync", failing(number, only_folders=True))
+    for name in ("a", "b"):
+        make_folder(tmp_path / name)
+        write_text(tmp_path / name / "file", name)
+        assert (tmp_path / name / "file").read_text() == name
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: a power cut may lose the newest files: their folder cannot be synced")
+
+
+@pytest.mark.usefixtures("_not_yet_warned")
+def test_a_file_that_cannot_be_synced_is_said_once(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
+    for text in ("one", "two"):
+        write_text(tmp_path / "file", text)
+        assert (tmp_path / "file").read_text() == text
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(set(lines)) == 2  # the file's and the folder's
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("only_folders", [False, True])
+def test_a_sync_that_fails_is_an_error(number: int, only_folders: bool, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing(number, only_folders=only_folders))
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_text(tmp_path / "file", "text")
+
+
+def test_a_file_system_that_tells_no_longest_name_takes_the_usual_ones(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "pathconf", lambda *_: -1)
+    assert longest_name(tmp_path) == 255

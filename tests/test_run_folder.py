@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import json
 
 import pytest
@@ -80,6 +81,17 @@ def test_what_a_killed_save_left_goes_and_foreign_files_stay(tmp_path):
     with hold_run_folder(tmp_path, resume=True):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", ".lock"}
+
+
+def test_without_locks_what_another_may_be_writing_stays(tmp_path, monkeypatch, capsys):
+    def no_locks(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    (tmp_path / ".last.pt.123.tmp").write_bytes(b"half")
+    with hold_run_folder(tmp_path, resume=False):
+        assert (tmp_path / ".last.pt.123.tmp").exists()
+    assert capsys.readouterr().err.count("has no locks") == 1
 
 
 def rows(run) -> list[dict[str, str]]:

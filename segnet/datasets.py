@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import multiprocessing.queues
+import multiprocessing.util
 import os
 import random
+import re
 import signal
 import sys
+import tempfile
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 from typing import NamedTuple, cast
 
 import PIL
@@ -556,19 +561,35 @@ class _Loader(DataLoader[Sample]):
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         try:
             yield from self._batches()
-        except RuntimeError as error:
-            reason = (str(error).splitlines() or [""])[0]
-            if "DataLoader timed out" in reason:
-                kill_children()
-                found = f"no batch for {self.timeout:g} seconds"
-                remedy = "see whether the disk hangs, or raise data.worker_timeout"
-            elif "DataLoader worker" in reason:
-                found, remedy = f"a data worker was lost ({reason})", "free memory or /dev/shm, or lower data.workers"
-            else:
+        except (RuntimeError, OSError, EOFError) as error:
+            mistake = self._explain(error)
+            if mistake is None:
                 raise
-            raise UserError(ExitCode.WORKER_LOST, "data.workers", found, remedy) from None
+            raise mistake from None
+
+    def _explain(self, error: RuntimeError | OSError | EOFError) -> UserError | None:
+        """What the user can mend of an error of the workers; None for any other error."""
+        reason = (str(error).splitlines() or [""])[0]
+        number = error.errno if isinstance(error, OSError) else _number_of_exit(error)
+        if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in reason:
+            return _too_few_files()
+        if "DataLoader timed out" in reason:
+            kill_children()
+            found, remedy = f"no batch for {self.timeout:g} seconds", "see whether the disk hangs, or raise data.worker_timeout"
+        elif number and not isinstance(error, OSError):
+            found, remedy = f"a data worker was lost ({os.strerror(number)})", "lower data.workers"
+        elif "DataLoader worker" in reason or "Pin memory thread" in reason:
+            found, remedy = f"a data worker was lost ({reason})", "free memory or /dev/shm, or lower data.workers"
+        elif isinstance(error, ConnectionError | EOFError):
+            found, remedy = "a data worker was lost (it closed its connection)", "lower data.workers"
+        else:
+            return None
+        return UserError(ExitCode.WORKER_LOST, "data.workers", found, remedy)
 
     def _batches(self) -> Iterator[Sample]:
+        if self.num_workers:
+            _require_open_files(_FILES_OF_A_WORKER * self.num_workers + _FILES_BESIDE_WORKERS)
+            _choose_socket_folder()
         with _stop_signals_blocked():
             batches = super().__iter__()
         try:
@@ -591,6 +612,81 @@ def _stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_FILES_OF_A_WORKER = 4  # held by this process for each: one end of its queue, the other end, and two that tell of its end
+_FILES_BESIDE_WORKERS = 24  # the queue of batches, batches on their way, pictures that a worker reads
+_LONGEST_SOCKET_FOLDER = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # an address of AF_UNIX has up to 107 bytes
+
+
+def _require_open_files(count: int) -> None:
+    """Raise UserError (environment) unless this process may open `count` more files: started workers would end half-way."""
+    opened: list[int] = []
+    try:
+        for _ in range(count):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise _too_few_files() from None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _too_few_files() -> UserError:
+    limit = os.sysconf("SC_OPEN_MAX")
+    found = f"too many open files for the data workers: the limit is {limit}"
+    return UserError(ExitCode.ENVIRONMENT, "data.workers", found, "raise it with ulimit -n, or lower data.workers")
+
+
+def _choose_socket_folder() -> None:
+    """Let workers put the sockets that hand over batches in a short folder where TMPDIR is too long for a socket's address.
+
+    Workers inherit the folder that multiprocessing has made here. Raises UserError (environment) when there is no short one.
+    """
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) <= _LONGEST_SOCKET_FOLDER:
+        return
+    before = tempfile.tempdir
+    for tempfile.tempdir in ("/tmp", "/var/tmp", "/dev/shm"):
+        try:
+            multiprocessing.util.get_temp_dir()
+            return
+        except OSError:
+            continue
+        finally:
+            tempfile.tempdir = before
+    found = f"too long for a socket's address: {len(os.fsencode(usual))} bytes, expected {_LONGEST_SOCKET_FOLDER} at most"
+    raise UserError(ExitCode.ENVIRONMENT, f"TMPDIR={usual}", found, "set TMPDIR to a shorter folder, or data.workers=0")
+
+
+def _tell_errors(_worker: int) -> None:
+    """Make errors of a worker's threads known to the main process, which would wait for the batch until its time limit."""
+    multiprocessing.queues.Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+    sys.excepthook = _end_worker
+
+
+def _send_error(queue: multiprocessing.queues.Queue[tuple[int, Exception]], error: Exception, item: tuple[int, object]) -> None:
+    """Send the error of a batch that could not be sent, in place of the batch."""
+    number = error.errno if isinstance(error, OSError) else None
+    known = OSError(number, os.strerror(number)) if number else RuntimeError(f"DataLoader worker: {error}")
+    queue.put((item[0], known))
+
+
+def _end_worker(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """End this worker with the error's number as exit code: the thread that hands over batches cannot send one."""
+    if isinstance(error, ConnectionError | EOFError):
+        return  # the main process has ended, or wants no more
+    if not isinstance(error, OSError):
+        sys.__excepthook__(kind, error, traceback)
+    os._exit(getattr(error, "errno", None) or 1)
+
+
+def _number_of_exit(error: BaseException) -> int | None:
+    """The `errno` with which `_end_worker` ended a worker, from torch's words or those of the cause."""
+    found = re.search(r"exited unexpectedly with exit code (\d+)", f"{error} {error.__cause__}")
+    return int(found[1]) if found and int(found[1]) > 1 else None
+
+
 def build_loader(
     dataset: SegmentationDataset,
     batches: Sampler[list[SampleKey]] | None = None,
@@ -602,7 +698,8 @@ def build_loader(
     """Samples in the given batches; without them, the whole split in order, one picture at a time at its own size.
 
     Under torchrun each rank gets its share of the split. Iterating raises UserError (data) for a damaged picture or mask,
-    whatever the number of workers, and (worker lost) for one that died or gave nothing for `timeout` seconds (0: no limit).
+    whatever the number of workers, (worker lost) for one that died or gave nothing for `timeout` seconds (0: no limit), and
+    (environment) where workers may not open enough files.
     """
     return _Loader(
         _Reading(dataset),
@@ -611,6 +708,7 @@ def build_loader(
         num_workers=workers,
         timeout=timeout if workers else 0,
         pin_memory=pin_memory,
+        worker_init_fn=_tell_errors,
     )
 
 

@@ -25,6 +25,7 @@ from segnet.errors import count_up_to, run_command
 from segnet.evaluation import evaluation_table, examine, save_evaluation
 from segnet.files import make_folder
 from segnet.report import chosen, predicted, write_report
+from segnet.stopping import stop_signals_interrupt
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     pictures = count_up_to(10_000)
     parser.add_argument("--pictures", type=pictures, default=24, help="in the report, the worst and the best (default: 24)")
     arguments = parser.parse_intermixed_args()
-    with process_group(torch.device("cpu")):  # ranks exchange counts alone, and these are on the CPU
+    with stop_signals_interrupt(), process_group(torch.device("cpu")):  # ranks exchange counts alone, and these are on the CPU
         with agreed(), explain_full_memory("set device=cpu"):
             model, classes, config = load_model(arguments.source, arguments.overrides)
             device = choose_device(config.device)

@@ -26,7 +26,7 @@ from segnet.jobs import failure_table, passed_over, plan_jobs, predict_jobs, sum
 from segnet.listing import left_out_warning
 from segnet.outputs import WRITERS
 from segnet.prediction import Predictor
-from segnet.stopping import sigterm_interrupts
+from segnet.stopping import stop_signals_interrupt
 
 
 def main() -> ExitCode:
@@ -44,7 +44,9 @@ def main() -> ExitCode:
         parser.error(f"--save {arguments.save}: choose of {', '.join(WRITERS)}")
     if not arguments.out:
         parser.error("--out: an empty name; . is this folder")
-    with sigterm_interrupts(), process_group(torch.device("cpu"), patience=timedelta(days=30)):  # ranks exchange words alone
+    last_words = "stopping takes too long: leaving at once; the same command goes on from here"
+    patience = timedelta(days=30)  # ranks exchange words alone, at the beginning and at the end
+    with stop_signals_interrupt(last_words), process_group(torch.device("cpu"), patience=patience):
         with agreed():
             out = Path(arguments.out)
             inputs, overrides = split_overrides(arguments.inputs)

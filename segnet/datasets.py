@@ -9,14 +9,12 @@ import multiprocessing.util
 import os
 import random
 import re
-import signal
 import sys
 import tempfile
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -36,6 +34,7 @@ from segnet.errors import ExitCode, UserError, kill_children, raise_first
 from segnet.files import is_inside, is_safe_name, short_name
 from segnet.images import convert_command, open_image, open_mask, pixel_count
 from segnet.listing import has_foreign_suffix, has_picture_suffix
+from segnet.processes import stop_signals_blocked
 from segnet.split_forms import Form, find_form, invisible, mending_command, without_invisible
 from segnet.transforms import JointTransform, eval_transform
 
@@ -590,7 +589,7 @@ class _Loader(DataLoader[Sample]):
         if self.num_workers:
             _require_open_files(_FILES_OF_A_WORKER * self.num_workers + _FILES_BESIDE_WORKERS)
             _choose_socket_folder()
-        with _stop_signals_blocked():
+        with stop_signals_blocked():
             batches = super().__iter__()
         try:
             for batch in batches:
@@ -600,16 +599,6 @@ class _Loader(DataLoader[Sample]):
         finally:
             if self.num_workers:  # its workers end now, not when the collector finds frames that an exception holds
                 batches._shutdown_workers()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
-    """What is started here never receives Ctrl-C or SIGTERM, which reach a whole group: the main process ends its workers."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _FILES_OF_A_WORKER = 4  # held by this process for each: one end of its queue, the other end, and two that tell of its end

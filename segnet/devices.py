@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from segnet.distributed import local_rank
 from segnet.errors import ExitCode, UserError
 
 
@@ -29,7 +30,7 @@ def choose_device(name: str) -> torch.device:
         raise UserError(ExitCode.ENVIRONMENT, "device=mps", found, "write device=cpu: on a Mac the processor computes")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    index, count = local_rank(), torch.cuda.device_count()
     if not torch.cuda.is_available():
         raise UserError(ExitCode.ENVIRONMENT, "device=cuda", "no usable GPU here", "write device=cpu, or install a CUDA driver")
     if index >= count:

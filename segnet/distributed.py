@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,15 +24,16 @@ def process_group(device: torch.device, *, patience: timedelta | None = None) ->
 
     Ranks wait `patience` for each other, torch's half hour by default; one that dies is noticed at once.
 
-    Raises UserError (worker lost) in place of the network's own error when another rank is lost.
+    Raises UserError: (worker lost) in place of the network's own error when another rank is lost, (environment) when the ranks
+    cannot meet, (config) for variables of the environment that name several ranks and are incomplete or contradict each other.
     """
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+    if dist.is_initialized() or _launched().ranks == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", patience)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=patience)
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
@@ -45,9 +46,56 @@ def process_group(device: torch.device, *, patience: timedelta | None = None) ->
             dist.destroy_process_group()
 
 
+class _Launched(NamedTuple):
+    """What torchrun says of this process in its environment."""
+
+    rank: int
+    ranks: int  # how many there are
+    local_rank: int  # among those of this machine
+
+
+def _launched() -> _Launched:
+    """Which rank this process is, of how many. One process alone, unless WORLD_SIZE is 2 or more.
+
+    Clusters and notebooks leave some of these variables behind. Raises UserError (config) where WORLD_SIZE is no count, or names
+    several ranks and the other variables are missing or do not fit.
+    """
+    given = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+    remedy = "start with torchrun, which sets them all; for one process: unset WORLD_SIZE"
+    count = int(given["WORLD_SIZE"] or "1") if given["WORLD_SIZE"].strip().isdecimal() or not given["WORLD_SIZE"] else 0
+    if count < 1:
+        raise UserError(ExitCode.CONFIG, f"WORLD_SIZE={given['WORLD_SIZE']}", "not a number of ranks", remedy)
+    if count == 1:
+        return _Launched(0, 1, 0)
+    missing = [name for name, value in given.items() if not value and name != "LOCAL_RANK"]
+    if missing:
+        raise UserError(ExitCode.CONFIG, f"WORLD_SIZE={count}", f"{', '.join(missing)} not set in the environment", remedy)
+    for name, end in (("RANK", count), ("LOCAL_RANK", count), ("MASTER_PORT", 65536)):
+        value = given[name] or "0"
+        if not value.isdecimal() or int(value) >= end:
+            raise UserError(ExitCode.CONFIG, f"{name}={value}", f"expected 0 to {end - 1} where WORLD_SIZE={count}", remedy)
+    return _Launched(int(given["RANK"]), count, int(given["LOCAL_RANK"] or "0"))
+
+
+def _join(backend: str, patience: timedelta | None) -> None:
+    """Meet the other ranks. Raises UserError (environment) when that fails."""
+    try:
+        dist.init_process_group(backend, timeout=patience)
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        found = f"cannot meet the other ranks at {place} ({(str(error).splitlines() or [''])[0][:120]})"
+        remedy = "see whether the port is free and the name of the machine is known, or give torchrun another --rdzv-endpoint"
+        raise UserError(ExitCode.ENVIRONMENT, f"rank {rank()}", found, remedy) from None
+
+
 def rank() -> int:
     """Which of the ranks that torchrun started this process is; known before it joins them."""
-    return int(os.environ.get("RANK", "0")) if "WORLD_SIZE" in os.environ else 0
+    return dist.get_rank() if dist.is_initialized() else _launched().rank
+
+
+def local_rank() -> int:
+    """Which of the ranks on this machine this process is, 0 when it is alone."""
+    return _launched().local_rank
 
 
 def world_size() -> int:

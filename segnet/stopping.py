@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that the training loop looks at, or as an exception, with a limit to how long they may wait."""
+"""Stop signals as a wish that the training loop looks at, or as an exception, with a limit to how long they may wait."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from types import FrameType
 
 from segnet.distributed import is_main
 from segnet.errors import kill_children
+from segnet.processes import heard_stop_signals
 
 PATIENCE = 9.0  # seconds between SIGTERM and the end: who sends it does not wait for long
 
 
 @contextmanager
 def stop_signals(received: list[int]) -> Iterator[None]:
-    """In the body the first SIGINT or SIGTERM goes into `received`, and a second one interrupts.
+    """In the body the first stop signal (see `processes`) goes into `received`, and a second one interrupts.
 
-    After SIGTERM the body has `PATIENCE` seconds, then the process ends where it stands: as after any kill, nothing is lost
-    but the steps since the last save.
+    After SIGTERM, which a kill follows soon, the body has `PATIENCE` seconds, then the process ends where it stands: as after
+    any kill, nothing is lost but the steps since the last save. The others have no limit.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may take signals in hand
@@ -37,7 +38,7 @@ def stop_signals(received: list[int]) -> Iterator[None]:
 
     last_words = "the running step takes too long: leaving without it; --resume continues from the last checkpoint"
     with _leaving_after_sigterm(last_words):
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, note) for number in heard_stop_signals()}
         try:
             yield
         finally:
@@ -46,18 +47,23 @@ def stop_signals(received: list[int]) -> Iterator[None]:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """In the body SIGTERM raises SystemExit, as Ctrl-C raises KeyboardInterrupt; `PATIENCE` seconds later the process ends."""
+def stop_signals_interrupt(last_words: str = "stopping takes too long: leaving at once") -> Iterator[None]:
+    """In the body a stop signal raises SystemExit, as Ctrl-C raises KeyboardInterrupt.
+
+    `PATIENCE` seconds after SIGTERM the process ends with `last_words`.
+    """
 
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    with _leaving_after_sigterm("stopping takes too long: leaving at once; the same command goes on from here"):
-        previous = signal.signal(signal.SIGTERM, leave)
+    with _leaving_after_sigterm(last_words):
+        numbers = [number for number in heard_stop_signals() if number != signal.SIGINT]
+        previous = {number: signal.signal(number, leave) for number in numbers}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -269,8 +269,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
 
     With `resume` it continues from the newest intact checkpoint, or starts at step 0 where there is none, and says which.
     Under torchrun the ranks divide each batch among them; all need to see the same data and the same run folder.
-    SIGINT and SIGTERM end it (SystemExit 130 or 143) after the running step, with a checkpoint; after SIGTERM a step that
-    takes longer than nine seconds is given up, and the process with it.
+    SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGXCPU end it (SystemExit 128 + number) after the running step, with a checkpoint;
+    after SIGTERM a step that takes longer than nine seconds is given up, and the process with it.
     Raises UserError: (data) for a fault of the data set, (config) when `run` holds a run and `resume` is off,
     (checkpoint) when every checkpoint is damaged or of another configuration, (numeric) when a loss or a gradient is not
     finite, (worker lost) when a data worker or a rank died.

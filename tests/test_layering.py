@@ -4,9 +4,9 @@ import ast
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "classes", "layers", "memory", "rle", "windows"),
-    ("devices", "distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
-    ("boundaries", "calibration", "comparison", "config", "downloads"),
+    ("errors", "classes", "layers", "memory", "processes", "rle", "windows"),
+    ("distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
+    ("boundaries", "calibration", "comparison", "config", "devices", "downloads"),
     ("cache", "images", "manifest", "pretrained", "transforms", "visualization"),
     ("listing", "split_forms"),
     ("datasets", "models", "reference", "conversion"),

@@ -11,6 +11,7 @@ from helpers import assert_same_run, same, start_training, steps_logged
 
 from segnet.checkpoint import load_checkpoint
 from segnet.config import override_config
+from segnet.processes import STOP_SIGNALS
 from segnet.training import train
 
 LONG = ["train.epochs=12", "train.save_every=0.67", "train.log_every=5", "train.eval_every=2", "train.ema_decay=0.9"]
@@ -48,7 +49,10 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_config_file, tmp_path, wor
     assert_same_run(whole, killed)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+STOPPED = [(number, 128 + number) for number in STOP_SIGNALS]
+
+
+@pytest.mark.parametrize(("number", "status"), STOPPED)
 def test_a_stop_signal_saves_and_says_how_to_go_on(tiny_config_file, tmp_path, number, status):
     run = tmp_path / "run"
     process = start_training(tiny_config_file, run, *LONG, "train.save_every=100", "train.epochs=200", "data.workers=1")

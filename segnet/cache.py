@@ -32,7 +32,7 @@ _DIGEST_BYTES = 16
 
 def digest_of(*parts: object) -> str:
     """32 hexadecimal digits that depend on every part's text."""
-    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    return hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def digest_files(groups: Sequence[Sequence[Path]]) -> Tensor:

@@ -135,11 +135,11 @@ def gather_texts(text: str) -> list[str]:
     """Every rank's `text`, in the order of the ranks."""
     if world_size() == 1:
         return [text]
-    content = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    content = torch.frombuffer(bytearray(text.encode("utf-8", "surrogatepass")), dtype=torch.uint8)
     lengths = gather(len(content))
     texts = [torch.empty(max(lengths), dtype=torch.uint8) for _ in lengths]
     dist.all_gather(texts, F.pad(content, (0, max(lengths) - len(content))))
-    return [bytes(found[:length].tolist()).decode() for found, length in zip(texts, lengths, strict=True)]
+    return [bytes(found[:length].tolist()).decode("utf-8", "surrogatepass") for found, length in zip(texts, lengths, strict=True)]
 
 
 @contextmanager

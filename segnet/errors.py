@@ -208,9 +208,11 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
 def _code_of(command: Callable[[], ExitCode | None]) -> int:
     """The exit code with which `command` returns, or ends after --help."""
     try:
+        if {"-h", "--help"} & set(sys.argv):
+            printing_is_the_result()
         return command() or ExitCode.DONE
     except SystemExit as end:
         if end.code:
             raise
-        printing_is_the_result()
+        printing_is_the_result()  # argparse hides that it could not write
         return ExitCode.DONE

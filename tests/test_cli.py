@@ -1,5 +1,10 @@
 """The commands as a user meets them: help, mistakes, exit codes."""
 
+import json
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 from helpers import ROOT, folder_bytes
 
@@ -58,8 +63,6 @@ def test_a_bad_picture_among_good_ones_is_exit_7(run_script, tiny_run, tiny_data
 
 
 def test_show_prints_a_schema_that_knows_every_section(run_script):
-    import json
-
     schema = json.loads(run_script("show", "schema").stdout)
     assert {"base", "model", "data", "augment", "loss", "optim", "train", "inference"} <= schema["properties"].keys()
 
@@ -94,3 +97,22 @@ def test_every_recipe_names_its_source_and_command():
         assert any("python scripts/train.py" in line for line in comment), path.name
         assert any("Expected" in line for line in comment), path.name
         assert any("Cost" in line for line in comment), path.name
+
+
+def test_an_evaluation_outlives_a_terminal_that_lacks_its_signs(run_script, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    found = run_script("evaluate", tiny_run, "--out", tmp_path / "größe")
+    assert (found.returncode, "gr\\xf6\\xdfe" in found.stdout) == (0, True), found.stderr
+    assert (tmp_path / "größe" / "report.html").exists()
+
+
+def test_training_and_prediction_take_a_folder_that_is_not_utf_8(run_script, tiny_config_file, tiny_data, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xe9"))
+    found = run_script("train", tiny_config_file, "train.epochs=1", "--run", folder / "run")
+    assert (found.returncode, len(found.stderr.splitlines())) == (0, 1)
+    assert "TensorBoard" in found.stderr
+    shutil.copy(tiny_data / "JPEGImages" / "val_0.jpg", folder / os.fsdecode(b"p\xe9.jpg"))
+    found = run_script("predict", folder / "run", folder / os.fsdecode(b"p\xe9.jpg"), "--out", folder, "--save", "mask,json")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert (folder / os.fsdecode(b"p\xe9.png")).exists()
+    assert json.loads((folder / os.fsdecode(b"p\xe9.json")).read_text())["picture"] == os.fsdecode(b"p\xe9.jpg")

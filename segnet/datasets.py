@@ -11,6 +11,7 @@ import random
 import re
 import sys
 import tempfile
+import traceback
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -570,7 +571,7 @@ class _Loader(DataLoader[Sample]):
         """What the user can mend of an error of the workers; None for any other error."""
         reason = (str(error).splitlines() or [""])[0]
         number = error.errno if isinstance(error, OSError) else _number_of_exit(error)
-        if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in reason:
+        if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in reason or "items of ancdata" in reason:
             return _too_few_files()
         if "DataLoader timed out" in reason:
             kill_children()
@@ -590,7 +591,14 @@ class _Loader(DataLoader[Sample]):
             _require_open_files(_FILES_OF_A_WORKER * self.num_workers + _FILES_BESIDE_WORKERS)
             _choose_socket_folder()
         with stop_signals_blocked():
-            batches = super().__iter__()
+            try:
+                batches = super().__iter__()
+            except OSError as error:  # of a pipe, a lock or a process
+                _clear(error)
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise
+                found, remedy = f"no worker can be started ({error.strerror})", "free memory or /dev/shm, or lower data.workers"
+                raise UserError(ExitCode.ENVIRONMENT, "data.workers", found, remedy) from None
         try:
             for batch in batches:
                 if isinstance(batch, Exception):
@@ -648,6 +656,16 @@ def _choose_socket_folder() -> None:
     raise UserError(ExitCode.ENVIRONMENT, f"TMPDIR={usual}", found, "set TMPDIR to a shorter folder, or data.workers=0")
 
 
+def _clear(error: OSError) -> None:
+    """Let go of an iterator that could not be made, whose end would print a traceback of its own."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        sys.unraisablehook = before
+
+
 def _tell_errors(_worker: int) -> None:
     """Make errors of a worker's threads known to the main process, which would wait for the batch until its time limit."""
     multiprocessing.queues.Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
@@ -661,12 +679,12 @@ def _send_error(queue: multiprocessing.queues.Queue[tuple[int, Exception]], erro
     queue.put((item[0], known))
 
 
-def _end_worker(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _end_worker(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """End this worker with the error's number as exit code: the thread that hands over batches cannot send one."""
     if isinstance(error, ConnectionError | EOFError):
         return  # the main process has ended, or wants no more
     if not isinstance(error, OSError):
-        sys.__excepthook__(kind, error, traceback)
+        sys.__excepthook__(kind, error, trace)
     os._exit(getattr(error, "errno", None) or 1)
 
 

@@ -588,7 +588,7 @@ class _Loader(DataLoader[Sample]):
 
     def _batches(self) -> Iterator[Sample]:
         if self.num_workers:
-            _require_open_files(_FILES_OF_A_WORKER * self.num_workers + _FILES_BESIDE_WORKERS)
+            require_open_files(self.num_workers)
             _choose_socket_folder()
         with stop_signals_blocked():
             try:
@@ -614,11 +614,12 @@ _FILES_BESIDE_WORKERS = 24  # the queue of batches, batches on their way, pictur
 _LONGEST_SOCKET_FOLDER = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # an address of AF_UNIX has up to 107 bytes
 
 
-def _require_open_files(count: int) -> None:
-    """Raise UserError (environment) unless this process may open `count` more files: started workers would end half-way."""
+def require_open_files(workers: int) -> None:
+    """Raise UserError (environment) unless this process may open the files that so many workers need; started ones would end
+    half-way."""
     opened: list[int] = []
     try:
-        for _ in range(count):
+        for _ in range(_FILES_OF_A_WORKER * workers + _FILES_BESIDE_WORKERS if workers else 0):
             opened.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -80,8 +81,9 @@ def _launched() -> _Launched:
 def _join(backend: str, patience: timedelta | None) -> None:
     """Meet the other ranks. Raises UserError (environment) when that fails."""
     try:
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch would ask for an unknown name for half an hour
         dist.init_process_group(backend, timeout=patience)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         found = f"cannot meet the other ranks at {place} ({(str(error).splitlines() or [''])[0][:120]})"
         remedy = "see whether the port is free and the name of the machine is known, or give torchrun another --rdzv-endpoint"

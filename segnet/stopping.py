@@ -19,7 +19,8 @@ PATIENCE = 9.0  # seconds between SIGTERM and the end: who sends it does not wai
 
 @contextmanager
 def stop_signals(received: list[int]) -> Iterator[None]:
-    """In the body the first stop signal (see `processes`) goes into `received`, and a second one interrupts.
+    """In the body stop signals (see `processes`) go into `received`. A SIGINT that is not the first interrupts, and so does a
+    SIGTERM after SIGINT or SIGTERM; a cluster may warn several times before it stops a job.
 
     After SIGTERM, which a kill follows soon, the body has `PATIENCE` seconds, then the process ends where it stands: as after
     any kill, nothing is lost but the steps since the last save. The others have no limit.
@@ -29,10 +30,11 @@ def stop_signals(received: list[int]) -> Iterator[None]:
         return
 
     def note(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
+        earlier = received[-1:]
         received.append(number)
-        if is_main():
+        if earlier and (number == signal.SIGINT or {*earlier, number} <= {signal.SIGINT, signal.SIGTERM}):
+            raise KeyboardInterrupt
+        if is_main() and not earlier:
             with suppress(RuntimeError):  # the signal came inside a write to stderr
                 print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 

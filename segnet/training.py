@@ -29,6 +29,7 @@ from segnet.datasets import (
     content_digests,
     derive_seed,
     open_split,
+    require_open_files,
     warn,
 )
 from segnet.devices import (
@@ -586,6 +587,7 @@ def _open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset
     if data.val_split == data.train_split:
         found = f"data.train_split and data.val_split are both '{data.val_split}'"
         raise UserError(ExitCode.DATA, data.root, found, "score on pictures that training does not see")
+    require_open_files(2 * data.workers)  # those of an evaluation are there beside those of training
     train_set, val_set = open_train_set(config), open_split(data, data.val_split)
     warn(class_warnings(data))
     if data.cache == "disk":

@@ -307,6 +307,12 @@ def test_ranks_that_cannot_meet_are_named_with_the_place(launched):
             pass
 
 
+def test_a_machine_that_nobody_knows_is_named(launched):
+    launched(MASTER_ADDR="nowhere.invalid")
+    with refused(ExitCode.ENVIRONMENT, "cannot meet the other ranks at nowhere.invalid:"), process_group(torch.device("cpu")):
+        pass
+
+
 def test_alone_a_share_is_everything(monkeypatch):
     monkeypatch.setenv("RANK", "1")  # of something else than torchrun
     assert share([3, 1, 2]) == [3, 1, 2]

@@ -50,6 +50,15 @@ def test_an_interrupted_command_ends_with_the_number(number):
     assert leaving.value.code == 128 + number
 
 
+@pytest.mark.parametrize("first", UNLIMITED)
+def test_a_warning_may_come_again_and_before_the_stop(first):
+    received: list[int] = []
+    with stop_signals(received):
+        for number in (first, first, signal.SIGTERM):
+            signal.raise_signal(number)
+    assert received == [first, first, signal.SIGTERM]
+
+
 def test_what_is_started_meanwhile_hears_none_of_them():
     with stop_signals_blocked():
         child = os.fork()

@@ -502,7 +502,8 @@ def _way_out(own: ClassSet, expected: ClassSet) -> str:
     """How masks of one table become masks of another."""
     if set(own.names) == set(expected.names):
         moved = [f"--map {k}={expected.names.index(name)}" for k, name in enumerate(own.names) if expected.names[k] != name]
-        return f"convert its masks: prepare_data.py convert MASKS --out DIR {' '.join(moved)}"
+        names = f"names: [{', '.join(expected.names)}]"
+        return f"convert its masks (prepare_data.py convert MASKS --out DIR {' '.join(moved)}) and write {names} into that file"
     return f"name a folder with the classes {', '.join(expected.names)}, or write data.classes=… if its ids mean these"
 
 

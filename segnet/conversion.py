@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from segnet.images import encode_mask, open_labels
 from segnet.listing import list_pictures
 
 VOID_COLOR = (224, 224, 192)  # of the border that VOC's masks show
+NEAR = 8  # steps of 255 in each of R, G and B, within which a colour is taken for another
 
 
 class Rules(NamedTuple):
@@ -147,7 +148,11 @@ def palette_means_colors(used: Sequence[int], palette: np.ndarray, rules: Rules,
     first = {i for i in said if shown.index(shown[i]) == i}  # the same colour again fills a palette up, and says nothing
     wrong = [i for i, said_id in said.items() if i in first and not _agrees(i, said_id, rules)]
     foreign = any(color not in id_of for color in _without_padding(shown))
-    if not wrong or (len(set(shown)) == 1 and max(used) > 0) or (foreign and _is_grey_ramp(shown)):
+    if foreign and _is_grey_ramp(shown):
+        return False
+    if not wrong:
+        _refuse_nearly_reordered(used, shown, id_of, rules, path)
+    if not wrong or (len(set(shown)) == 1 and max(used) > 0):
         return False
     distinct = len({shown[i] for i in said}) == len(used)  # every id shows a colour of its own, and all are of classes
     chance = len(used) == 1 and (foreign or len(shown) > len(set(shown)) == 1)
@@ -155,6 +160,29 @@ def palette_means_colors(used: Sequence[int], palette: np.ndarray, rules: Rules,
         return True
     found = f"id {wrong[0]} shows {shown[wrong[0]]}, the colour of id {said[wrong[0]]}; its palette may be in another order"
     raise _bad(path, found, "say what is meant: --palette index, or --palette color")
+
+
+def _refuse_nearly_reordered(used: Sequence[int], shown: list[Color], id_of: dict[Color, int], rules: Rules, path: Path) -> None:
+    """Raise UserError (data) where every id shows nearly the colour of a class of its own, and not all of their own one.
+
+    So a program with managed colours leaves a palette.
+    """
+    near = {i: _nearest(shown[i], id_of) for i in used if i < len(shown)}
+    colors = {color for color in near.values() if color}
+    if len(used) < 2 or len(colors) < len(used):
+        return
+    wrong = [(i, color) for i, color in near.items() if color and not _agrees(i, id_of[color], rules)]
+    if wrong:
+        index, color = wrong[0]
+        seen = f"id {index} shows {shown[index]}, nearly the colour {color} of id {id_of[color]}"
+        remedy = "save it with the exact colours, or say that its ids are meant: --palette index"
+        raise _bad(path, f"{seen}; its palette may be in another order", remedy)
+
+
+def _nearest(shown: Color, colors: Iterable[Color]) -> Color | None:
+    """The only one of `colors` that is near; None where there is none, or several."""
+    found = [color for color in colors if max(abs(a - b) for a, b in zip(color, shown, strict=True)) <= NEAR]
+    return found[0] if len(found) == 1 else None
 
 
 def _agrees(index: int, said: int, rules: Rules) -> bool:

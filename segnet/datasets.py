@@ -262,7 +262,7 @@ def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
             return [], [fault]
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        return [], [_bad(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8")]
+        return [], [_bad(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8, e.g. iconv -f UTF-16 -t UTF-8")]
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
@@ -293,6 +293,8 @@ def parse_split(root: Path, split: str) -> tuple[list[str], list[UserError]]:
 def _id_fault(name: str, exists: Callable[[str], bool]) -> tuple[str, str] | None:
     """What is wrong with an id as such, and the cure. Names of files may hold spaces of other widths, joiners and the like."""
     hidden, visible = invisible(name), without_invisible(name)
+    if name.startswith("#") and not exists(name):
+        return "is a comment, or an id without a picture", "remove the line"
     if hidden and not (all(unicodedata.category(c) in ("Zs", "Cf") or c.isprintable() for c in name) and exists(name)):
         return f"holds {hidden}, which cannot be seen", f"write '{visible}'"
     if not is_safe_name(visible):

@@ -440,7 +440,11 @@ def _palette_of(picture: Image.Image) -> np.ndarray | None:
 
 
 def _stored_ids(picture: Image.Image, path: Path) -> np.ndarray:
-    """(H, W) integers as the file holds them. Raises UserError (data) for a PPM that breaks its own limit."""
+    """(H, W) integers as the file holds them.
+
+    Raises UserError (data) for a PPM that breaks its own limit, and for a TIFF whose 0 is white: some programs mean its numbers,
+    others what it shows.
+    """
     if picture.format == "PNG" and picture.mode in _MASK_MODES:
         return _ids_of(picture, path)
     if picture.format == "PPM":
@@ -448,8 +452,8 @@ def _stored_ids(picture: Image.Image, path: Path) -> np.ndarray:
     values = np.array(picture, dtype=np.uint8) if picture.mode in _MASK_MODES else _numbers(picture)
     if not isinstance(picture, TiffImagePlugin.TiffImageFile) or picture.mode not in ("1", "L"):
         return values
-    if picture.tag_v2.get(_PHOTOMETRIC, 0) == 0:  # 0 is white: Pillow turns it round
-        values = np.uint8(255 if picture.mode == "L" else 1) - values
+    if picture.tag_v2.get(_PHOTOMETRIC, 0) == 0:
+        raise _bad(path, "a TIFF in which 0 is white, so that its numbers and what it shows are opposite", _EXPORT)
     return values // np.uint8({2: 85, 4: 17}.get(max(picture.tag_v2.get(_BITS, (1,))), 1))  # spread over 0..255, too
 
 

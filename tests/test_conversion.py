@@ -238,7 +238,13 @@ def test_a_bitmap_keeps_its_numbers(tmp_path: Path) -> None:
     assert [np.asarray(Image.open(path)).tolist() for path in sorted((tmp_path / "out").iterdir())] == [IDS.tolist()] * 3
 
 
-@pytest.mark.parametrize("light", [0, 1, 3])  # white is zero, black is zero, palette
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_tiff_whose_numbers_are_the_opposite_of_what_it_shows_is_refused(bits: int, tmp_path: Path) -> None:
+    with refused(ExitCode.DATA, "a.tif: a TIFF in which 0 is white", "export it as palette, grey or RGB PNG"):
+        open_labels(write_tiff(tmp_path / "a.tif", IDS if bits == 1 else IDS4, bits, 0))
+
+
+@pytest.mark.parametrize("light", [1, 3])  # black is zero, palette
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_a_tiff_keeps_its_numbers_whatever_they_look_like(bits: int, light: int, tmp_path: Path) -> None:
     ids = IDS if bits == 1 else IDS4
@@ -366,6 +372,9 @@ def test_what_editors_save_is_read_by_its_colours(kind: str, truth: np.ndarray, 
         (with_palette([0, 1], GREEN, (9, 8, 7)), "id 0 shows (60, 170, 90), the colour of id 3"),
         (with_palette([0, 1, 2], GREEN, RED, RED), "say what is meant: --palette index, or --palette color"),
         (with_palette([1, 1], (9, 8, 7), BLACK), "id 1 shows (0, 0, 0), the colour of id 0"),
+        (with_palette([0, 1, 2, 3], *[(r + 1, g + 1, b + 1) for r, g, b in (GREEN, RED, BLACK, GOLD)]), "id 0 shows (61, 171,"),
+        (with_palette([0, 1], BLACK, (1, 1, 1)), [0, 1]),  # nearly black, both of them
+        (with_palette([0, 1, 2, 3], *[(r + 2, g + 2, b + 2) for r, g, b in (BLACK, RED, GOLD, GREEN)]), [0, 1, 2, 3]),
     ],
 )
 def test_numbers_and_colours_that_disagree(picture: Image.Image, expected: list[int] | str, tmp_path: Path) -> None:

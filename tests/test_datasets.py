@@ -74,6 +74,7 @@ def test_ids_come_in_the_order_of_the_file(text: bytes, tmp_path: Path) -> None:
         (b"a\n\n/etc/passwd\n", "line 3: '/etc/passwd' leaves the data folder"),
         (b"a\x1b[2J\n", "line 1: 'a\\x1b[2J' holds U+001B, which cannot be seen"),
         (b"a\n\xff\n", "byte 2 is not UTF-8"),
+        (b"# training\na\n", "line 1: '# training' is a comment"),
     ],
 )
 def test_a_spoilt_list_is_refused_by_line(text: bytes, found: str, tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from segnet.classes import ClassSet, class_set
 from segnet.config import Config, config_to_yaml
 from segnet.models import build_model
 
+# What an earlier run compiled may be for other instruction sets than this one uses, which inductor's cache does not ask.
+os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+
 settings.register_profile("segnet", deadline=None, derandomize=True, database=None)  # the same examples every time
 settings.load_profile("segnet")
 

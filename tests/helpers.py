@@ -20,13 +20,19 @@ from PIL import Image
 from segnet.checkpoint import load_checkpoint
 from segnet.classes import ClassSet
 from segnet.config import Config, ModelConfig, load_config
+from segnet.devices import processor_features
 from segnet.errors import ExitCode, UserError
 from segnet.files import write_text
 from segnet.images import save_image, save_mask
+from segnet.processes import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("ground", "box", "disc")
 RunScript = Callable[..., subprocess.CompletedProcess[str]]  # the fixture `run_script`
+needs_compiler = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() == "AVX2" and "avx512_f" in processor_features(),
+    reason="inductor computes wrongly where ATEN_CPU_CAPABILITY hides AVX-512 from torch alone",
+)
 
 
 def tiny_mask(*, seed: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:
@@ -174,8 +180,13 @@ def steps_logged(run: Path) -> int:
     return int(lines[-1].split(",")[0]) if lines else 0
 
 
+def _hear_stop_signals() -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_script(name: str, *arguments: object) -> subprocess.Popen[bytes]:
-    """scripts/NAME.py in a process group of its own, which hears SIGINT: a shell's background jobs ignore it."""
+    """scripts/NAME.py in a process group of its own, which hears all stop signals: background jobs and nohup ignore some."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
         cwd=ROOT,
@@ -183,7 +194,7 @@ def start_script(name: str, *arguments: object) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_hear_stop_signals,
     )
 
 

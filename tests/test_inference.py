@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import model_config
+from helpers import model_config, needs_compiler
 
 from segnet import inference
 from segnet.config import InferenceConfig, ModelConfig, override_config
-from segnet.devices import Precision, processor_features
+from segnet.devices import Precision
 from segnet.inference import choose_windows, decoder_activations, predict_maps, predict_probabilities, prepared
 from segnet.models import CompiledPerSize, EncoderDecoder, build_model
 
@@ -47,10 +47,7 @@ def test_a_single_view_is_the_softmax_of_the_network_in_evaluation_mode(model):
         torch.testing.assert_close(found, model(image).softmax(dim=1))
 
 
-IMITATED = torch.backends.cpu.get_cpu_capability() == "AVX2" and "avx512_f" in processor_features()
-
-
-@pytest.mark.skipif(IMITATED, reason="inductor computes wrongly where ATEN_CPU_CAPABILITY hides AVX-512")
+@needs_compiler
 def test_a_compiled_network_predicts_the_same_at_any_number_of_sizes(monkeypatch, capsys):
     """Stages of equal channels: inductor gets them wrong where it folds batch normalisation into deconvolutions itself."""
     monkeypatch.setattr(CompiledPerSize, "LIMIT", 2)

@@ -12,6 +12,15 @@ from segnet.stopping import stop_signals, stop_signals_interrupt
 UNLIMITED = [number for number in STOP_SIGNALS if number not in (signal.SIGINT, signal.SIGTERM)]
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """None of them is ignored, as whoever started the tests may do."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in UNLIMITED}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(params=UNLIMITED)
 def ignored(request):
     """A signal that is ignored, as nohup does with SIGHUP."""

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import torch
-from helpers import assert_same_run, folder_bytes, refused, same, write_split
+from helpers import assert_same_run, folder_bytes, needs_compiler, refused, same, write_split
 
 from segnet import datasets, devices, evaluation, files, training
 from segnet.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
@@ -674,6 +674,7 @@ def test_nothing_is_done_twice_at_the_end():
     assert [step for step in range(1, 4) if due(step, 3, 100)] == [3]
 
 
+@needs_compiler
 def test_a_compiled_network_learns_the_same(tiny_config, tmp_path):
     growing = ["train.epochs=2", "augment.sizes=[0.5,1.0]"]
     for name, changes in (("eager", []), ("compiled", ["train.compile=true"])):

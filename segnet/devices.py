@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from segnet.distributed import local_rank
+from segnet.distributed import is_main, local_rank
 from segnet.errors import ExitCode, UserError
 
 
@@ -85,8 +85,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def warn_if_emulated(precision: Precision, key: str) -> None:
-    """Print a warning where the device emulates the precision that the configuration's `key` asks for."""
-    if precision.emulated:
+    """Print a warning, once for all ranks, where the device emulates the precision that the configuration's `key` asks for."""
+    if precision.emulated and is_main():
         cure = f"{key}=auto chooses what this device computes fast"
         print(f"warning: {key}={precision.name} is emulated on this device, several times slower – {cure}", file=sys.stderr)
 

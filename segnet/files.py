@@ -83,16 +83,12 @@ def make_folder(path: Path) -> None:
 
 def _sync_folder(path: Path) -> None:
     """Return when the names in a folder are on disk, or at once, after a warning, where its file system cannot say."""
-    try:
+    with _warning_if_not_offered(_NO_SYNC_OF_FOLDERS, "their folder cannot be synced to disk"):
         folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
-        if error.errno not in _NO_SYNC_OF_FOLDERS:
-            raise
-        _warn_once(f"a power cut may lose the newest files: their folder cannot be synced to disk ({error.strerror})")
 
 
 def sync_to_disk(file: IO[Any]) -> None:
@@ -103,12 +99,19 @@ def sync_to_disk(file: IO[Any]) -> None:
 
 def sync_descriptor(descriptor: int) -> None:
     """`sync_to_disk` for a file that holds nothing back in this program."""
-    try:
+    with _warning_if_not_offered(_NOT_OFFERED, "their file system cannot sync them"):
         os.fsync(descriptor)
+
+
+@contextmanager
+def _warning_if_not_offered(errors: set[int], missing: str) -> Iterator[None]:
+    """Warn once, in place of raising, where the body fails with one of `errors`: the file system lacks what it asks for."""
+    try:
+        yield
     except OSError as error:
-        if error.errno not in _NOT_OFFERED:
+        if error.errno not in errors:
             raise
-        _warn_once(f"a power cut may lose the newest files: their file system cannot sync them ({error.strerror})")
+        _warn_once(f"a power cut may lose the newest files: {missing} ({error.strerror})")
 
 
 @cache

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from segnet.config import load_config
-from segnet.devices import choose_device, choose_precision, describe_device
+from segnet.devices import choose_device, choose_precision, describe_device, keep_freed_memory
 from segnet.distributed import is_main
 from segnet.errors import ExitCode, UserError, run_command
 from segnet.training import overfit_one_batch, train
@@ -38,6 +38,7 @@ def main() -> None:
     config = load_config(arguments.config, arguments.overrides)
     run = arguments.run or Path("runs") / arguments.config.stem
     device = choose_device(config.device)
+    keep_freed_memory()
     where = f"{describe_device(device)} in {choose_precision(config.train.precision, device)}"
     if arguments.overfit_one_batch:
         print(f"overfit one batch of {arguments.config} on {where}", flush=True)

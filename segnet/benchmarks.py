@@ -189,9 +189,7 @@ class _PlainStep:
 
     def loss(self, logits: Tensor, mask: Tensor) -> Tensor:
         weight = None if self.weight is None else self.weight.to(logits.dtype)
-        return F.cross_entropy(
-            logits, mask.long(), weight, ignore_index=IGNORE_INDEX, label_smoothing=self.smoothing
-        )
+        return F.cross_entropy(logits, mask.long(), weight, ignore_index=IGNORE_INDEX, label_smoothing=self.smoothing)
 
     def __call__(self, image: Tensor, mask: Tensor) -> None:
         self.optimizer.zero_grad()

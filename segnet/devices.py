@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
@@ -21,7 +22,7 @@ from segnet.errors import ExitCode, UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" (the GPU when there is one), "cpu" or "cuda"; under torchrun each process of a machine has a GPU of its own.
+    """ "auto" (the GPU when there is one), "cpu" or "cuda"; under torchrun each process of a machine has a GPU of its own.
 
     Raises UserError (environment) for a GPU that is not there, and for "mps", which lacks what training and scoring need.
     """
@@ -44,6 +45,21 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for what it allocates next; with another C library than glibc, do nothing.
+
+    Each step of training allocates the same large tensors; memory that went back to the kernel is cleared, page by page, when it
+    comes again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_M_MMAP_MAX, 0)  # large blocks from the heap too, not each from a mapping of its own
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and no end of the heap is given back
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def use_deterministic_algorithms(on: bool) -> None:

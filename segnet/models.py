@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.config import Memory, ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
-from segnet.layers import Deconvolution, Size, deconvolve, flipped, max_pool, max_unpool
+from segnet.layers import Convolution, Deconvolution, Size, deconvolve, flipped, max_pool, max_unpool
 from segnet.memory import Operation, Recomputation, apply
 from segnet.pretrained import load_encoder
 
@@ -80,7 +80,7 @@ class Neck(nn.Sequential):
             grows = layer.operation == "deconvolution"
             side += layer.kernel_size - 1 if not grows else 1 - layer.kernel_size
             self.smallest = max(self.smallest, side)
-            operation = Deconvolution if grows else nn.Conv2d
+            operation = Deconvolution if grows else Convolution
             self.append(_build_block(operation, in_channels, layer.width, layer.kernel_size, padding=0, relu=True))
             in_channels = layer.width
 
@@ -120,7 +120,7 @@ class EncoderDecoder(nn.Module):
         self.decoder = nn.ModuleList()
         width = 3
         for stage in config.encoder:
-            self.encoder.append(_build_stage(nn.Conv2d, width, stage, config.kernel_size, relu=True))
+            self.encoder.append(_build_stage(Convolution, width, stage, config.kernel_size, relu=True))
             self.encoder_dropout.append(nn.Dropout(stage.dropout))
             width = stage.widths[-1]
         self.neck = Neck(width, config.neck)
@@ -131,7 +131,7 @@ class EncoderDecoder(nn.Module):
             decoder_stage = _build_stage(operation, width, stage, config.kernel_size, relu=config.decoder_relu)
             self.decoder.append(decoder_stage.append(nn.Dropout(stage.dropout)))
             width = stage.widths[-1]
-        self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
+        self.head = Convolution(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
         self.num_classes = num_classes
         self.reach, self.stride = reach(config), 2 ** len(config.encoder)
 
@@ -165,7 +165,7 @@ class EncoderDecoder(nn.Module):
         return Recomputation({*self.encoder, *self.upsampling})  # what stands between two stages
 
 
-_OPERATIONS: dict[str, type[nn.Conv2d] | type[Deconvolution]] = {"convolution": nn.Conv2d, "deconvolution": Deconvolution}
+_OPERATIONS: dict[str, type[Convolution] | type[Deconvolution]] = {"convolution": Convolution, "deconvolution": Deconvolution}
 
 
 def _build_upsampling(config: ModelConfig, channels: int) -> nn.Module:
@@ -175,7 +175,7 @@ def _build_upsampling(config: ModelConfig, channels: int) -> nn.Module:
 
 
 def _build_block(
-    operation: type[nn.Conv2d] | type[Deconvolution], inputs: int, outputs: int, kernel_size: int, *, padding: int, relu: bool
+    operation: type[Convolution] | type[Deconvolution], inputs: int, outputs: int, kernel_size: int, *, padding: int, relu: bool
 ) -> nn.Sequential:
     """A convolution or deconvolution, batch normalisation and, where asked, a ReLU."""
     layers = OrderedDict[str, nn.Module](
@@ -187,7 +187,7 @@ def _build_block(
 
 
 def _build_stage(
-    operation: type[nn.Conv2d] | type[Deconvolution], inputs: int, stage: StageConfig, kernel_size: int, *, relu: bool
+    operation: type[Convolution] | type[Deconvolution], inputs: int, stage: StageConfig, kernel_size: int, *, relu: bool
 ) -> nn.Sequential:
     """The blocks of one stage, which keep its size."""
     blocks = nn.Sequential()

@@ -31,9 +31,7 @@ from segnet.files import (
 )
 
 
-def test_a_folder_is_not_made_under_a_name_that_was_meant_to_be_expanded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_not_made_under_a_name_that_was_meant_to_be_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("~", "~/runs/a", "$HOME/runs", "runs/${HOME}"):

@@ -36,13 +36,19 @@ from PIL import Image
 from PIL import ImageEnhance as Enhance
 from torch import Tensor
 
-from segnet.benchmarks import benchmark_inference, benchmark_training, print_table
-from segnet.config import AugmentConfig, Config, load_config, override_config
-from segnet.datasets import ResumableSampler, SegmentationDataset, build_loader, mask_path
-from segnet.devices import choose_device, describe_device, describe_instructions, explain_full_memory
-from segnet.errors import printing_is_the_result, run_command
-from segnet.files import make_folder, write_text
-from segnet.training import open_train_set
+from segnet.benchmarks.network import benchmark_inference, benchmark_training
+from segnet.benchmarks.timing import print_table
+from segnet.config.loading import load_config, override_config
+from segnet.config.sections import AugmentConfig, Config
+from segnet.data.dataset import SegmentationDataset
+from segnet.data.layout import mask_path
+from segnet.data.loader import build_loader
+from segnet.data.sampler import ResumableSampler
+from segnet.system.command_line import run_command
+from segnet.system.devices import choose_device, describe_device, describe_instructions, explain_full_memory
+from segnet.system.files import make_folder, write_text
+from segnet.system.streams import printing_is_the_result
+from segnet.training.data import open_train_set
 
 
 class Rate(NamedTuple):

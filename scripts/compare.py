@@ -12,9 +12,11 @@ says how much depends on which pictures the split has, and nothing of how two tr
 import argparse
 from pathlib import Path
 
-from segnet.comparison import compare, comparison_json, comparison_table, read_counts, refuse_unlike
-from segnet.errors import count_up_to, printing_is_the_result, run_command
-from segnet.files import write_text
+from segnet.evaluation.comparison import compare, comparison_json, comparison_table, refuse_unlike
+from segnet.evaluation.results import read_counts
+from segnet.system.command_line import count_up_to, run_command
+from segnet.system.files import write_text
+from segnet.system.streams import printing_is_the_result
 
 
 def main() -> None:

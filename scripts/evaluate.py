@@ -16,16 +16,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from segnet.checkpoint import find_checkpoint, load_model
-from segnet.config import InferenceConfig, class_warnings
-from segnet.datasets import build_loader, open_split, warn
-from segnet.devices import choose_device, choose_precision, describe_device, explain_full_memory, warn_if_emulated
-from segnet.distributed import agreed, is_main, process_group
-from segnet.errors import count_up_to, run_command
-from segnet.evaluation import evaluation_table, examine, save_evaluation
-from segnet.files import make_folder
-from segnet.report import chosen, predicted, write_report
-from segnet.stopping import stop_signals_interrupt
+from segnet.config.loading import class_warnings
+from segnet.config.sections import InferenceConfig
+from segnet.data.dataset import open_split, warn
+from segnet.data.loader import build_loader
+from segnet.evaluation.gallery import chosen, predicted
+from segnet.evaluation.report import write_report
+from segnet.evaluation.results import evaluation_table, save_evaluation
+from segnet.evaluation.scoring import examine
+from segnet.inference.loaded_model import load_model
+from segnet.runs.checkpoint import find_checkpoint
+from segnet.system.command_line import count_up_to, run_command
+from segnet.system.devices import choose_device, choose_precision, describe_device, explain_full_memory, warn_if_emulated
+from segnet.system.distributed import agreed, is_main, process_group
+from segnet.system.files import make_folder
+from segnet.system.processes import stop_signals_interrupt
 
 
 def main() -> None:

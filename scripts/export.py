@@ -13,14 +13,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.checkpoint import find_checkpoint, load_checkpoint, load_model
-from segnet.errors import ExitCode, UserError, run_command
+from segnet.data.images import pixel_count
+from segnet.data.listing import left_out_warning
 from segnet.export import export_model
-from segnet.images import pixel_count
-from segnet.jobs import passed_over, pictures_of
-from segnet.listing import left_out_warning
-from segnet.models import EncoderDecoder
-from segnet.runtime import Metadata
+from segnet.inference.exported import Metadata
+from segnet.inference.loaded_model import load_model
+from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.prediction.inputs import passed_over, pictures_of
+from segnet.runs.checkpoint import find_checkpoint, load_checkpoint
+from segnet.system.command_line import run_command
+from segnet.system.errors import ExitCode, UserError
 
 
 def main() -> None:

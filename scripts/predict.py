@@ -18,15 +18,18 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from segnet.config import split_overrides
-from segnet.devices import describe_device, warn_if_emulated
-from segnet.distributed import agreed, is_main, process_group, share
-from segnet.errors import ExitCode, run_command
-from segnet.jobs import failure_table, passed_over, plan_jobs, predict_jobs, summarize
-from segnet.listing import left_out_warning
-from segnet.outputs import WRITERS
-from segnet.prediction import Predictor
-from segnet.stopping import stop_signals_interrupt
+from segnet.config.loading import split_overrides
+from segnet.data.listing import left_out_warning
+from segnet.inference.predictor import Predictor
+from segnet.prediction.inputs import passed_over, plan_jobs
+from segnet.prediction.outputs import WRITERS
+from segnet.prediction.pipeline import predict_jobs
+from segnet.prediction.summary import failure_table, summarize
+from segnet.system.command_line import run_command
+from segnet.system.devices import describe_device, warn_if_emulated
+from segnet.system.distributed import agreed, is_main, process_group, share
+from segnet.system.errors import ExitCode
+from segnet.system.processes import stop_signals_interrupt
 
 
 def main() -> ExitCode:

@@ -12,13 +12,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.checking import DISJOINT, check_dataset, list_splits, other_texts, report_json, report_table
-from segnet.config import DataConfig, class_warnings, load_config, load_data_folder
-from segnet.conversion import convert_masks, parse_rules
-from segnet.errors import ExitCode, UserError, printing_is_the_result, run_command
-from segnet.files import write_text
-from segnet.listing import left_out, left_out_warning, list_pictures
-from segnet.preparation import PUBLIC_SETS, Prepared, generate_sample, prepare
+from segnet.config.loading import class_warnings, load_config, load_data_folder
+from segnet.config.sections import DataConfig
+from segnet.data.checking import DISJOINT, check_dataset, list_splits, other_texts, report_json, report_table
+from segnet.data.listing import left_out, left_out_warning, list_pictures
+from segnet.preparation.masks import convert_masks, parse_rules
+from segnet.preparation.plan import Prepared
+from segnet.preparation.public_sets import PUBLIC_SETS
+from segnet.preparation.sample import generate_sample
+from segnet.preparation.unpacking import prepare
+from segnet.system.command_line import run_command
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import write_text
+from segnet.system.streams import printing_is_the_result
 
 ABOUT = {
     "voc": "Pascal VOC 2012: 1,464 train, 1,449 val (2 GB download)",

@@ -22,10 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segnet.config import Config, load_config
-from segnet.errors import ExitCode, UserError, count_up_to, run_command
-from segnet.files import make_folder, write_text
-from segnet.run_folder import BEST, LAST, read_log
+from segnet.config.loading import load_config
+from segnet.config.sections import Config
+from segnet.runs.checkpoint import BEST, LAST
+from segnet.runs.log import read_log
+from segnet.system.command_line import count_up_to, run_command
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import make_folder, write_text
 
 SCRIPTS = Path(__file__).parent
 ZOOMS = (0.75, 1.0, 1.25)  # of test-time augmentation, times the recipe's own scales

@@ -13,15 +13,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.checkpoint import load_model
-from segnet.config import Config, class_warnings, config_schema, config_to_yaml, load_config
-from segnet.datasets import ResumableSampler, SegmentationDataset, warn
-from segnet.errors import ExitCode, UserError, printing_is_the_result, run_command
-from segnet.images import open_image, save_image
-from segnet.inference import decoder_activations
-from segnet.models import EncoderDecoder, summarize
-from segnet.prediction import Predictor
-from segnet.training import open_train_set
+from segnet.config.loading import class_warnings, config_schema, config_to_yaml, load_config
+from segnet.config.sections import Config
+from segnet.data.dataset import SegmentationDataset, warn
+from segnet.data.images import open_image, save_image
+from segnet.data.sampler import ResumableSampler
+from segnet.inference.loaded_model import load_model
+from segnet.inference.predictor import Predictor
+from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.inspection import decoder_activations, summarize
+from segnet.system.command_line import run_command
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.streams import printing_is_the_result
+from segnet.training.data import open_train_set
 from segnet.visualization import activation_grid, comparison, contact_sheet, enlarge, grid, uncertainty_map
 
 

@@ -11,11 +11,13 @@ examples:
 import argparse
 from pathlib import Path
 
-from segnet.config import load_config
-from segnet.devices import choose_device, choose_precision, describe_device, keep_freed_memory
-from segnet.distributed import is_main
-from segnet.errors import ExitCode, UserError, run_command
-from segnet.training import overfit_one_batch, train
+from segnet.config.loading import load_config
+from segnet.system.command_line import run_command
+from segnet.system.devices import choose_device, choose_precision, describe_device, keep_freed_memory
+from segnet.system.distributed import is_main
+from segnet.system.errors import ExitCode, UserError
+from segnet.training.loop import train
+from segnet.training.overfitting import overfit_one_batch
 
 
 def _steps(text: str) -> int:

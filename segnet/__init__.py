@@ -1,9 +1,31 @@
-"""Encoder-decoder semantic segmentation: train, evaluate, predict. See README.md and `scripts/`."""
+"""Encoder-decoder semantic segmentation: train, evaluate, predict. The commands are in `scripts/`, the recipes in `configs/`.
 
-from segnet.checkpoint import load_model
-from segnet.config import load_config
-from segnet.evaluation import evaluate
-from segnet.models import build_model
-from segnet.prediction import Predictor
+Read from the top: a file imports only files that this list names before it.
+
+classes         the class tables: names, colours, the ignored id
+system/         what every command needs: errors · streams · digests · distributed · files · devices · processes · command_line
+layers/         what the project exists for: convolution · pooling · deconvolution
+config/         every setting, typed and checked: yaml_files · sections · loading
+losses          what training minimises: sums that add up over the parts of a batch and over ranks
+metrics/        numbers from counts: confusion · boundaries · calibration
+visualization   arrays drawn from images and masks; no files
+models/         the networks: compilation · recomputation · pretrained · encoder_decoder · folding · initialization · inspection
+data/           from files to batches: cache · palettes · images · transforms · sampler · workers · listing · split_forms · layout ·
+                checking · dataset · loader · statistics
+preparation/    other people's data made ours: downloads · masks · scenes · archives · sample · plan · public_sets · unpacking
+runs/           what a run folder holds: checkpoint · environment · log · folder
+inference/      from an image to an answer, in memory: exported · windows · loaded_model · answers · predictor
+evaluation/     from a split to a score: charts · markup · scoring · gallery · results · report · comparison
+prediction/     from files to files: manifest · rle · inputs · outputs · existing · summary · pipeline
+export          a network as a file for other programs
+training/       the training loop: criterion · data · precision · schedule · optimizer · step · overfitting · resuming · loop
+benchmarks/     what is claimed, measured: timing · plain · memory · network
+"""
+
+from segnet.config.loading import load_config
+from segnet.evaluation.scoring import evaluate
+from segnet.inference.loaded_model import load_model
+from segnet.inference.predictor import Predictor
+from segnet.models.initialization import build_model
 
 __all__ = ["Predictor", "build_model", "evaluate", "load_config", "load_model"]

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from segnet.errors import ExitCode, UserError
-from segnet.files import make_folder, move_into_place, short_name
-from segnet.images import open_image
-from segnet.models import EncoderDecoder, folded
-from segnet.runtime import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
+from segnet.data.images import open_image
+from segnet.inference.exported import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
+from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.folding import folded
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import make_folder, move_into_place, short_name
 
 TOLERANCE = 1e-3  # of the largest logit, between the exported network and ours
 AGREEMENT = 0.9  # of the pixels, at least, on which a quantised network and ours must see one class

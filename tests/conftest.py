@@ -13,10 +13,11 @@ import torch
 from helpers import CLASSES, ROOT, RunScript, tiny_config_for, tiny_mask, write_pair, write_split
 from hypothesis import settings
 
-from segnet.checkpoint import Checkpoint, save_checkpoint
 from segnet.classes import ClassSet, class_set
-from segnet.config import Config, config_to_yaml
-from segnet.models import build_model
+from segnet.config.loading import config_to_yaml
+from segnet.config.sections import Config
+from segnet.models.initialization import build_model
+from segnet.runs.checkpoint import Checkpoint, save_checkpoint
 
 # What an earlier run compiled may be for other instruction sets than this one uses, which inductor's cache does not ask.
 os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"

@@ -33,11 +33,13 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data._utils import signal_handling
 
-from segnet import checkpoint, run_folder, training
-from segnet.checkpoint import load_checkpoint
-from segnet.config import Config
-from segnet.datasets import ResumableSampler, Sample, SegmentationDataset
-from segnet.errors import ExitCode, UserError
+from segnet.config.sections import Config
+from segnet.data.dataset import Sample, SegmentationDataset
+from segnet.data.sampler import ResumableSampler
+from segnet.runs import checkpoint, folder, log
+from segnet.runs.checkpoint import load_checkpoint
+from segnet.system.errors import ExitCode, UserError
+from segnet.training import loop, schedule, step
 
 CHECKPOINTS = ("last.pt", "previous.pt")  # what --resume may continue from
 BUG = 70  # exit status of a trial that raised what it should not
@@ -169,7 +171,7 @@ def _status(trial: Trial) -> int:
     watch = Watch(Path(trial.run), kill_at=trial.kill_at, half=trial.half, recording=bool(trial.record))
     try:
         with watch.installed() if trial.kill_at or trial.record else nullcontext():
-            training.train(config, Path(trial.run), resume=trial.resume)
+            loop.train(config, Path(trial.run), resume=trial.resume)
     except SystemExit as stopped:
         return int(stopped.code or 0)
     except KeyboardInterrupt:  # before the run takes signals in hand; the scripts end likewise
@@ -442,43 +444,43 @@ def _replace(owner: Any, name: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
-def _forgets(spoil: Callable[[training.TrainState], object]) -> Mistake:
+def _forgets(spoil: Callable[[step.TrainState], object]) -> Mistake:
     """A resumed run whose state is spoilt before its first step, as if a part of it had not been restored."""
 
     def install(_: Path) -> None:
-        original, steps = training.train_step, 0
+        original, steps = step.train_step, 0
 
-        def train_step(state: training.TrainState, *arguments: Any, **options: Any) -> Any:
+        def train_step(state: step.TrainState, *arguments: Any, **options: Any) -> Any:
             nonlocal steps
             if state.step and not steps:
                 spoil(state)
             steps += 1
             return original(state, *arguments, **options)
 
-        _replace(training, "train_step", train_step)
+        _replace(loop, "train_step", train_step)
 
     return install
 
 
-def _forget_loss(state: training.TrainState) -> None:
+def _forget_loss(state: step.TrainState) -> None:
     state.loss_sum.zero_()
     state.loss_steps = 0
 
 
-def _forget_statistics(state: training.TrainState) -> None:
+def _forget_statistics(state: step.TrainState) -> None:
     for module in state.model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
 
 
 def _restart_learning_rate(_: Path) -> None:
-    original, first = training.learning_rate, []
+    original, first = schedule.learning_rate, []
 
     def learning_rate(step: int, *arguments: Any) -> float:
         first.append(step)
         return original(step - first[0], *arguments)
 
-    _replace(training, "learning_rate", learning_rate)
+    _replace(loop, "learning_rate", learning_rate)
 
 
 class _EpochFromItsStart(ResumableSampler):
@@ -488,14 +490,14 @@ class _EpochFromItsStart(ResumableSampler):
 
 
 def _count_steps_of_the_process(_: Path) -> None:
-    original, steps = training.derive_seed, 0
+    original, steps = step.derive_seed, 0
 
     def derive_seed(*parts: int | str) -> int:
         nonlocal steps
         steps += "step" in parts
         return original("step of this process", steps) if "step" in parts else original(*parts)
 
-    _replace(training, "derive_seed", derive_seed)
+    _replace(step, "derive_seed", derive_seed)
 
 
 def _augment_from_the_state(_: Path) -> None:
@@ -507,16 +509,16 @@ def _augment_from_the_state(_: Path) -> None:
 
 
 def _keep_rows(_: Path) -> None:
-    original = run_folder.RunLog.__init__
+    original = log.RunLog.__init__
 
-    def init(self: run_folder.RunLog, run: Path, **options: Any) -> None:
+    def init(self: log.RunLog, run: Path, **options: Any) -> None:
         path = run / "metrics.csv"
         before = path.read_bytes() if path.exists() else b""
         original(self, run, **options)
         if before:
             path.write_bytes(before)
 
-    _replace(run_folder.RunLog, "__init__", init)
+    _replace(log.RunLog, "__init__", init)
 
 
 def _write_in_place(_: Path) -> None:
@@ -553,7 +555,7 @@ MISTAKES: dict[str, Mistake] = {
     "loss since the last row": _forgets(_forget_loss),
     "batch statistics": _forgets(_forget_statistics),
     "learning rate": _restart_learning_rate,
-    "place in the epoch": lambda _: _replace(training, "ResumableSampler", _EpochFromItsStart),
+    "place in the epoch": lambda _: _replace(loop, "ResumableSampler", _EpochFromItsStart),
     "rows are not cut": _keep_rows,
     "checkpoints are not found": _lose_checkpoints,
     # randomness is a state
@@ -561,7 +563,7 @@ MISTAKES: dict[str, Mistake] = {
     "augmentation draws from the process's state": _augment_from_the_state,
     # files
     "checkpoints are written in place": _write_in_place,
-    "temporaries stay": lambda _: _replace(run_folder, "remove_stale_temporaries", lambda folder: None),
+    "temporaries stay": lambda _: _replace(folder, "remove_stale_temporaries", lambda folder: None),
     "digests are not looked at": lambda _: _replace(checkpoint, "verify_digest", lambda path: None),
     # no mistake, but time for a signal to come
     "workers start slowly": _start_workers_slowly,

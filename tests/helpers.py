@@ -17,14 +17,15 @@ import pytest
 import torch
 from PIL import Image
 
-from segnet.checkpoint import load_checkpoint
 from segnet.classes import ClassSet
-from segnet.config import Config, ModelConfig, load_config
-from segnet.devices import processor_features
-from segnet.errors import ExitCode, UserError
-from segnet.files import write_text
-from segnet.images import save_image, save_mask
-from segnet.processes import STOP_SIGNALS
+from segnet.config.loading import load_config
+from segnet.config.sections import Config, ModelConfig
+from segnet.data.images import save_image, save_mask
+from segnet.runs.checkpoint import load_checkpoint
+from segnet.system.devices import processor_features
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import write_text
+from segnet.system.processes import STOP_SIGNALS
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("ground", "box", "disc")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, folder_bytes
 
-from segnet.images import open_image
+from segnet.data.images import open_image
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 

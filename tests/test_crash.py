@@ -35,9 +35,10 @@ from crash import (
 )
 from helpers import ROOT, assert_same_run, folder_bytes, group_lives, same, start_training, steps_logged, tiny_config_for
 
-from segnet.checkpoint import load_checkpoint
-from segnet.config import Config, config_to_yaml, override_config
-from segnet.errors import ExitCode, UserError
+from segnet.config.loading import config_to_yaml, override_config
+from segnet.config.sections import Config
+from segnet.runs.checkpoint import load_checkpoint
+from segnet.system.errors import ExitCode, UserError
 
 TRIALS = int(os.environ.get("SEGNET_CRASH_TRIALS", "10"))
 WHOLE = TRIALS >= 200

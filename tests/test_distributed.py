@@ -1,7 +1,6 @@
 """Several ranks learn and score what one process does: real processes, joined by gloo on this machine."""
 
 import csv
-import faulthandler
 import os
 import re
 import signal
@@ -15,69 +14,25 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT, assert_same_run, refused, steps_logged
+from ranks import Ranks
 from torch import nn
-from torch.distributed import TCPStore
 
-from segnet import stopping, training
-from segnet.checkpoint import load_checkpoint, load_model
-from segnet.config import Config, override_config
-from segnet.datasets import ResumableSampler, SampleKey, SegmentationDataset, build_loader
-from segnet.devices import choose_device
-from segnet.distributed import gather, is_main, local_rank, process_group, rank, share, world_size
-from segnet.errors import ExitCode, UserError
-from segnet.evaluation import evaluate, examine
-from segnet.models import build_model
+from segnet.config.loading import override_config
+from segnet.config.sections import Config
+from segnet.data.dataset import SegmentationDataset
+from segnet.data.loader import build_loader
+from segnet.data.sampler import ResumableSampler, SampleKey
+from segnet.evaluation.scoring import evaluate, examine
+from segnet.inference.loaded_model import load_model
+from segnet.models.initialization import build_model
+from segnet.runs.checkpoint import load_checkpoint
+from segnet.system import processes
+from segnet.system.devices import choose_device
+from segnet.system.distributed import gather, is_main, local_rank, process_group, rank, share, world_size
+from segnet.system.errors import ExitCode, UserError
+from segnet.training import loop, resuming, step
 
 LONG = ["train.epochs=4", "train.batch_size=4", "train.eval_every=2", "train.save_every=1"]
-HUNG = 120  # seconds, after which a rank says where it stands and ends
-
-
-class Ranks:
-    """Processes of which each runs `body` as one of `count` ranks, forked from this one."""
-
-    def __init__(self, count: int, body: Callable[[], object], folder: Path) -> None:
-        self.outputs = [folder / f"rank{number}.txt" for number in range(count)]
-        told, tell = os.pipe()
-        self.processes = [self._start(number, count, told, body) for number in range(count)]
-        self.store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # as torchrun has: no race for a port
-        os.write(tell, f"{self.store.port:5}".encode() * count)  # only now, since the store's thread may hold a lock in a fork
-        os.close(told)
-        os.close(tell)
-
-    def _start(self, number: int, count: int, told: int, body: Callable[[], object]) -> int:
-        process = os.fork()
-        if process:
-            return process
-        status = 1
-        try:
-            faulthandler.dump_traceback_later(HUNG, exit=True, file=self.outputs[number].open("w"))
-            port = os.read(told, 5).decode().strip()
-            os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
-            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True"}
-            torch.set_num_threads(1)  # after a fork torch mends its thread pool once, which two threads must not do at a time
-            sys.stdout = sys.stderr = self.outputs[number].open("a", buffering=1)
-            try:
-                body()
-                status = 0
-            except UserError as error:
-                print(f"error: {error}")
-                status = error.code
-            except SystemExit as leaving:
-                status = int(leaving.code or 0)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(status)
-
-    def wait(self) -> list[int]:
-        """The exit status of each; negative for a signal."""
-        return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in self.processes]
-
-    def text(self) -> str:
-        return "\n".join(path.read_text() for path in self.outputs)
 
 
 def run_ranks(count: int, body: Callable[[], object], folder: Path) -> None:
@@ -107,7 +62,7 @@ def no_batch_norm(monkeypatch) -> Iterator[None]:
 def test_each_picture_is_seen_once_per_epoch_whatever_the_ranks(monkeypatch, ranks):
     seen = []
     for number in range(ranks):
-        monkeypatch.setattr("segnet.datasets.share", lambda batch, number=number: batch[number::ranks])
+        monkeypatch.setattr("segnet.data.loader.share", lambda batch, number=number: batch[number::ranks])
         seen += [key for batch in ResumableSampler(6, 4, seed=0, start=0, total=9) for key in batch]
     assert sorted(seen) == [SampleKey(epoch, picture) for epoch in range(6) for picture in range(6)]
 
@@ -133,84 +88,84 @@ def test_the_loss_curve_is_the_same_for_any_split_of_the_batch(tiny_config, tmp_
     """Ranks × parts of a step: 1, 2, 4 ranks, parts, both, and 3 ranks that get 2, 1 and 1 pictures."""
     for ranks, parts in ((1, 1), (2, 1), (4, 1), (3, 1), (1, 2), (1, 4), (2, 2)):
         config = override_config(tiny_config, [*LONG, *changes, f"train.accumulate={parts}"])
-        run_ranks(ranks, lambda config=config, name=f"{ranks}x{parts}": training.train(config, tmp_path / name), tmp_path)
+        run_ranks(ranks, lambda config=config, name=f"{ranks}x{parts}": loop.train(config, tmp_path / name), tmp_path)
         assert losses(tmp_path / f"{ranks}x{parts}") == pytest.approx(losses(tmp_path / "1x1"), rel=1e-9), (ranks, parts)
 
 
 def test_without_the_global_count_the_split_would_matter(tiny_config, tmp_path, no_batch_norm, monkeypatch):
     """The negative control: each rank divides by its own count."""
     config = override_config(tiny_config, [*LONG, "loss.class_weights=median_frequency"])
-    run_ranks(1, lambda: training.train(config, tmp_path / "one"), tmp_path)
-    step = training.train_step
+    run_ranks(1, lambda: loop.train(config, tmp_path / "one"), tmp_path)
+    original = step.train_step
 
     def planted(*arguments, **options) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "sum_over_ranks", lambda counts: counts * 2)  # as if all ranks had this one's counts
-            step(*arguments, **options)
+            patch.setattr(step, "sum_over_ranks", lambda counts: counts * 2)  # as if all ranks had this one's counts
+            original(*arguments, **options)
 
-    monkeypatch.setattr(training, "train_step", planted)
-    run_ranks(2, lambda: training.train(config, tmp_path / "two"), tmp_path)
+    monkeypatch.setattr(loop, "train_step", planted)
+    run_ranks(2, lambda: loop.train(config, tmp_path / "two"), tmp_path)
     assert losses(tmp_path / "two") != pytest.approx(losses(tmp_path / "one"), rel=1e-9)
 
 
 def test_a_run_resumes_on_another_number_of_ranks(tiny_config, tmp_path, no_batch_norm):
     config = override_config(tiny_config, LONG)
-    run_ranks(1, lambda: training.train(config, tmp_path / "whole"), tmp_path)
-    stop_after(2, lambda: training.train(config, tmp_path / "moved"), tmp_path, step=3)
+    run_ranks(1, lambda: loop.train(config, tmp_path / "whole"), tmp_path)
+    stop_after(2, lambda: loop.train(config, tmp_path / "moved"), tmp_path, step=3)
     assert 0 < load_checkpoint(tmp_path / "moved" / "last.pt").step < 6
-    run_ranks(4, lambda: training.train(config, tmp_path / "moved", resume=True), tmp_path)
+    run_ranks(4, lambda: loop.train(config, tmp_path / "moved", resume=True), tmp_path)
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), rel=1e-9)
 
 
 def stop_after(count: int, body: Callable[[], object], folder: Path, *, step: int) -> None:
     """Send SIGTERM to all ranks after `step`, from rank 0, and expect all to stop in order."""
-    original = training.train_step
+    original = step.train_step
 
     def stopping(state, *arguments, **options) -> None:
         original(state, *arguments, **options)
         if state.step == step and rank() == count - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    training.train_step = stopping
+    loop.train_step = stopping
     try:
         ranks = Ranks(count, body, folder)
         assert ranks.wait() == [143] * count, ranks.text()
     finally:
-        training.train_step = original
+        loop.train_step = original
 
 
 def test_two_ranks_that_were_stopped_end_with_the_same_bits(tiny_config, tmp_path):
     """With batch normalisation and a moving average, and a signal that only one of the ranks receives."""
     config = override_config(tiny_config, [*LONG, "train.ema_decay=0.9"])
-    run_ranks(2, lambda: training.train(config, tmp_path / "whole"), tmp_path)
-    stop_after(2, lambda: training.train(config, tmp_path / "stopped"), tmp_path, step=2)
+    run_ranks(2, lambda: loop.train(config, tmp_path / "whole"), tmp_path)
+    stop_after(2, lambda: loop.train(config, tmp_path / "stopped"), tmp_path, step=2)
     assert load_checkpoint(tmp_path / "stopped" / "last.pt").step == 2
-    run_ranks(2, lambda: training.train(config, tmp_path / "stopped", resume=True), tmp_path)
+    run_ranks(2, lambda: loop.train(config, tmp_path / "stopped", resume=True), tmp_path)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_a_bad_picture_of_one_rank_ends_all_with_one_message(tiny_config, tiny_data, tmp_path):
     (tiny_data / "JPEGImages" / "train_2.jpg").write_bytes(b"<html>")
-    ranks = Ranks(2, lambda: training.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
+    ranks = Ranks(2, lambda: loop.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
     assert ranks.wait() == [3, 3]
     assert ranks.text().count("train_2.jpg: not a readable picture") == 1
 
 
 def test_a_rank_that_sees_other_data_is_named(tiny_config, tmp_path):
-    original = training.content_digests
+    original = resuming.content_digests
 
     def digests(dataset) -> torch.Tensor:  # what another machine's files would give
         return original(dataset) + rank()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "content_digests", digests)
-        ranks = Ranks(2, lambda: training.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
+        patch.setattr(resuming, "content_digests", digests)
+        ranks = Ranks(2, lambda: loop.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
         assert ranks.wait() == [3, 3]
     assert ranks.text().count("rank 1: has other pictures or masks than rank 0") == 1
 
 
 def test_a_killed_rank_is_exit_8(tiny_config, tmp_path):
-    original = training.train_step
+    original = step.train_step
 
     def dying(state, *arguments, **options) -> None:
         if state.step == 2 and rank() == 1:
@@ -218,14 +173,14 @@ def test_a_killed_rank_is_exit_8(tiny_config, tmp_path):
         original(state, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train_step", dying)
-        ranks = Ranks(3, lambda: training.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
+        patch.setattr(loop, "train_step", dying)
+        ranks = Ranks(3, lambda: loop.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
         assert ranks.wait() == [8, -signal.SIGKILL, 8], ranks.text()
     assert "rank 0: another rank was lost" in ranks.text()
 
 
 def test_more_ranks_than_pictures_in_a_batch_are_refused(tiny_config, tmp_path):
-    ranks = Ranks(3, lambda: training.train(tiny_config, tmp_path / "run"), tmp_path)
+    ranks = Ranks(3, lambda: loop.train(tiny_config, tmp_path / "run"), tmp_path)
     assert ranks.wait() == [2, 2, 2]
     assert ranks.text().count("train.batch_size: 2 pictures for 3 parts") == 1
     assert not (tmp_path / "run").exists()
@@ -328,7 +283,7 @@ def test_lean_memory_knows_the_batch_normalisation_of_several_gpus(tiny_config):
 
 def test_sigterm_ends_a_rank_that_waits_for_one_that_hangs(tiny_config, tmp_path):
     """Its main thread is inside torch, where no signal handler of Python runs."""
-    original = training.train_step
+    original = step.train_step
 
     def hanging(state, *arguments, **options) -> None:
         if state.step == 2 and rank() == 1:
@@ -336,9 +291,9 @@ def test_sigterm_ends_a_rank_that_waits_for_one_that_hangs(tiny_config, tmp_path
         original(state, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train_step", hanging)
-        patch.setattr(stopping, "PATIENCE", 0.5)
-        ranks = Ranks(2, lambda: training.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
+        patch.setattr(loop, "train_step", hanging)
+        patch.setattr(processes, "PATIENCE", 0.5)
+        ranks = Ranks(2, lambda: loop.train(override_config(tiny_config, LONG), tmp_path / "run"), tmp_path)
     deadline = time.monotonic() + 60
     while steps_logged(tmp_path / "run") < 2 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -10,14 +10,17 @@ import pytest
 import torch
 from helpers import CLASSES, folder_bytes, refused, tiny_config_for, write_picture
 
-from segnet import export, runtime
-from segnet.checkpoint import Checkpoint, load_model, save_checkpoint
-from segnet.config import ModelConfig
-from segnet.errors import ExitCode
+from segnet import export
+from segnet.config.sections import ModelConfig
 from segnet.export import export_model, largest_difference
-from segnet.inference import predict_maps
-from segnet.models import build_model, folded
-from segnet.runtime import Metadata, load_exported, seal
+from segnet.inference import exported as exported_files
+from segnet.inference.answers import predict_maps
+from segnet.inference.exported import Metadata, load_exported, seal
+from segnet.inference.loaded_model import load_model
+from segnet.models.folding import folded
+from segnet.models.initialization import build_model
+from segnet.runs.checkpoint import Checkpoint, save_checkpoint
+from segnet.system.errors import ExitCode
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -357,11 +360,11 @@ def test_a_full_disk_leaves_nothing(tiny_config, tmp_path, monkeypatch):
 
     (tmp_path / "a.xml").write_text("what was there")
     before = folder_bytes(tmp_path)
-    monkeypatch.setattr("segnet.files.sync_to_disk", full)
+    monkeypatch.setattr("segnet.system.files.sync_to_disk", full)
     with refused(ExitCode.ENVIRONMENT, "a.xml: cannot be written: No space left on device – free some space"):
         export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / "a.xml")
     assert folder_bytes(tmp_path) == before
 
 
 def test_the_name_of_the_runtime_is_known_for_every_suffix_that_runs():
-    assert set(runtime.PACKAGES) == set(runtime._SEALS) == {*runtime.SUFFIXES} - {".pt2"}
+    assert set(exported_files.PACKAGES) == set(exported_files._SEALS) == {*exported_files.SUFFIXES} - {".pt2"}

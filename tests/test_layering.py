@@ -1,57 +1,85 @@
-"""Imports only go down: from a module to one of a lower layer."""
+"""The docstring of `segnet` lists every file, and a file imports only files that stand before it."""
 
 import ast
+import re
 from pathlib import Path
 
-LAYERS = (
-    ("errors", "classes", "layers", "memory", "processes", "rle", "windows"),
-    ("distributed", "files", "yaml_tree", "metrics", "losses", "scenes"),
-    ("boundaries", "calibration", "comparison", "config", "devices", "downloads"),
-    ("cache", "images", "manifest", "pretrained", "transforms", "visualization"),
-    ("listing", "split_forms"),
-    ("datasets", "models", "reference", "conversion"),
-    ("runtime",),
-    ("inference", "checkpoint", "preparation", "checking"),
-    ("evaluation", "prediction", "run_folder", "stopping"),
-    ("training", "outputs", "report", "export"),
-    ("jobs", "benchmarks"),
-)
-PACKAGE = Path(__file__).parent.parent / "segnet"
+from helpers import ROOT
+
+PACKAGE = ROOT / "segnet"
+FILES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
 
 
-def imported_modules(path: Path) -> set[str]:
-    """The modules of this package that a file imports."""
+def tree() -> str:
+    """The list in the docstring, one line or more for each folder or file."""
+    docstring = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text()))
+    assert docstring
+    return docstring.split("\n\n")[2]
+
+
+def listed_files() -> list[str]:
+    """Every file of the list, in its order: "classes", "system/errors", …"""
+    names = []
+    for entry in re.split(r"\n(?=\w)", tree()):
+        name, text = entry.split(maxsplit=1)
+        files = text.rpartition(": ")[2].split("·") if name.endswith("/") else [""]
+        names += [name + file.strip() for file in files]
+    return names
+
+
+def imported_files(path: Path) -> set[str]:
+    """The files of this package that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "segnet":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("segnet."):
-            found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("segnet.")}
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path.name}: relative import"
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.split(".")[0] == "segnet" for alias in node.names), f"{path}: import segnet"
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            if (node.module or "").split(".")[0] == "segnet":
+                found.add("/".join((node.module or "").split(".")[1:]))
     return found
 
 
-def test_every_module_has_a_layer_and_imports_only_lower_ones():
-    layer_of = {name: number for number, names in enumerate(LAYERS) for name in names}
-    modules = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
-    assert modules.keys() == layer_of.keys()
-    for name, path in modules.items():
-        upward = {other for other in imported_modules(path) if layer_of[other] >= layer_of[name]}
-        assert not upward, f"{name} (layer {layer_of[name]}) imports {upward}"
+def test_the_list_names_every_file_once():
+    assert sorted(listed_files()) == sorted(FILES)
 
 
-def test_no_module_does_work_when_imported():
+def test_the_readme_prints_the_list():
+    assert tree() in (ROOT / "README.md").read_text()
+
+
+def test_a_file_imports_only_files_before_it():
+    order = {name: number for number, name in enumerate(listed_files())}
+    for name, path in FILES.items():
+        for other in imported_files(path):
+            assert other in order, f"{name} imports {other}: name the file, not its folder"
+            assert order[other] < order[name], f"{name} imports {other}, which stands after it"
+
+
+def test_a_folder_has_no_third_level_and_a_subject_with_one_file_is_a_file():
+    for folder in {path.parent for path in FILES.values()} - {PACKAGE}:
+        assert folder.parent == PACKAGE
+        assert len(list(folder.glob("*.py"))) >= 4, f"{folder.name}: fewer than three files"
+
+
+def test_no_private_name_crosses_a_file():
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("segnet"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not private, f"{name} imports {private}"
+
+
+def test_no_file_does_work_when_imported():
     """Nothing but definitions, constants and imports at the top level."""
-    for path in PACKAGE.glob("*.py"):
+    for path in FILES.values():
         for node in ast.parse(path.read_text()).body:
             assert not isinstance(node, ast.For | ast.While | ast.With | ast.Try), f"{path.name}, line {node.lineno}"
 
 
 def test_nothing_is_unpickled_or_evaluated():
     """The only way to read a checkpoint is torch.load(weights_only=True)."""
-    for path in PACKAGE.glob("*.py"):
+    for path in FILES.values():
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue

@@ -6,18 +6,19 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import ROOT
 from torch import Tensor
 
 from segnet.classes import CAMVID
-from segnet.datasets import SegmentationDataset, class_statistics
+from segnet.data.dataset import SegmentationDataset
+from segnet.data.statistics import class_statistics
 from segnet.losses import Criterion, enet_weights, median_frequency_weights
 
-REAL_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+REAL_DATA = ROOT.parent / "shared" / "data"
 WEIGHT = torch.tensor([0.5, 1.0, 2.0, 0.0])
 CRITERIA = {
     "plain": Criterion(),

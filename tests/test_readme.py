@@ -14,8 +14,8 @@ from helpers import ROOT, folder_bytes, write_pair, write_split
 from PIL import Image
 
 from segnet.classes import class_set
-from segnet.config import load_config
-from segnet.preparation import generate_sample
+from segnet.config.loading import load_config
+from segnet.preparation.sample import generate_sample
 
 README = (ROOT / "README.md").read_text()
 

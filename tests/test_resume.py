@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from helpers import assert_same_run, same, start_training, steps_logged
 
-from segnet.checkpoint import load_checkpoint
-from segnet.config import override_config
-from segnet.processes import STOP_SIGNALS
-from segnet.training import train
+from segnet.config.loading import override_config
+from segnet.runs.checkpoint import load_checkpoint
+from segnet.system.processes import STOP_SIGNALS
+from segnet.training.loop import train
 
 LONG = ["train.epochs=12", "train.save_every=0.67", "train.log_every=5", "train.eval_every=2", "train.ema_decay=0.9"]
 

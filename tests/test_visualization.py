@@ -11,21 +11,19 @@ import pytest
 import torch
 
 from segnet import visualization
-from segnet.calibration import Reliability
 from segnet.classes import SAMPLE, VOC
+from segnet.evaluation.charts import Chart, line_chart, reliability_chart
+from segnet.metrics.calibration import Reliability
 from segnet.visualization import (
     STRIPES,
     UNCERTAINTY_COLORS,
     WRONG,
-    Chart,
     colorize,
     comparison,
     cut_out,
     error_map,
     grid,
-    line_chart,
     overlay,
-    reliability_chart,
     to_array,
     uncertainty_map,
 )

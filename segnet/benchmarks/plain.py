@@ -1,0 +1,101 @@
+"""The networks as most implementations write them: what ours must equal, and what speed and memory are compared with.
+
+NCHW, float32, eager; pooling with int64 indices, `F.max_unpool2d`, transposed convolutions, then batch normalisation and ReLU.
+Parameters and buffers have the names and shapes of `models.EncoderDecoder`: each loads the other's weights.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segnet.config.sections import ModelConfig, NormalizationConfig, StageConfig
+
+Operation = type[nn.Conv2d] | type[nn.ConvTranspose2d]
+
+
+class PlainEncoderDecoder(nn.Module):
+    """SegNet and its relatives by nothing but torch's own operations.
+
+    Pictures have at least the size that the neck's kernels fit into (DeconvNet: 193×193); `EncoderDecoder` takes any.
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        decoder = nn.ConvTranspose2d if config.decoder_operation == "deconvolution" else nn.Conv2d
+        self.normalize = _Normalize(config.normalization)
+        self.encoder, self.neck = nn.ModuleList(), nn.Sequential()
+        self.upsampling, self.decoder = nn.ModuleList(), nn.ModuleList()
+        self.fixed = config.upsampling == "bilinear"
+        width = 3
+        for stage in config.encoder:
+            self.encoder.append(_stage(nn.Conv2d, width, stage, config.kernel_size, relu=True))
+            width = stage.widths[-1]
+        for layer in config.neck:
+            operation: Operation = nn.ConvTranspose2d if layer.operation == "deconvolution" else nn.Conv2d
+            self.neck.append(_block(operation, width, layer.width, layer.kernel_size, padding=0, relu=True))
+            width = layer.width
+        for stage in config.decoder:
+            learnt = config.upsampling == "deconvolution"
+            self.upsampling.append(nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False) if learnt else nn.Identity())
+            self.decoder.append(_stage(decoder, width, stage, config.kernel_size, relu=config.decoder_relu))
+            width = stage.widths[-1]
+        self.encoder_dropout = nn.ModuleList(nn.Dropout(stage.dropout) for stage in config.encoder)
+        self.decoder_dropout = nn.ModuleList(nn.Dropout(stage.dropout) for stage in config.decoder)
+        self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in 0..255 -> (B, K, H, W) logits."""
+        x, pooled = self.normalize(image), []
+        for stage, dropout in zip(self.encoder, self.encoder_dropout, strict=True):
+            x = stage(x)
+            size = x.shape[-2:]
+            x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)  # (B, C, ⌈h/2⌉, ⌈w/2⌉), int64
+            x = dropout(x)
+            pooled.append((indices, size))
+        x = self.neck(x)
+        for upsample, stage, dropout in zip(self.upsampling, self.decoder, self.decoder_dropout, strict=True):
+            x = dropout(stage(self._upsampled(upsample, x, *pooled.pop())))
+        return self.head(x)
+
+    def _upsampled(self, upsample: nn.Module, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
+        if self.fixed:
+            return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+        if isinstance(upsample, nn.ConvTranspose2d):
+            return upsample(x)[..., : size[0], : size[1]]
+        return F.max_unpool2d(x, indices, [2, 2], output_size=size)
+
+
+class _Normalize(nn.Module):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: NormalizationConfig) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+        self.local_response = config.local_response
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = (image.to(self.mean.dtype) - self.mean) / self.std
+        if not self.local_response:
+            return x
+        square = F.pad((x**2)[:, None], (0, 0, 0, 0, 2, 2))  # over five channels, of which two on either side are zeros
+        return x / (1 + 1e-4 * F.avg_pool3d(square, (5, 1, 1), stride=1)[:, 0]) ** 0.75
+
+
+def _block(operation: Operation, inputs: int, outputs: int, kernel_size: int, *, padding: int, relu: bool) -> nn.Sequential:
+    convolution, normalization = operation(inputs, outputs, kernel_size, padding=padding), nn.BatchNorm2d(outputs)
+    layers = OrderedDict[str, nn.Module](conv=convolution, norm=normalization)
+    if relu:
+        layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
+
+
+def _stage(operation: Operation, inputs: int, stage: StageConfig, kernel_size: int, *, relu: bool) -> nn.Sequential:
+    pairs = pairwise((inputs, *stage.widths))
+    return nn.Sequential(*(_block(operation, *pair, kernel_size, padding=kernel_size // 2, relu=relu) for pair in pairs))

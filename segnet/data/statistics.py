@@ -1,0 +1,53 @@
+"""Pixel counts per class over a split."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from segnet.data.cache import FOLDER, recall, remember
+from segnet.data.dataset import SegmentationDataset
+from segnet.data.layout import mask_path
+from segnet.system.digests import digest_files, digest_of
+
+
+class ClassStatistics(NamedTuple):
+    """Per class: its pixels, and all pixels of the pictures in which it occurs."""
+
+    pixels: list[int]
+    pixels_of_pictures: list[int]
+
+
+def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
+    """The count of each class in the masks of `dataset`; ignored pixels belong to a picture's size but to no class.
+
+    Counted once: it is kept beside the data with a digest of the masks' bytes, and counted again when that does not fit.
+    """
+    contents = digest_files([[mask_path(dataset.root, name)] for name in dataset.ids]).tolist()
+    digest = digest_of("class statistics 1", *dataset.decoding, *dataset.ids, *contents)
+    path = dataset.root / FOLDER / f"{dataset.file_name}.statistics.json"
+    kept = recall(path, digest)
+    if not kept:
+        kept = count_classes(dataset)._asdict()
+        remember(path, digest, kept)
+    return ClassStatistics(**kept)
+
+
+def count_classes(dataset: SegmentationDataset) -> ClassStatistics:
+    """`class_statistics`, counted now on all cores."""
+    count = len(dataset.classes)
+    pixels, of_pictures = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+
+    def count_one(index: int) -> Tensor:
+        return torch.bincount(dataset.read_mask(index).flatten(), minlength=256)
+
+    with ThreadPoolExecutor() as pool:  # decoding and counting let go of the interpreter's lock
+        counted = pool.map(count_one, range(len(dataset)))
+        for counts in tqdm(counted, total=len(dataset), desc="classes", unit="mask", disable=None, leave=False, delay=2):
+            pixels += counts[:count]
+            of_pictures += (counts[:count] > 0) * counts.sum()
+    return ClassStatistics(pixels.tolist(), of_pictures.tolist())

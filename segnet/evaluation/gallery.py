@@ -1,0 +1,166 @@
+"""The pictures of a report: which ones, and their layers."""
+
+from __future__ import annotations
+
+import base64
+import math
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from string import Template
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from segnet.classes import ClassSet
+from segnet.config.sections import InferenceConfig
+from segnet.data.dataset import SegmentationDataset
+from segnet.data.images import encode_webp
+from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, with_unit
+from segnet.evaluation.scoring import Evaluation, PictureScore
+from segnet.inference.answers import predict_maps, prepared
+from segnet.inference.exported import Network
+from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, to_array, uncertainty_map
+
+USUAL_COUNT, MAX_SHARE = 200, 200_000  # pictures, when their number is not known before; bytes of one
+LONGEST_SIDE = 1024  # pixels; a larger picture is reduced
+
+
+class ReportPicture(NamedTuple):
+    """A picture to show, at its own size."""
+
+    score: PictureScore
+    image: Tensor  # (3, H, W) uint8
+    truth: Tensor  # (H, W) uint8, 255 ignored
+    mask: Tensor  # (H, W) uint8, predicted
+    uncertainty: Tensor  # (H, W) float32 0..1
+
+
+def predicted(
+    model: Network, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
+) -> Iterator[ReportPicture]:
+    """`pictures` of a split with what `evaluation.examine` saw: they are predicted again, which gives the same masks."""
+    model, rows = prepared(model, inference), {name: row for row, name in enumerate(dataset.ids)}
+    for score in pictures:
+        image, truth, _ = dataset.read(rows[score.id])
+        maps = predict_maps(model, image[None], inference)
+        yield ReportPicture(score, image, truth, maps.mask[0], maps.uncertainty(len(dataset.classes))[0])
+
+
+def chosen(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:
+    """The worst and the best `count` pictures by mIoU, half and half, from the worst to the best.
+
+    A picture without a score comes last, and only where the others are fewer than `count`.
+    """
+    ordered = _worst_first(pictures)
+    if len(ordered) >= count:
+        return ordered[: count - count // 2] + ordered[len(ordered) - count // 2 :]
+    return (ordered + [picture for picture in pictures if math.isnan(picture.miou)])[:count]
+
+
+def _worst_first(pictures: Sequence[PictureScore]) -> list[PictureScore]:
+    return sorted((picture for picture in pictures if not math.isnan(picture.miou)), key=lambda picture: picture.miou)
+
+
+def picture_rows(pictures: Sequence[PictureScore]) -> str:
+    rows = []
+    for picture in pictures:
+        cells = "".join(f"<td>{percent(value)}</td>" for value in (picture.miou, picture.accuracy, picture.boundary_f1))
+        rows.append(f'<tr><th scope="row"><bdi>{text_of(picture.id)}</bdi></th>{cells}</tr>')
+    return "\n".join(rows)
+
+
+def picture_section(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:
+    """The section with the viewer and the gallery, or nothing where there is no picture; `room` is in bytes."""
+    gallery = _gallery(evaluation, pictures, classes, room)
+    if not gallery:
+        return ""
+    named = zip(classes.names, classes.colors, strict=True)
+    return Template(part("report_pictures.html")).substitute(
+        legend="\n".join(f"<li>{swatch(css_color(color))}<bdi>{text_of(name)}</bdi></li>" for name, color in named),
+        wrong=css_color(WRONG),
+        uncertainty=",".join(map(css_color, UNCERTAINTY_COLORS)),
+        gallery=gallery,
+    )
+
+
+def _gallery(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:
+    """Lists of figures, one for each side of a gap in the ranks: the worst, and the best."""
+    share = min(MAX_SHARE, room // max(1, operator.length_hint(pictures, USUAL_COUNT)))
+    ordered = _worst_first(evaluation.pictures)
+    rank_of = {picture.id: rank for rank, picture in enumerate(ordered, start=1)}
+    lists: list[list[str]] = [[]]
+    before: int | None = None
+    for picture in pictures:
+        rank = rank_of.get(picture.score.id)
+        if rank and before and rank > before + 1:
+            lists.append([])
+        words = f"rank {rank} of {len(ordered)} from the worst" if rank else "not scored"
+        lists[-1].append(_figure(picture, classes, share, words))
+        before = rank
+    headings = ("Worst", "Best") if len(lists) == 2 else ("From the worst to the best",) * len(lists)
+    parts = []
+    for heading, items in zip(headings, lists, strict=True):
+        parts += [f"<h3>{heading}</h3>", "<ol>", *items, "</ol>"] if items else []
+    return "\n".join(parts)
+
+
+def _figure(picture: ReportPicture, classes: ClassSet, share: int, rank: str) -> str:
+    """One picture: all its layers, what they show in words, and its scores."""
+    score, (height, width) = picture.score, picture.mask.shape
+    name = text_of(score.id)
+    words = {
+        "picture": f"Picture {name}",
+        "truth": f"Truth of {name}: {_largest(score.in_truth, classes)}",
+        "prediction": f"Prediction for {name}: {_largest(score.in_prediction, classes)}",
+        "error": f"Errors in {name}: {with_unit(1 - score.accuracy)} of the scored pixels",
+        "uncertainty": f"Uncertainty in {name}: {with_unit(float(picture.uncertainty.mean()))} on average",
+    }
+    tags = {}
+    for layer, content in _layers(picture, classes, share).items():
+        source = f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+        tags[layer] = f'<img data-layer="{layer}" alt="{words[layer]}" width="{width}" height="{height}" src="{source}">'
+    scores = f"mIoU {with_unit(score.miou)}"
+    more = f", accuracy {with_unit(score.accuracy)}, boundary F1 {with_unit(score.boundary_f1)}, {rank}"
+    caption = f'<bdi>{name}</bdi> <span>{scores}<span class="more">{more}</span></span>'
+    opener, others = f'<button type="button" disabled>{tags.pop("picture")}</button>', "".join(tags.values())
+    return f'<li><figure><div class="layers">{opener}{others}</div><figcaption>{caption}</figcaption></figure></li>'
+
+
+def _largest(pixels: Sequence[int], classes: ClassSet) -> str:
+    """The three classes with most pixels and their shares, as text for an attribute."""
+    ranked = sorted(range(len(pixels)), key=lambda index: -pixels[index])[:3]
+    found = [f"{text_of(classes.names[index])} {with_unit(pixels[index] / sum(pixels))}" for index in ranked if pixels[index]]
+    return ", ".join(found) or "nothing scored"
+
+
+def _layers(picture: ReportPicture, classes: ClassSet, room: int) -> dict[str, bytes]:
+    """The layers as WebP, at one size: the largest that this finds with at most `room` bytes in all."""
+    sides, scale = picture.mask.shape, min(1.0, LONGEST_SIDE / max(picture.mask.shape))
+    while True:
+        height, width = (max(1, round(side * scale)) for side in sides)
+        layers = _encode(_resize(picture, (height, width)), classes)
+        total = sum(map(len, layers.values()))
+        if total <= room or max(height, width) <= 16:
+            return layers
+        scale *= max(0.5, 0.95 * math.sqrt(room / total))
+
+
+def _resize(picture: ReportPicture, size: tuple[int, int]) -> ReportPicture:
+    """Smoothly where values may be mixed, by the nearest pixel where they are class ids."""
+    if picture.mask.shape == size:
+        return picture
+    image = F.interpolate(picture.image[None].float(), size, mode="bilinear", antialias=True)[0].round().byte()
+    uncertainty = F.interpolate(picture.uncertainty.nan_to_num(1.0)[None, None], size, mode="bilinear", antialias=True)[0, 0]
+    truth, mask = (F.interpolate(ids[None, None], size, mode="nearest-exact")[0, 0] for ids in (picture.truth, picture.mask))
+    return picture._replace(image=image, truth=truth, mask=mask, uncertainty=uncertainty)
+
+
+def _encode(picture: ReportPicture, classes: ClassSet) -> dict[str, bytes]:
+    return {
+        "picture": encode_webp(to_array(picture.image), quality=75),
+        "truth": encode_webp(cut_out(picture.truth, classes)),
+        "prediction": encode_webp(cut_out(picture.mask, classes)),
+        "error": encode_webp(error_map(picture.truth, picture.mask, classes)),
+        "uncertainty": encode_webp(uncertainty_map(picture.uncertainty), quality=55),
+    }

@@ -1,0 +1,186 @@
+"""One self-contained HTML page about an evaluation: scores, charts, and the worst and best pictures to look into.
+
+`report.html` is the page's frame; `report_pictures.html`, `report.css` and `report.js` are put into it, and this module
+fills in what is known.
+Everything that comes from data is escaped, and the page's content security policy runs no script but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from string import Template
+
+from segnet.classes import ClassSet
+from segnet.evaluation.charts import Chart, Point, line_chart, reliability_chart
+from segnet.evaluation.gallery import ReportPicture, picture_rows, picture_section
+from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, with_unit
+from segnet.evaluation.scoring import Evaluation
+from segnet.metrics.calibration import Reliability
+from segnet.metrics.confusion import Scores
+from segnet.runs.log import read_log
+from segnet.system.files import write_text
+
+PAGE, LEAST_ROOM = 9_400_000, 1_000_000  # bytes of the page without the words about pictures; of all pictures at least
+
+
+def write_report(
+    path: Path,
+    evaluation: Evaluation,
+    pictures: Iterable[ReportPicture],
+    classes: ClassSet,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    curves: Path | None,
+) -> None:
+    """Write the page, atomically. `pictures` are shown in their order, that of `chosen`; `curves` is a run's metrics.csv.
+
+    They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
+    two-hundredth of it. An iterator is read one picture at a time.
+    """
+    script = part("report.js")
+    parts = {
+        "title": text_of(title),
+        "style": part("report.css"),
+        "script": script,
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "tiles": _tiles(evaluation),
+        "class_rows": _class_rows(evaluation, classes),
+        "confusion": _confusion(evaluation.scores, classes),
+        "curves": _curves(curves),
+        "reliability": _reliability(evaluation.reliability),
+        "picture_rows": picture_rows(evaluation.pictures),
+        "fact_rows": _fact_rows(facts),
+    }
+    used = sum(len(part.encode()) for part in parts.values())
+    room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
+    parts["pictures"] = picture_section(evaluation, pictures, classes, room)
+    parts["navigation"] = _navigation({"pictures": bool(parts["pictures"]), "training": bool(parts["curves"])})
+    page = Template(part("report.html")).substitute(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, page)
+
+
+def _navigation(there: Mapping[str, bool]) -> str:
+    """Links to the sections, without those that are said not to be there."""
+    sections = {
+        "classes": "Classes",
+        "pictures": "Pictures",
+        "confusion": "Confusion",
+        "training": "Learning curves",
+        "calibration": "Calibration",
+        "all": "Every picture",
+        "facts": "Facts",
+    }
+    return "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in sections.items() if there.get(anchor, True))
+
+
+def _fact_rows(facts: Mapping[str, str]) -> str:
+    return "\n".join(f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(value)}</td></tr>' for key, value in facts.items())
+
+
+def _tiles(evaluation: Evaluation) -> str:
+    scores, boundary = evaluation.scores, evaluation.boundary
+    tiles = {
+        "mIoU": with_unit(scores.miou),
+        "Global accuracy": with_unit(scores.global_accuracy),
+        "Class average accuracy": with_unit(scores.mean_accuracy),
+        "Frequency-weighted IoU": with_unit(scores.frequency_weighted_iou),
+        "Calibration error (ECE)": with_unit(evaluation.reliability.error),
+        "Boundary F1": with_unit(boundary.f1),
+        "Boundary IoU": with_unit(boundary.iou),
+        "Pictures": f"{len(evaluation.pictures):,}",
+        "Scored pixels": f"{scores.pixels:,}",
+        "Ignored pixels": f"{scores.ignored:,}",
+    }
+    return "\n".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in tiles.items())
+
+
+def _class_rows(evaluation: Evaluation, classes: ClassSet) -> str:
+    scores, rows = evaluation.scores, []
+    for index, iou in enumerate(scores.class_iou):
+        share = sum(scores.confusion[index]) / scores.pixels if scores.pixels else math.nan
+        width = 0.0 if math.isnan(iou) else 100 * iou
+        bar = f'<span class="bar"><i style="width:{width:.1f}%;background:{css_color(classes.colors[index])}"></i></span>'
+        others = (scores.class_precision[index], scores.class_accuracy[index], evaluation.boundary.class_iou[index], share)
+        cells = "".join(f"<td>{percent(value)}</td>" for value in others)
+        meter = f'<td class="meter"><div><span>{percent(iou)}</span>{bar}</div></td>'
+        rows.append(f"<tr>{_class_head(classes, index)}{meter}{cells}</tr>")
+    return "\n".join(rows)
+
+
+def _class_head(classes: ClassSet, index: int) -> str:
+    return f'<th scope="row">{swatch(css_color(classes.colors[index]))}<bdi>{text_of(classes.names[index])}</bdi></th>'
+
+
+def _confusion(scores: Scores, classes: ClassSet) -> str:
+    """The head and the rows of the table: percent of the row, and pixels for those who ask for them."""
+    names = "".join(f'<th scope="col"><span><bdi>{text_of(name)}</bdi></span></th>' for name in classes.names)
+    lines = [f'<thead><tr><th scope="col">truth ↓ &nbsp; prediction →</th>{names}</tr></thead>', "<tbody>"]
+    for truth, counts in enumerate(scores.confusion):
+        total = sum(counts)
+        cells = [_confusion_cell(count, total, right=truth == index) for index, count in enumerate(counts)]
+        lines.append(f"<tr>{_class_head(classes, truth)}{''.join(cells)}</tr>")
+    return "\n".join([*lines, "</tbody>"])
+
+
+def _confusion_cell(count: int, total: int, *, right: bool) -> str:
+    if not total:
+        return "<td>–</td>"
+    if not count:
+        return "<td></td>"
+    share = 100 * count / total
+    shown, kind = f"{share:.0f}" if share >= 0.5 else "&lt;1", ' class="right"' if right else ""
+    strength = f"--strength:{100 * math.sqrt(count / total):.0f}%"
+    return f'<td{kind} style="{strength}" title="{count:,} pixels"><span>{shown}</span><b>{count:,}</b></td>'
+
+
+def _reliability(reliability: Reliability) -> str:
+    """The diagram, and its numbers as a table."""
+    error, bins = with_unit(reliability.error), len(reliability.pixels)
+    if not sum(reliability.pixels):
+        return "<p>No pixel is scored.</p>"
+    description = f"Bars below the diagonal are too sure, bars above it not sure enough. Expected calibration error {error}."
+    chart = Chart("Share of correct pixels by confidence", description, "confidence, %", "correct pixels, %")
+    rows = []
+    for index, (pixels, correct) in enumerate(zip(reliability.pixels, reliability.correct, strict=True)):
+        values = (f"{pixels:,}", percent(reliability.confidence[index]), percent(correct / pixels if pixels else math.nan))
+        edges = f"{100 * index / bins:.4g}–{100 * (index + 1) / bins:.4g}"
+        rows.append(f'<tr><th scope="row">{edges}</th>' + "".join(f"<td>{value}</td>" for value in values) + "</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Confidence %", "Pixels", "Mean confidence %", "Correct %"))
+    table = f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    caption = f"<figcaption>Expected calibration error <strong>{error}</strong></figcaption>"
+    numbers = f'<details><summary>The numbers</summary><div class="scroll" tabindex="0">{table}</div></details>'
+    return f"<figure>{reliability_chart(chart, reliability)}{caption}</figure>{numbers}"
+
+
+def _curves(path: Path | None) -> str:
+    """The section about the training, or nothing where there is no log of it."""
+    if path is None or not path.is_file():
+        return ""
+    figures = []
+    loss = _logged(path, "loss")
+    if loss:
+        words = f"From {loss[0][1]:.3g} at step {loss[0][0]:,.0f} to {loss[-1][1]:.3g} at step {loss[-1][0]:,.0f}."
+        chart = Chart("Training loss by step", words, "step", "loss")
+        figures.append(f"<figure>{line_chart(chart, loss)}<figcaption>Loss. {words}</figcaption></figure>")
+    miou = [(step, 100 * share) for step, share in _logged(path, "val_miou")]
+    if miou:
+        best = max(miou, key=lambda point: point[1])
+        words = f"Highest {best[1]:.1f}\u202f% at step {best[0]:,.0f}, last {miou[-1][1]:.1f}\u202f%."
+        chart = Chart("Validation mIoU by step", words, "step", "val mIoU, %")
+        figures.append(f"<figure>{line_chart(chart, miou, marked=best)}<figcaption>Val mIoU. {words}</figcaption></figure>")
+    if not figures:
+        return ""
+    heading = '<section id="training" aria-labelledby="training-heading"><h2 id="training-heading">Learning curves</h2>'
+    return f'{heading}<div class="charts">{"".join(figures)}</div></section>'
+
+
+def _logged(path: Path, column: str) -> list[Point]:
+    """(step, value) of the rows of metrics.csv that have both, finite and not below 0."""
+    points = [(row["step"], row[column]) for row in read_log(path) if "step" in row and column in row]
+    return [point for point in points if all(math.isfinite(value) and value >= 0 for value in point)]

@@ -1,0 +1,177 @@
+"""The files of an evaluation: metrics.json, confusion.csv, pictures.csv, and how they are read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segnet.classes import ClassSet
+from segnet.evaluation.scoring import Evaluation, PictureScore
+from segnet.metrics.confusion import ratio
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import make_folder, write_text
+
+ABSENT_CLASSES = (
+    "A class without a pixel in truth and prediction is absent: its values are null, and no mean counts it. "
+    "Recall and boundary F1 need the class in the truth, precision in the prediction."
+)
+
+
+def evaluation_table(evaluation: Evaluation, classes: ClassSet) -> str:
+    """A table for people: what is known of each class, percent; "–" for what is absent."""
+    scores, boundary = evaluation.scores, evaluation.boundary
+    shares = [ratio(sum(row), scores.pixels) for row in scores.confusion]
+    columns = {
+        "IoU": scores.class_iou,
+        "precision": scores.class_precision,
+        "recall": scores.class_accuracy,
+        "boundary IoU": boundary.class_iou,
+        "share of pixels": shares,
+    }
+    width = max(map(len, classes.names))
+    lines = [f"{'class':<{width}}" + "".join(f"  {title:>{max(6, len(title))}}" for title in columns)]
+    for index, name in enumerate(classes.names):
+        cells = (f"  {_percent(values[index]):>{max(6, len(title))}}" for title, values in columns.items())
+        lines.append(f"{name:<{width}}" + "".join(cells))
+    lines += [
+        f"mIoU {_percent(scores.miou)}   global accuracy {_percent(scores.global_accuracy)}   "
+        f"class average accuracy {_percent(scores.mean_accuracy)}   "
+        f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)}",
+        f"boundary F1 {_percent(boundary.f1)}   boundary IoU {_percent(boundary.iou)}   "
+        f"expected calibration error {_percent(evaluation.reliability.error)}   "
+        f"({scores.pixels:,} pixels, {scores.ignored:,} ignored)",
+    ]
+    return "\n".join(lines)
+
+
+def save_evaluation(folder: Path, evaluation: Evaluation, classes: ClassSet, *, split: str) -> list[Path]:
+    """Write confusion.csv (pixels, rows are the truth), pictures.csv and metrics.json into `folder`; their paths.
+
+    metrics.json comes last: where it is, the others are. Shares are 0..1; null, or an empty cell, for what is absent.
+    """
+    make_folder(folder)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    confusion = [["truth \\ prediction", *classes.names]]
+    confusion += [[name, *map(str, row)] for name, row in zip(classes.names, evaluation.scores.confusion, strict=True)]
+    paths = [folder / name for name in ("confusion.csv", "pictures.csv", "metrics.json")]
+    write_text(paths[0], _csv(confusion))
+    write_text(paths[1], _csv([picture_columns(classes.names), *map(_picture_row, evaluation.pictures)]))
+    write_text(paths[2], json.dumps(_metrics(evaluation, classes, split), indent=1, allow_nan=False) + "\n")
+    return paths
+
+
+def picture_columns(names: Sequence[str]) -> list[str]:
+    """The columns of pictures.csv: a picture's scores, then pixels of each class."""
+    pixels = [f"{name}: {what}" for name in names for what in ("correct", "truth", "predicted")]
+    return ["id", "miou", "accuracy", "boundary_f1", "ignored", *pixels]
+
+
+def _picture_row(picture: PictureScore) -> list[str]:
+    shares = [picture.miou, picture.accuracy, picture.boundary_f1]
+    pixels = [n for counts in zip(picture.correct, picture.in_truth, picture.in_prediction, strict=True) for n in counts]
+    return [picture.id, *("" if math.isnan(share) else repr(share) for share in shares), *map(str, (picture.ignored, *pixels))]
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str, object]:
+    """What metrics.json holds."""
+    scores, boundary, bins = evaluation.scores, evaluation.boundary, evaluation.reliability
+    return {
+        "split": split,
+        "miou": _or_null(scores.miou),
+        "global_accuracy": _or_null(scores.global_accuracy),
+        "mean_accuracy": _or_null(scores.mean_accuracy),
+        "frequency_weighted_iou": _or_null(scores.frequency_weighted_iou),
+        "boundary_f1": _or_null(boundary.f1),
+        "boundary_iou": _or_null(boundary.iou),
+        "expected_calibration_error": _or_null(bins.error),
+        "pictures": len(evaluation.pictures),
+        "pixels": scores.pixels,
+        "ignored": scores.ignored,
+        "absent_classes": ABSENT_CLASSES,
+        "classes": [
+            {
+                "name": name,
+                "iou": _or_null(scores.class_iou[index]),
+                "precision": _or_null(scores.class_precision[index]),
+                "recall": _or_null(scores.class_accuracy[index]),
+                "accuracy": _or_null(scores.class_accuracy[index]),
+                "boundary_iou": _or_null(boundary.class_iou[index]),
+                "pixels": sum(scores.confusion[index]),
+            }
+            for index, name in enumerate(classes.names)
+        ],
+        "reliability": [
+            {
+                "above": index / len(bins.pixels),
+                "up_to": (index + 1) / len(bins.pixels),
+                "pixels": bins.pixels[index],
+                "correct": bins.correct[index],
+                "confidence": _or_null(bins.confidence[index]),
+            }
+            for index in range(len(bins.pixels))
+        ],
+    }
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.2f}"
+
+
+def _or_null(share: float) -> float | None:
+    return None if math.isnan(share) else share
+
+
+Counts = NDArray[np.float64]  # (…, K, 3) pixels per class: correct, in truth, in prediction; whole numbers below 2⁵³
+
+
+class PictureCounts(NamedTuple):
+    """What comparison needs of an evaluation's files."""
+
+    split: str
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    pixels: Counts  # (N, K, 3)
+
+
+def read_counts(path: Path, split: str | None) -> PictureCounts:
+    """The counts in an evaluation folder, or in evaluation/<split> (default: val) of a run folder.
+
+    Raises UserError (data) where there are none, they are of another split, or their files are damaged.
+    """
+    if not path.is_dir():
+        raise UserError(ExitCode.DATA, path, "no such folder", "name a run folder, or one that evaluate.py wrote")
+    given = (path / "metrics.json").exists()  # an evaluation folder itself
+    folder = path if given else path / "evaluation" / (split or "val")
+    if not (folder / "metrics.json").exists() or not (folder / "pictures.csv").exists():
+        remedy = "evaluate again" if given else f"run python scripts/evaluate.py {path} --split {split or 'val'}"
+        raise UserError(ExitCode.DATA, folder, "no pictures.csv" if given else "not evaluated yet", remedy)
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        found, classes = str(metrics["split"]), tuple(str(row["name"]) for row in metrics["classes"])
+        with (folder / "pictures.csv").open(newline="") as file:
+            rows = list(csv.reader(file))[1:]
+        if not rows or not classes:
+            raise ValueError("no pictures")
+        ids = tuple(row[0] for row in rows)
+        pixels = np.array([[int(cell) for cell in row[5:]] for row in rows], dtype=np.float64).reshape(len(rows), len(classes), 3)
+        if (pixels < 0).any() or (pixels[..., :1] > pixels[..., 1:]).any() or pixels[..., 1].sum() != metrics["pixels"]:
+            raise ValueError("pixels that do not add up")
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, csv.Error) as error:
+        raise UserError(ExitCode.DATA, folder, f"not files of an evaluation ({error!r:.80})", "evaluate again") from None
+    if split not in (None, found):
+        raise UserError(ExitCode.DATA, folder, f"is of the split '{found}', not '{split}'", f"leave out --split {split}")
+    return PictureCounts(found, classes, ids, pixels)

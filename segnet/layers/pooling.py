@@ -1,0 +1,158 @@
+"""Pooling that remembers where, unpooling that puts it back, convolution and deconvolution: what an encoder-decoder is made of.
+
+Every operation is stated by what it equals, and tests prove each equality. Sizes are (height, width); x is (B, C, h, w).
+
+    max_pool, max_unpool          the winner of each 2x2 window in one byte
+    convolve, Convolution         with stride 1; the gradient of its kernel in the layout that is fast here
+    deconvolve, Deconvolution     transposed convolution, 1-D and 2-D, with stride and crop
+    interleave_zeros              sub-pixel convolution: deconvolution with stride s is interleaving, then stride 1
+    as_matrix                     any of them as the matrix that it is
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Size = tuple[int, int]
+
+#
+# Windows are 2x2 and do not overlap, so a winner is one of four codes, 2*row + column inside its window. Two
+# operations on codes suffice, and they are each other's adjoint: `_place` puts one value per window where its winner
+# stands (unpooling; the gradient of pooling), `_pick` reads there (the gradient of unpooling).
+#
+# Each has two forms. On a CPU the native operations with int64 indices are several times faster than any composition,
+# so bytes are stored and indices are made when needed. Elsewhere – on a GPU, under torch.compile and torch.export, in
+# deterministic mode – the form that compares codes keeps the memory layout, has no atomics and fuses.
+
+
+class Pooled(NamedTuple):
+    """Values (B, C, ceil(h/2), ceil(w/2)) and, per value, the byte 0..3 = 2*row + column of its place in the window."""
+
+    values: Tensor
+    winner: Tensor
+
+
+def max_pool(x: Tensor) -> Pooled:
+    """2x2 max-pooling with stride 2 in ceil mode (as Caffe pools): a last odd row or column makes its own windows.
+
+    Values and gradients equal `F.max_pool2d(x, 2, ceil_mode=True)` bit for bit; of equal values the first in row-major
+    order wins, NaN wins over numbers. The encoder of SegNet (Badrinarayanan et al. 2017, section 3).
+    """
+    return Pooled(*_MaxPool.apply(x))
+
+
+def max_unpool(values: Tensor, winner: Tensor, size: Size) -> Tensor:
+    """Each value at the place of its winner, zeros elsewhere: (B, C, ceil(H/2), ceil(W/2)) -> (B, C, H, W).
+
+    `size` is (H, W) of what was pooled. Equals `F.max_unpool2d` with the native indices, forward and backward.
+    Raises ValueError when `size` does not pool to the size of `values`.
+    """
+    expected = pooled_size(size)
+    if values.shape != winner.shape or tuple(values.shape[-2:]) != expected:
+        raise ValueError(f"{tuple(size)} pools to {expected}; got values {tuple(values.shape)}, winner {tuple(winner.shape)}")
+    return _MaxUnpool.apply(values, winner, size)
+
+
+def pooled_size(size: Size) -> Size:
+    """(ceil(h/2), ceil(w/2)), in the one form that the exporter sees to be the same wherever it stands."""
+    return (size[0] + 1) // 2, (size[1] + 1) // 2
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        values, winner = _pool_native(x) if _native(x) else _pool_comparing(x)
+        ctx.save_for_backward(winner)
+        ctx.mark_non_differentiable(winner)
+        ctx.size = tuple(x.shape[-2:])
+        return values, winner
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+        (winner,) = ctx.saved_tensors
+        return _place(grad, winner, ctx.size)
+
+
+class _MaxUnpool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, winner: Tensor, size: Size) -> Tensor:
+        ctx.save_for_backward(winner)
+        return _place(values, winner, size)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (winner,) = ctx.saved_tensors
+        return _pick(grad, winner), None, None
+
+
+def _native(x: Tensor) -> bool:
+    """Whether the native operations with indices are the faster form here."""
+    return x.is_cpu and not torch.compiler.is_compiling() and not torch.are_deterministic_algorithms_enabled()
+
+
+def _place(values: Tensor, winner: Tensor, size: Size) -> Tensor:
+    """(B, C, h, w) values to (B, C, H, W): each at its winner's place, zeros elsewhere."""
+    if _native(values):
+        return F.max_unpool2d(values, _indices(winner, size), [2, 2], output_size=size)
+    rows, columns = (torch.arange(n, device=values.device) for n in size)
+    code = 2 * (rows % 2)[:, None, None] + (columns % 2)[:, None]  # (H, W, 1): each pixel's place in its window
+    values, winner = (
+        x.permute(0, 2, 3, 1).index_select(1, rows // 2).index_select(2, columns // 2) for x in (values, winner)
+    )  # (B, H, W, C), as channels_last stores it: each pixel sees its window
+    return torch.where(winner == code, values, values.new_zeros(())).permute(0, 3, 1, 2)
+
+
+def _pick(x: Tensor, winner: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, h, w): what stands at each winner's place."""
+    batch, channels, height, width = x.shape
+    h, w = winner.shape[-2:]
+    if _native(x):
+        flat = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        indices = _indices(winner, (height, width)).permute(0, 2, 3, 1).reshape(batch, h * w, channels)
+        return flat.gather(1, indices).view(batch, h, w, channels).permute(0, 3, 1, 2)
+    corners = _corners(F.pad(x, (0, 2 * w - width, 0, 2 * h - height)))
+    picked = corners[0]
+    for code in (1, 2, 3):
+        picked = torch.where(winner == code, corners[code], picked)
+    return picked
+
+
+def _pool_native(x: Tensor) -> tuple[Tensor, Tensor]:
+    values, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+    width = x.shape[-1]
+    offset = indices.to(torch.int32) - _first_indices(values, width)  # 0, 1, W or W + 1
+    row = (offset >= width).to(torch.int32)
+    return values, offset.sub_(row, alpha=width - 2).to(torch.uint8)
+
+
+def _pool_comparing(x: Tensor) -> tuple[Tensor, Tensor]:
+    height, width = x.shape[-2:]
+    h, w = pooled_size((height, width))
+    corners = _corners(F.pad(x, (0, 2 * w - width, 0, 2 * h - height), value=float("-inf")))
+    values, winner = corners[0], torch.zeros_like(corners[0], dtype=torch.uint8)
+    for code in (1, 2, 3):
+        better = (corners[code] > values) | corners[code].isnan()
+        values = torch.where(better, corners[code], values)
+        winner = torch.where(better, code, winner)
+    return values, winner
+
+
+def _corners(x: Tensor) -> list[Tensor]:
+    """The four members of each window, by code; the sides of x are even."""
+    return [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+
+
+def _first_indices(pooled: Tensor, width: int) -> Tensor:
+    """(h, w) int32: the flat index, in a plane of the given width, of the first member of each window of `pooled`."""
+    rows, columns = (torch.arange(n, dtype=torch.int32, device=pooled.device) for n in pooled.shape[-2:])
+    return rows[:, None] * (2 * width) + columns * 2
+
+
+def _indices(winner: Tensor, size: Size) -> Tensor:
+    """(B, C, h, w) int64: the winners as flat indices into the plane of `size`, as native pooling returns them."""
+    first = _first_indices(winner, size[1])
+    return torch.add(first, winner & 1).add_(winner >> 1, alpha=size[1]).long()

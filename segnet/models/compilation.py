@@ -1,0 +1,45 @@
+"""A network compiled by torch, one program for each size of its input."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class CompiledPerSize(nn.Module):
+    """A network that torch compiles once for each size of its input, up to `LIMIT` sizes; others run uncompiled, said once.
+
+    Not once for all sizes: torch 2.14 cannot compile the ceilings in the sizes of pooled maps ("truth value of Relational").
+    What is asked of it beside a forward pass, the network answers.
+    """
+
+    LIMIT = 8  # torch's own, after which it stops compiling a function
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._sizes = set[torch.Size]()
+        self._said = False
+        self._compiled = torch.compile(network.forward, dynamic=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """What the network gives, for an image of any size."""
+        if image.shape not in self._sizes and len(self._sizes) == self.LIMIT:
+            self._say_limit()
+            return cast(Tensor, self.network(image))
+        self._sizes.add(image.shape)
+        return cast(Tensor, self._compiled(image))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("network"), name)
+
+    def _say_limit(self) -> None:
+        if not self._said:
+            print(f"note: compiled for {self.LIMIT} sizes; others run uncompiled", file=sys.stderr)
+        self._said = True

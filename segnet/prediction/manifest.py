@@ -1,0 +1,92 @@
+"""What a folder of predictions holds, and from what it was made: one line of JSON for each step, only ever added to."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import make_folder, sync_descriptor
+
+NAME = "predictions.jsonl"
+_LONGEST = 1 << 20  # bytes of a line; what is longer is none of ours
+
+
+class Record(NamedTuple):
+    """A picture's outputs: announced before the first of them is written, repeated as `done` after the last.
+
+    So what a killed command left is known as this program's. Paths are relative to the folder of the manifest.
+    """
+
+    picture: str
+    outputs: tuple[str, ...]
+    input: str  # SHA-256 of the picture's bytes
+    settings: str  # digest of all else that the outputs depend on
+    done: bool = False
+
+
+class Manifest:
+    """The records of `folder`: the last one of each output. Lines that are no records count as `unreadable`.
+
+    Raises UserError (environment) when something else than a plain file stands in its place.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self.records: dict[str, Record] = {}
+        self.unreadable = 0
+        if os.path.lexists(self.path):
+            if self.path.is_symlink() or not self.path.is_file():
+                raise UserError(ExitCode.ENVIRONMENT, self.path, "not a plain file", "move it away, or choose another --out")
+            for line in _lines(self.path):
+                record = _parse(line)
+                self.records |= dict.fromkeys(record.outputs, record) if record else {}
+                cut_off = not line.endswith(b"\n") and len(line) < _LONGEST  # as a kill leaves the last one
+                self.unreadable += record is None and not cut_off
+
+    def prepare(self) -> None:
+        """Make folder and file where they are missing, and close a last line that was cut off. Not for several ranks at once."""
+        make_folder(self.path.parent)
+        self._append(b"" if not self.path.exists() or _ends_whole(self.path) else b"\n")
+
+    def add(self, record: Record) -> None:
+        """Append `record` in one write, so that lines of several processes stay whole. An announcement is on disk on return."""
+        self._append(json.dumps(record._asdict()).encode() + b"\n", durable=not record.done)
+
+    def _append(self, line: bytes, *, durable: bool = True) -> None:
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            if os.write(file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            if durable:
+                sync_descriptor(file)
+        finally:
+            os.close(file)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while line := file.readline(_LONGEST):
+            yield line
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) in (b"", b"\n")
+
+
+def _parse(line: bytes) -> Record | None:
+    """None for a line that this program did not write."""
+    try:
+        record = Record(**json.loads(line))
+        texts = (record.picture, record.input, record.settings, *record.outputs)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    whole = isinstance(record.outputs, list) and isinstance(record.done, bool) and all(isinstance(text, str) for text in texts)
+    return record._replace(outputs=tuple(record.outputs)) if whole else None

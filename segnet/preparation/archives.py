@@ -1,0 +1,146 @@
+"""The members of zip and tar archives, read without trusting them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import IO, BinaryIO, NamedTuple
+
+from segnet.preparation.downloads import MAX_BYTES
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import is_safe_name, megabytes
+
+MAX_MEMBERS = 200_000
+MAX_MEMBER_BYTES = 64_000_000  # of a member that is read, since it is read into memory
+
+
+# Unpacking
+
+
+class Contents(NamedTuple):
+    """What an archive holds: the size of every file in the part that is of use, and the text of its lists."""
+
+    path: Path
+    sizes: dict[str, int]
+    texts: dict[str, str]
+
+
+class _Member(NamedTuple):
+    name: str
+    size: int
+    kind: str  # file, folder or other
+    read: Callable[[], bytes]
+
+
+def read_contents(path: Path, used: str) -> Contents:
+    """The files below the folder of an archive that the expression `used` matches; texts are those of the .txt files there.
+
+    Raises UserError (data) that names the member when one has an absolute path or '..', when one below `used` is a link, a
+    device or there twice, and when the archive unpacks to more than it should or is damaged.
+    """
+    contents, inside = Contents(path, {}, {}), re.compile(rf"(?:{used})(?:/|$)")
+    for member in _checked_members(path):
+        if not inside.match(member.name):
+            continue
+        if member.kind == "other":
+            raise _refused(path, member.name, "is a link or a device")
+        if member.name in contents.sizes:
+            raise _refused(path, member.name, "is there twice")
+        if member.kind == "file":
+            contents.sizes[member.name] = member.size
+            if member.name.endswith(".txt"):
+                contents.texts[member.name] = member.read().decode("utf-8", "replace")
+    return contents
+
+
+def read_members(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the named files of an archive, in the archive's order. Raises UserError (data) as `read_contents`."""
+    for member in _checked_members(path):
+        if member.name in names:
+            if member.kind != "file":
+                raise _refused(path, member.name, "is not a file")
+            yield member.name, member.read()
+
+
+def _refused(path: Path, name: str, found: str) -> UserError:
+    return UserError(ExitCode.DATA, path, f"member '{name}' {found}", "use the archive from its source")
+
+
+def _checked_members(path: Path) -> Iterator[_Member]:
+    """Every member, as long as none leaves its folder and all together stay within the limits."""
+    total = 0
+    with _damage_named(path):
+        for count, member in enumerate(_members(path), 1):
+            total += member.size
+            if not is_safe_name(member.name) or "\\" in member.name:
+                raise _refused(path, member.name, "leaves the archive's folder")
+            if count > MAX_MEMBERS or total > MAX_BYTES:
+                raise _refused(path, member.name, f"is beyond {MAX_MEMBERS:,} members or {MAX_BYTES / 1e9:g} GB unpacked")
+            yield member
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(ExitCode.DATA, path, f"a damaged archive ({reason})", "download it again") from None
+
+
+def _members(path: Path) -> Iterator[_Member]:
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        if start == b"PK\x03\x04":
+            yield from _zip_members(path, zipfile.ZipFile(file))
+        elif start[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield from _tar_members(path, _Bounded(unpacked))
+        else:
+            yield from _tar_members(path, _Bounded(file))
+
+
+def _zip_members(path: Path, archive: zipfile.ZipFile) -> Iterator[_Member]:
+    for info in archive.infolist():
+        mode = stat.S_IFMT(info.external_attr >> 16)
+        kind = "folder" if info.is_dir() else "file" if mode in (0, stat.S_IFREG) else "other"
+        yield _Member(info.filename, info.file_size, kind, partial(_read, path, info.filename, partial(archive.open, info)))
+
+
+def _tar_members(path: Path, file: _Bounded) -> Iterator[_Member]:
+    with tarfile.open(fileobj=file, mode="r:") as archive:  # type: ignore[call-overload]
+        for info in archive:
+            plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.sparse
+            kind = "folder" if info.isdir() else "file" if plain else "other"
+            name = info.name.removeprefix("./")
+            yield _Member(name, info.size, kind, partial(_read, path, name, partial(archive.extractfile, info)))
+
+
+def _read(path: Path, name: str, open_member: Callable[[], IO[bytes] | None]) -> bytes:
+    with _damage_named(path), open_member() or BytesIO() as file:
+        content = file.read(MAX_MEMBER_BYTES + 1)  # to the end, so that a zip's own checksum is verified
+    if len(content) > MAX_MEMBER_BYTES:
+        raise _refused(path, name, f"has more than {megabytes(MAX_MEMBER_BYTES)}")
+    return content
+
+
+class _Bounded:
+    """A tar's bytes; a header that claims to be huge is refused, where tarfile would read it into memory."""
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_MEMBER_BYTES + 1:
+            raise tarfile.ReadError(f"a header of {megabytes(size)}")
+        return self.file.read(size)

@@ -1,0 +1,192 @@
+"""Archives from the net, continued after a cut and verified; their members, read only while they are harmless."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from segnet.system.errors import ExitCode, UserError
+from segnet.system.files import full_disk_named, megabytes, require_space, sync_to_disk, write_text
+
+TIMEOUT = 60  # seconds without a byte
+MAX_BYTES = 8_000_000_000  # of an archive, packed or unpacked
+_CHUNK = 1 << 20
+
+
+class Archive(NamedTuple):
+    """A file on the net: where it lies, and what is known of its content beforehand."""
+
+    name: str
+    urls: tuple[str, ...]  # in the order they are tried
+    md5: str | None  # None where the host packs anew for every request
+    size: int | None  # bytes, where known
+
+
+class _Stale(Exception):
+    """What was downloaded so far does not belong to what the server has now."""
+
+
+def fetch(archive: Archive, folder: Path) -> Path:
+    """The verified archive in `folder`, downloaded from the first address that has it unless it is there already.
+
+    Raises UserError (data) when what an address gave is not the archive, else (environment) when none could be reached or the
+    disk is full; what has arrived stays in `<name>.part` for the next call.
+    """
+    target, part, failures = folder / archive.name, folder / f"{archive.name}.part", list[UserError]()
+    if target.exists():
+        if _is_whole(archive, target):
+            return target
+        target.unlink()
+    for url in archive.urls:
+        try:
+            _download(archive, url, part)
+        except UserError as error:
+            if error.path in (str(part), str(folder)):  # the disk's fault
+                raise
+            failures.append(error)
+        else:
+            os.replace(part, target)
+            _source_path(part).unlink(missing_ok=True)
+            return target
+    wrong = any(failure.code == ExitCode.DATA for failure in failures)
+    found = "; ".join(f"{failure.path}: {failure.found}" for failure in failures)
+    remedy = "check the network and run the command again, or download it elsewhere and give --from-archive FILE"
+    code = ExitCode.DATA if wrong else ExitCode.ENVIRONMENT
+    raise UserError(code, archive.name, f"cannot be downloaded ({found})", remedy)
+
+
+def verify(archive: Archive, path: Path) -> None:
+    """Raise UserError (data) unless the file has the archive's checksum."""
+    if not path.is_file():
+        raise UserError(ExitCode.DATA, path, "no such file", f"name a copy of {archive.name}")
+    found = _md5(path)
+    if archive.md5 not in (None, found):
+        remedy = f"name an untouched copy of {archive.name}"
+        raise UserError(ExitCode.DATA, path, f"md5 {found}, expected {archive.md5}", remedy)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _is_whole(archive: Archive, path: Path) -> bool:
+    return archive.md5 is None or _md5(path) == archive.md5
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+# Fetching
+
+
+def _download(archive: Archive, url: str, part: Path) -> None:
+    """Complete `part` from `url`, as often as it takes while every attempt gets further than the one before."""
+    before = reached = _size(part)
+    while not (archive.size and _size(part) == archive.size):
+        try:
+            _transfer(archive, url, part)
+            break
+        except _Stale:
+            part.unlink()
+            before = reached = 0
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError) or _size(part) <= reached:
+                raise UserError(ExitCode.ENVIRONMENT, url, _reason(error)) from None
+            reached = _size(part)
+    if _is_whole(archive, part):
+        return
+    found = f"{megabytes(_size(part))} with md5 {_md5(part)}, expected {archive.md5}"
+    part.unlink()
+    if before:  # a part of an earlier attempt may be what is wrong with it
+        return _download(archive, url, part)
+    raise UserError(ExitCode.DATA, url, found)
+
+
+def _transfer(archive: Archive, url: str, part: Path) -> None:
+    """One request, appended to `part` when the server can go on from its end; an interrupted one raises OSError."""
+    start, etag = _continuation(archive, url, part)
+    headers = {"User-Agent": "segnet", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if etag:
+            headers["If-Range"] = etag
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _Stale from None
+        raise
+    with response:
+        start, total = _answer(response, start, etag)
+        if archive.size and total not in (None, archive.size):
+            raise UserError(ExitCode.DATA, url, f"{total:,} bytes, expected {archive.size:,}")
+        limit = total or archive.size or MAX_BYTES
+        require_space(part.parent, limit - start if limit < MAX_BYTES else 0)
+        if not start:
+            part.unlink(missing_ok=True)  # before its new source is noted: a kill in between must not mix the two
+        with full_disk_named(part):
+            write_text(_source_path(part), f"{url}\n{response.headers.get('ETag', '')}\n")
+            _receive(response, part, start, limit)
+    if total and _size(part) != total:
+        raise ConnectionError(f"connection cut after {megabytes(_size(part))} of {megabytes(total)}")
+
+
+def _source_path(part: Path) -> Path:
+    """The file that remembers where a part comes from: its address and its ETag, a line each."""
+    return part.with_name(f"{part.name}.source")
+
+
+def _continuation(archive: Archive, url: str, part: Path) -> tuple[int, str]:
+    """How many bytes of `part` may be kept, and the strong ETag that the rest must have.
+
+    A checksum allows to go on at another mirror; without one the address and the ETag must be the same.
+    """
+    source = _source_path(part)
+    written_by, _, etag = source.read_text().rstrip("\n").partition("\n") if source.exists() else ("", "", "")
+    known = etag if written_by == url and not etag.startswith("W/") else ""
+    return (_size(part) if archive.md5 or known else 0), known
+
+
+def _answer(response: http.client.HTTPResponse, start: int, etag: str) -> tuple[int, int | None]:
+    """The place of the first byte that the server sends, and the size of the whole file where it says so."""
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    place = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+    if not start:
+        raise http.client.HTTPException("a part of the file, though the whole was asked for")
+    if not place or int(place[1]) != start or (etag and response.headers.get("ETag", etag) != etag):
+        raise _Stale
+    return start, int(place[2])
+
+
+def _receive(response: http.client.HTTPResponse, part: Path, start: int, limit: int) -> None:
+    expected = limit if limit < MAX_BYTES else None
+    with (
+        open(part, "ab" if start else "wb") as file,
+        tqdm(desc=part.stem, total=expected, initial=start, unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        while chunk := response.read1(_CHUNK):
+            start += len(chunk)
+            if start > limit:
+                raise UserError(ExitCode.DATA, response.url, f"more than {megabytes(limit)}")
+            file.write(chunk)
+            bar.update(len(chunk))
+        sync_to_disk(file)
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    return (str(cause).splitlines() or [type(cause).__name__])[0]

@@ -1,0 +1,107 @@
+"""Continue a run from a checkpoint, to the bit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from segnet.config.loading import dump_config
+from segnet.config.sections import Config
+from segnet.data.dataset import SegmentationDataset, content_digests
+from segnet.runs.checkpoint import BEST, Checkpoint, load_checkpoint, load_weights
+from segnet.system.digests import derive_seed
+from segnet.system.distributed import is_main, say
+from segnet.system.errors import ExitCode, UserError
+from segnet.training.step import TrainState
+
+
+class RunPictures(NamedTuple):
+    """What a run learns from and is scored on: the pictures of both splits, by name and by content."""
+
+    ids: list[str]
+    names: int  # a digest of both lists
+    content: Tensor  # (N,) int64: a digest of each picture and its mask
+
+    @classmethod
+    def of(cls, train_set: SegmentationDataset, val_set: SegmentationDataset) -> RunPictures:
+        content = torch.cat([content_digests(train_set), content_digests(val_set)])
+        return cls([*train_set.ids, *val_set.ids], derive_seed(*train_set.ids, "/", *val_set.ids), content)
+
+    @property
+    def digest(self) -> int:
+        return derive_seed(self.names, *self.content.tolist())
+
+
+def restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Config, pictures: RunPictures) -> None:
+    """Bring `state` to where a checkpoint stands. Raises UserError (checkpoint) when it is of other configuration or data."""
+    training = checkpoint.training
+    if training is None:
+        raise UserError(ExitCode.CHECKPOINT, path, "holds no training state", "resume from a last.pt")
+    changed = _changed_keys(checkpoint.config, config)
+    if changed:
+        found = f"was trained with another {', '.join(changed)}"
+        remedy = f"resume with the same configuration, on which the schedule depends, or {start_from(path.parent)}"
+        raise UserError(ExitCode.CHECKPOINT, path, found, remedy)
+    if training["names"] != pictures.names:
+        found = f"was trained with another list of pictures than the splits in {config.data.root} hold now"
+        raise UserError(ExitCode.CHECKPOINT, path, found, "restore the lists, or choose another --run")
+    others = [pictures.ids[index] for index in (training["content"] != pictures.content).nonzero().flatten().tolist()]
+    if others:
+        found = f"{len(others)} pictures or masks in {config.data.root} have changed since: {', '.join(others[:10])}"
+        raise UserError(ExitCode.CHECKPOINT, path, found, "restore them, or choose another --run")
+    try:
+        _restore_values(state, checkpoint, training, path)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+        raise UserError(ExitCode.CHECKPOINT, path, "holds no usable training state", "resume from another last.pt") from None
+
+
+def _restore_values(state: TrainState, checkpoint: Checkpoint, training: dict[str, Any], path: Path) -> None:
+    if state.ema:
+        load_weights(state.ema.module, checkpoint.weights, path)
+        load_weights(state.model, training["ema"]["model"], path)
+        state.ema.n_averaged.copy_(training["ema"]["updates"])
+    else:
+        load_weights(state.model, checkpoint.weights, path)
+    state.optimizer.load_state_dict(training["optimizer"])
+    state.scaler.load_state_dict(training["scaler"])
+    state.step, state.scored_step, state.rows = checkpoint.step, training["scored_step"], training["rows"]
+    state.best_miou = training["best_miou"] if _intact(path.with_name(BEST)) else -math.inf
+    state.loss_sum.copy_(training["loss_sum"] if is_main() else torch.zeros(()))
+    state.loss_steps = training["loss_steps"]
+
+
+def _intact(best: Path) -> bool:
+    """Whether the best checkpoint can be read; where not, the next evaluation makes a new one."""
+    try:
+        load_checkpoint(best)
+    except UserError as error:
+        if best.exists():
+            say(f"warning: {error.path}: {error.found}; the best network from here on takes its place")
+        return False
+    return True
+
+
+def start_from(run: Path) -> str:
+    """How what a run has learnt is of use to one with another configuration."""
+    return f"start another --run from its encoder: model.encoder_weights={run}"
+
+
+_FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "data.cache", "data.cache_folder"}
+_FREE_TO_CHANGE |= {"data.colors", "train.memory", "train.max_minutes", "train.log_every", "train.eval_every", "train.save_every"}
+
+
+def _changed_keys(old: Config, new: Config) -> list[str]:
+    """The keys that differ and change what is learnt, each with its old and its new value."""
+
+    def flatten(value: object, path: str = "") -> dict[str, object]:
+        if not isinstance(value, dict):
+            return {path: value}
+        return {k: v for key, item in value.items() for k, v in flatten(item, f"{path}.{key}" if path else key).items()}
+
+    before, after = flatten(dump_config(old)), flatten(dump_config(new))
+    changed = [key for key in after if before.get(key) != after[key] and key not in _FREE_TO_CHANGE]
+    return [f"{key} ({before.get(key)}, now {after[key]})" for key in changed]

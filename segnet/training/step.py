@@ -1,0 +1,122 @@
+"""One step of training, and the state that it changes."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from segnet.config.sections import Config
+from segnet.data.dataset import Sample
+from segnet.losses import Criterion
+from segnet.models.compilation import CompiledPerSize
+from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.initialization import build_model
+from segnet.system.devices import autocast
+from segnet.system.digests import derive_seed
+from segnet.system.distributed import rank, sum_over_ranks, world_size
+from segnet.training.optimizer import build_ema, build_optimizer
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training, and all that a checkpoint needs to continue."""
+
+    model: EncoderDecoder
+    network: nn.Module  # what a step calls: the model, compiled where asked, its gradients averaged over the ranks
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None
+    loss_sum: Tensor  # over the steps since the last log line
+    blank_steps: Tensor  # of those steps, how many had no scored pixel
+    first_bad: Tensor  # the first step whose loss or gradient was not finite; -1: none
+    loss_steps: int = 0
+    step: int = 0  # steps done
+    scored_step: int = 0  # the steps that were done when the val split was scored last
+    best_miou: float = -math.inf
+    rows: int = 0  # of metrics.csv, when the checkpoint was written
+
+    @property
+    def scored_model(self) -> EncoderDecoder:
+        """The network that is evaluated and kept: the moving average, where there is one."""
+        return cast(EncoderDecoder, self.ema.module) if self.ema else self.model
+
+
+def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: float, config: Config) -> None:
+    """One update of the weights, the optimizer and the moving average, on this rank's part of a batch, on the model's device.
+
+    The loss is a mean over the whole batch: the sums of all parts and ranks are divided by the counts of all of them.
+    Where it or its gradient is not finite, the weights stay as they are and `state.first_bad` remembers the step.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+    counts = sum_over_ranks(criterion.counts(batch.mask))
+    loss, parts = torch.zeros_like(state.loss_sum), config.train.accumulate
+    for part, (image, mask) in enumerate(zip(batch.image.tensor_split(parts), batch.mask.tensor_split(parts), strict=True)):
+        torch.manual_seed(derive_seed(config.seed, "step", state.step, rank(), part))  # dropout is a function of the step
+        with _exchanging_gradients(state.network, part == parts - 1):
+            part_loss = criterion(_forward(state.network, image, config.train.precision), mask, counts)
+            state.scaler.scale(part_loss * world_size()).backward()  # gradients are averaged over the ranks, not summed
+        loss += part_loss.detach()
+    state.scaler.unscale_(state.optimizer)
+    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if config.optim.clip_norm:
+        nn.utils.clip_grads_with_norm_(state.model.parameters(), config.optim.clip_norm, norm)
+    finite = loss.isfinite()
+    if state.scaler.is_enabled():  # it skips steps itself, and lowers its scale; below 1 that is no cure any more
+        finite &= norm.isfinite() | (state.scaler.scale(torch.ones_like(loss)) >= 1)
+    else:
+        finite &= norm.isfinite()
+        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # then it skips the step, on the device
+    state.first_bad = torch.where(finite | (state.first_bad >= 0), state.first_bad, state.step)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    if state.ema:
+        state.ema.update_parameters(state.model)
+    state.loss_sum += loss
+    state.blank_steps += counts == 0
+    state.loss_steps += 1
+    state.step += 1
+
+
+def _forward(network: nn.Module, image: Tensor, precision: str) -> Tensor:
+    with autocast(image.device, precision):
+        return network(image)
+
+
+def _exchanging_gradients(network: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """Whether the backward pass averages gradients over the ranks; with several parts, the last one does for all."""
+    return nullcontext() if now or not isinstance(network, DistributedDataParallel) else network.no_sync()
+
+
+def build_state(config: Config, device: torch.device, *, pretrained: bool = True) -> TrainState:
+    """A fresh network and optimizer, a function of the seed; without `pretrained`, `model.encoder_weights` are not read."""
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
+    model = build_model(architecture, len(config.data.class_set)).to(device)
+    model.memory = config.train.memory
+    if world_size() > 1 and device.type == "cuda":
+        model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs
+    return TrainState(
+        model=model,
+        network=CompiledPerSize(model) if config.train.compile else model,
+        optimizer=build_optimizer(model, config.optim),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
+        ema=build_ema(model, config.train.ema_decay) if config.train.ema_decay else None,
+        loss_sum=torch.zeros((), device=device),
+        blank_steps=torch.tensor(0, device=device),
+        first_bad=torch.tensor(-1, device=device),
+    )
+
+
+def to_device(batch: Sample, device: torch.device) -> Sample:
+    image = batch.image.to(device, non_blocking=True, memory_format=torch.channels_last)
+    return Sample(image, batch.mask.to(device, non_blocking=True), batch.id)

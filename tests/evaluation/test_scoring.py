@@ -1,0 +1,173 @@
+"""What evaluate.py writes is what the written masks say."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, folder_bytes, refused, write_split
+from independent_score import differences
+from PIL import Image
+
+from segnet.data.dataset import SegmentationDataset
+from segnet.data.loader import build_loader
+from segnet.evaluation import scoring
+from segnet.evaluation.results import evaluation_table, save_evaluation
+from segnet.evaluation.scoring import Evaluation, PictureScore, evaluate, examine
+from segnet.inference.answers import predict_probabilities
+from segnet.inference.loaded_model import load_model
+from segnet.metrics.boundaries import band_overlaps, boundary_f1, boundary_scores, contour_matches
+from segnet.metrics.calibration import count_reliability, reliability
+from segnet.metrics.confusion import ConfusionMatrix
+from segnet.models.folding import folded
+from segnet.system.errors import ExitCode
+
+
+def test_the_score_is_that_of_the_written_masks(run_script, tiny_run, tiny_data, tmp_path):
+    evaluated = run_script("evaluate", tiny_run)
+    assert evaluated.returncode == 0, evaluated.stderr
+    report = (tiny_run / "evaluation" / "val" / "report.html").read_text()
+    assert "run on val" in report
+    assert [report.count(f'data-layer="{layer}"') for layer in ("picture", "uncertainty")] == [3, 3]
+    predicted = run_script("predict", tiny_run, tiny_data / "JPEGImages", "--out", tmp_path / "masks")
+    assert predicted.returncode == 0, predicted.stderr
+    metrics = tiny_run / "evaluation" / "val" / "metrics.json"
+    assert differences(tiny_data, "val", tmp_path / "masks", metrics) == []
+    written = json.loads(metrics.read_text())
+    assert written["pixels"] + written["ignored"] == 3 * 32 * 32
+
+    mask = tmp_path / "masks" / "val_0.png"  # the negative control: one pixel changes the score
+    pixels = np.array(Image.open(mask))
+    scored = np.argwhere(np.array(Image.open(tiny_data / "SegmentationClass" / "val_0.png")) != 255)[0]
+    pixels[tuple(scored)] = (pixels[tuple(scored)] + 1) % 3
+    Image.fromarray(pixels).save(mask)
+    assert differences(tiny_data, "val", tmp_path / "masks", metrics) != []
+
+
+def test_evaluating_changes_no_input(run_script, tiny_run, tiny_data):
+    before = folder_bytes(tiny_data)
+    assert run_script("evaluate", tiny_run, "--split", "train", "inference.flip=true").returncode == 0
+    assert folder_bytes(tiny_data) == before
+    assert (tiny_run / "evaluation" / "train" / "metrics.json").exists()
+
+
+def evaluation_of(truth: torch.Tensor, prediction: torch.Tensor) -> Evaluation:
+    """What `examine` says of one picture and three classes, predicted with confidence 0.8."""
+    matrix = ConfusionMatrix(3).update(truth, prediction)
+    pixels = (tuple(count.tolist()) for count in (matrix.counts.diagonal(), matrix.counts.sum(1), matrix.counts.sum(0)))
+    picture = PictureScore("one", *pixels, matrix.ignored, boundary_f1(contour_matches(truth, prediction, 3), [1, 1, 1]))
+    boundary = boundary_scores([picture.boundary_f1], band_overlaps(truth, prediction, 3))
+    scored = truth != 255
+    bins = count_reliability(torch.full(truth.shape, 0.8)[scored], (truth == prediction)[scored])
+    return Evaluation(matrix.scores(), boundary, reliability(bins), (picture,))
+
+
+def test_absent_classes_are_null_in_the_file_and_a_dash_in_the_table(tmp_path, tiny_classes):
+    truth, prediction = torch.tensor([[0, 0, 1, 255]]).byte(), torch.tensor([[0, 1, 1, 2]]).byte()
+    found = evaluation_of(truth, prediction)
+    save_evaluation(tmp_path, found, tiny_classes, split="val")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [c["iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
+    assert [c["precision"] for c in metrics["classes"]] == [1.0, 0.5, None]
+    assert [c["recall"] for c in metrics["classes"]] == [c["accuracy"] for c in metrics["classes"]] == [0.5, 1.0, None]
+    assert [c["boundary_iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
+    assert (metrics["miou"], metrics["pixels"], metrics["ignored"]) == (0.5, 3, 1)
+    assert metrics["frequency_weighted_iou"] == 0.5
+    assert metrics["expected_calibration_error"] == pytest.approx(0.8 - 2 / 3, abs=1e-7)
+    assert [bin["pixels"] for bin in metrics["reliability"]] == [0] * 12 + [3, 0, 0]  # 0.8 as float32 is above 12/15
+    assert "null, and no mean counts it" in metrics["absent_classes"]
+    table = evaluation_table(found, tiny_classes).splitlines()
+    assert table[3].split() == ["disc", "–", "–", "–", "–", "0.00"]
+    assert table[1].split() == ["ground", "50.00", "100.00", "50.00", "50.00", "66.67"]
+
+
+def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
+    found = evaluation_of(torch.full((2, 2), 255).byte(), torch.zeros(2, 2).byte())
+    assert math.isnan(found.scores.miou)
+    assert math.isnan(found.pictures[0].miou)
+    assert math.isnan(found.pictures[0].accuracy)
+    save_evaluation(tmp_path, found, tiny_classes, split="val")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    names = ("miou", "frequency_weighted_iou", "boundary_f1", "boundary_iou", "expected_calibration_error")
+    assert [metrics[name] for name in names] == [None] * 5
+    assert (tmp_path / "pictures.csv").read_text().splitlines()[1].startswith("one,,,,4,0,0,0,")
+
+
+def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data, tiny_classes, tmp_path):
+    model, _, config = load_model(tiny_run)
+    found = examine(model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0), config.inference)
+    dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
+    assert found.scores == evaluate(model, build_loader(dataset, workers=0), config.inference)
+    assert [picture.id for picture in found.pictures] == dataset.ids
+    sums = np.array([picture[1:4] for picture in found.pictures]).sum(0)  # (3, K)
+    confusion = np.array(found.scores.confusion)
+    assert sums.tolist() == [confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()]
+    assert sum(picture.ignored for picture in found.pictures) == found.scores.ignored
+    assert found.boundary.f1 == pytest.approx(np.mean([picture.boundary_f1 for picture in found.pictures]), abs=1e-15)
+
+    bins, overlaps = torch.zeros(15, 3, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.int64)
+    for index, name in enumerate(dataset.ids):
+        write_split(tiny_data, "alone", [name])
+        alone = examine(model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0), config.inference)
+        assert alone.pictures == (found.pictures[index],)
+        in_truth = [iou for iou, row in zip(alone.scores.class_iou, alone.scores.confusion, strict=True) if sum(row)]
+        assert found.pictures[index].miou == pytest.approx(np.mean(in_truth), abs=1e-15)
+        assert alone.scores.global_accuracy == found.pictures[index].accuracy
+        image, mask, _ = dataset.read(index)
+        probabilities = predict_probabilities(folded(model), image[None], config.inference)[0]
+        scored = mask != 255
+        bins += count_reliability(probabilities.amax(0)[scored], (probabilities.argmax(0) == mask)[scored])
+        overlaps += band_overlaps(mask, probabilities.argmax(0).byte(), 3)
+    assert found.boundary[1:] == boundary_scores([], overlaps)[1:]
+    assert found.reliability == reliability(bins)
+
+    save_evaluation(tmp_path, found, tiny_classes, split="train")
+    with (tmp_path / "pictures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["miou"]) for row in rows] == [picture.miou for picture in found.pictures]
+    assert [int(row["box: truth"]) for row in rows] == [picture.in_truth[1] for picture in found.pictures]
+    assert [int(row["disc: predicted"]) for row in rows] == [picture.in_prediction[2] for picture in found.pictures]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nMore."), MemoryError()])
+def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, tiny_classes, monkeypatch, error):
+    def full(*_) -> None:
+        raise error
+
+    monkeypatch.setattr(scoring, "predict_maps", full)
+    loader = build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0)
+    with refused(ExitCode.ENVIRONMENT, "memory: ", "out of memory", "inference.window", "device=cpu") as _:
+        examine(load_model(tiny_run).model, loader)
+
+
+def test_two_ranks_say_a_mistake_once(tiny_run, tiny_data):
+    """Before the first picture, where both find it, and at a picture that one of them has."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def errors(*arguments: str) -> list[str]:
+        command = [*torchrun, str(ROOT / "scripts" / "evaluate.py"), str(tiny_run), *arguments]
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120).stderr
+        return [line for line in output.splitlines() if line.startswith("error: ")]
+
+    (missing,) = errors("--split", "holdout")
+    assert "holdout.txt: no such file" in missing
+    (tiny_data / "JPEGImages" / "val_1.jpg").write_bytes(b"<html>")
+    (broken,) = errors()
+    assert "val_1.jpg: not a readable picture" in broken
+
+
+def test_workers_do_not_change_the_score(tiny_run, tiny_data, tiny_classes):
+    model = load_model(tiny_run).model
+    dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
+    assert evaluate(model, build_loader(dataset, workers=0)) == evaluate(model, build_loader(dataset, workers=2))
+
+
+def test_a_missing_split_is_named(tiny_data, tiny_classes):
+    with refused(ExitCode.DATA, "holdout.txt", "no such file"):
+        SegmentationDataset(tiny_data, "holdout", tiny_classes)

@@ -20,10 +20,10 @@ from segnet.config.loading import class_warnings
 from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import open_split, warn
 from segnet.data.loader import build_loader
-from segnet.evaluation.gallery import chosen, predicted
+from segnet.evaluation.gallery import predicted, worst_and_best
 from segnet.evaluation.report import write_report
 from segnet.evaluation.results import evaluation_table, save_evaluation
-from segnet.evaluation.scoring import examine
+from segnet.evaluation.scoring import evaluate_fully
 from segnet.inference.loaded_model import load_model
 from segnet.runs.checkpoint import find_checkpoint
 from segnet.system.command_line import count_up_to, run_command
@@ -59,12 +59,12 @@ def main() -> None:
             print(f"evaluate {checkpoint} on {split}, {describe_device(device)} in {precision}", flush=True)
             warn_if_emulated(precision, "inference.precision")
         loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
-        evaluation = examine(model, loader, config.inference)
+        evaluation = evaluate_fully(model, loader, config.inference)
     if not is_main():
         return
     paths = save_evaluation(out, evaluation, classes, split=split)
     print(evaluation_table(evaluation, classes), flush=True)
-    shown = chosen(evaluation.pictures, arguments.pictures)
+    shown = worst_and_best(evaluation.pictures, arguments.pictures)
     usual = dict(InferenceConfig())
     facts = {
         "checkpoint": str(checkpoint),

@@ -27,7 +27,7 @@ from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import failure_table, summarize
 from segnet.system.command_line import run_command
 from segnet.system.devices import describe_device, warn_if_emulated
-from segnet.system.distributed import agreed, is_main, process_group, share
+from segnet.system.distributed import agreed, is_main, process_group, this_ranks_part
 from segnet.system.errors import ExitCode
 from segnet.system.processes import stop_signals_interrupt
 
@@ -64,7 +64,7 @@ def main() -> ExitCode:
         started = time.monotonic()
         results = predict_jobs(predictor, jobs, out, save=save, overwrite=arguments.overwrite)
         quiet = None if is_main() else True  # None: plain where there is no terminal
-        with closing(results), tqdm(results, "predict", len(share(jobs)), unit="picture", disable=quiet) as progress:
+        with closing(results), tqdm(results, "predict", len(this_ranks_part(jobs)), unit="picture", disable=quiet) as progress:
             try:
                 summary = summarize(progress)
             except KeyboardInterrupt:

@@ -26,7 +26,7 @@ from segnet.system.command_line import run_command
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
 from segnet.training.data import open_train_set
-from segnet.visualization import activation_grid, comparison, contact_sheet, enlarge, grid, uncertainty_map
+from segnet.visualization import activation_grid, comparison_row, contact_sheet, enlarge, grid, uncertainty_map
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def show_comparison(source: Path, ids: list[str], out: Path) -> None:
             raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
         sample = dataset.read(dataset.ids.index(name))
         prediction = predictor.predict(sample.image)
-        cells = comparison(sample.image, sample.mask, prediction.mask, classes)
+        cells = comparison_row(sample.image, sample.mask, prediction.mask, classes)
         columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(prediction.uncertainty))])
     save_image(out, grid(list(zip(*columns, strict=True)), gap=6))
     print(f"written: {out}")

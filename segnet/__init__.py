@@ -3,13 +3,15 @@
 Read from the top: a file imports only files that this list names before it.
 
 classes         the class tables: names, colours, the ignored id
-system/         what every command needs: errors · streams · digests · distributed · files · devices · processes · command_line
+system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
+                command_line
 layers/         what the project exists for: convolution · pooling · deconvolution
-config/         every setting, typed and checked: yaml_files · sections · loading
+config/         every setting, typed and checked: yaml_files · sections · renamed · loading
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundaries · calibration
 visualization   arrays drawn from images and masks; no files
-models/         the networks: compilation · recomputation · pretrained · encoder_decoder · folding · initialization · inspection
+models/         the networks: compilation · recomputation · pretrained · encoder_decoder · folding · initialization ·
+                inspection
 data/           from files to batches: cache · palettes · images · transforms · sampler · workers · listing · split_forms · layout ·
                 checking · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · scenes · archives · sample · plan · public_sets · unpacking

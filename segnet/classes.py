@@ -22,13 +22,12 @@ def voc_color(index: int) -> Color:
 class ClassSet:
     """Names and colours of K classes, aligned by class id 0..K-1, and the label that means "do not score".
 
-    Its mask files say `ignore_id` for that; once read, it is `ignore_index` in every set.
+    Its mask files say `ignore_index` for that; once read, it is `ignore_index` in every set.
     """
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
     ignore_index: int = IGNORE_INDEX
-    ignore_id: int = IGNORE_INDEX
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,9 +39,9 @@ class ClassSet:
         return [channel for color in colors for channel in color]
 
 
-def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = (), *, ignore_id: int = IGNORE_INDEX) -> ClassSet:
+def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = (), *, ignore_index: int = IGNORE_INDEX) -> ClassSet:
     """A class set of a user's own; without colours it takes VOC's."""
-    return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))), ignore_id=ignore_id)
+    return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))), ignore_index=ignore_index)
 
 
 def difference(found: ClassSet, expected: ClassSet) -> str:

@@ -24,7 +24,7 @@ from torch.export import Dim, ExportedProgram
 from segnet.data.images import open_image
 from segnet.inference.exported import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
 from segnet.models.encoder_decoder import EncoderDecoder
-from segnet.models.folding import folded
+from segnet.models.folding import fold
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder, move_into_place, short_name
 
@@ -48,7 +48,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
     """Write `model` to `path`, whose suffix says how: .onnx, .xml (OpenVINO, weights in .bin beside it) or .pt2.
 
     The file maps float32 `image` (B, 3, H, W), RGB in 0..255, to float32 `logits` (B, K, H, W) of the same size, for any
-    B, H and W (.pt2: H and W from `model.stride` on, see `trace`). With calibration `pictures`, for .xml, its convolutions
+    B, H and W (.pt2: H and W from `model.total_stride` on, see `trace`). With calibration `pictures`, for .xml, its convolutions
     compute in int8.
     Raises UserError: (config) for another suffix, (data) for a picture that cannot be read, (environment) for a package that
     is missing or a full disk, (checkpoint) when the file does not compute what the network does. Then nothing was written.
@@ -62,7 +62,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
     os.environ.setdefault("NNCF_CI", "1")  # else nncf reports every use to its makers
     for package in (*needed[path.suffix], *(["nncf"] if pictures else [])):
         require(package, path)
-    model = folded(model).cpu().to(memory_format=torch.contiguous_format)  # of channels_last, torch.export.save has doubts
+    model = fold(model).cpu().to(memory_format=torch.contiguous_format)  # of channels_last, torch.export.save has doubts
     make_folder(path.parent)
     with tempfile.TemporaryDirectory(prefix=f".{short_name(path.name)}.", suffix=".tmp", dir=path.parent) as name:
         temporary = Path(name) / path.name
@@ -104,11 +104,11 @@ def _write(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequ
 def trace(model: EncoderDecoder) -> ExportedProgram:
     """A folded network as a graph with free batch, height and width.
 
-    As a program of torch it takes sides from `model.stride` on, and its `module(check_guards=False)` all of those: some of its
-    guards are true of the sizes that it was traced with alone. Runtimes know none of this, and take any size.
+    In torch it takes sides of `model.total_stride` or more, through `module(check_guards=False)`: some of its guards hold for the
+    traced size alone. onnxruntime and OpenVINO ignore guards and take any size.
     """
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    side = model.stride * 3
+    side = model.total_stride * 3
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(model, (torch.zeros(2, 3, side + 6, side + 9),), dynamic_shapes=(free,))
@@ -165,8 +165,8 @@ def _check(model: EncoderDecoder, temporary: Path, path: Path, pictures: Sequenc
         if pictures:
             agreement = _agreement(model, exported, pictures)
         else:
-            smallest = model.stride if path.suffix == ".pt2" else 1
-            difference = largest_difference(model, exported, model.stride, smallest)
+            smallest = model.total_stride if path.suffix == ".pt2" else 1
+            difference = largest_difference(model, exported, model.total_stride, smallest)
     except UserError as error:
         raise UserError(error.code, path, error.found, error.remedy) from None
     if pictures:

@@ -1,7 +1,7 @@
-"""What training minimises: a sum over the pixels that count, divided by a count that the masks alone decide.
+"""The loss that training minimises, as sums that add up over the parts of a batch and over ranks.
 
-So a step's loss and gradient do not depend on how its batch is split over ranks or over parts: each part computes its
-sum, all divide by the count of the whole batch, and the results add up.
+A loss is a sum over pixels, divided by a count that the masks alone decide. Each part of a batch computes its own sum, all
+divide by the count of the whole batch, and the quotients add up: loss and gradient do not depend on how a batch is split.
 """
 
 from __future__ import annotations
@@ -20,56 +20,41 @@ from segnet.classes import IGNORE_INDEX
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Criterion:
-    """Cross-entropy of the pixels that are not ignored.
+    """Cross-entropy, averaged over the pixels that are not ignored.
 
-    With class weights the mean is weighted: divided by the sum of the pixels' weights (as torch does, unlike Caffe,
-    which divides by the pixel count). With `hardest` below 1 only the ceil(hardest * scored) pixels of each picture
-    with the highest (weighted) loss count; which they are only the network knows, so the divisor takes each for the
-    picture's mean weight. At hardest=1 that is the weighted mean, and without weights the mean over the kept pixels.
+    With class weights it is the weighted mean: the sum is divided by the sum of the pixels' weights, as torch does it.
     """
 
     weight: Tensor | None = None  # (K,)
-    smoothing: float = 0.0
-    hardest: float = 1.0
+    smoothing: float = 0.0  # the share of the target that is spread evenly over the classes
 
     def counts(self, mask: Tensor) -> Tensor:
-        """What the sum over a (B, H, W) mask is divided by, a float64 scalar: the weights of the pixels that count.
-
-        The counts of parts add up to those of the whole.
-        """
-        scored = (mask != IGNORE_INDEX).flatten(1)  # (B, H*W)
-        pixels = scored.sum(dim=1)  # (B,)
-        weights = scored if self.weight is None else self.weight.double()[mask.flatten(1).where(scored, 0).long()] * scored
-        return (weights.sum(dim=1) * self._kept(pixels) / pixels.clamp(min=1)).sum()
+        """The divisor of the loss for (B, H, W) class ids: the sum of the weights of the scored pixels, a float64 scalar."""
+        scored = mask != IGNORE_INDEX
+        if self.weight is None:
+            return scored.sum().double()
+        return (self.weight.double()[mask.where(scored, 0).long()] * scored).sum()
 
     def __call__(self, logits: Tensor, mask: Tensor, counts: Tensor | None = None) -> Tensor:
-        """The scalar loss of (B, K, H, W) logits against (B, H, W) class ids, or its part in a batch that has `counts`.
+        """The scalar loss of (B, K, H, W) logits and (B, H, W) class ids, divided by `counts` (default: those of `mask`).
 
-        Where nothing is counted the loss is 0 and so is its gradient, not NaN.
+        Without a scored pixel the loss is 0 and its gradient is 0.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         counts = self.counts(mask) if counts is None else counts
         return self._cross_entropy(logits, mask) / counts.to(logits.dtype).where(counts > 0, math.inf)
 
     def _cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The sum over the pixels that count.
+        """The sum over the scored pixels.
 
-        Summed here, as torch's own sum over pictures adds in any order on CUDA (and over flattened pixels takes up to
-        five times as long on the CPU).
+        Torch's own sum (reduction="sum") adds in any order on CUDA, and over flattened pixels takes up to five times as long
+        on the CPU.
         """
-        target, weight = mask.long(), None if self.weight is None else self.weight.to(logits.dtype)
+        weight = None if self.weight is None else self.weight.to(logits.dtype)
         losses = F.cross_entropy(
-            logits, target, weight, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=self.smoothing
+            logits, mask.long(), weight, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=self.smoothing
         )  # (B, H, W), 0 where ignored
-        if self.hardest == 1:
-            return losses.sum()
-        losses = losses.flatten(1).sort(dim=1, descending=True, stable=True).values  # sorted, as k differs per picture
-        kept = self._kept((mask != IGNORE_INDEX).flatten(1).sum(dim=1))
-        return (losses * (torch.arange(losses.shape[1], device=mask.device) < kept[:, None])).sum()
-
-    def _kept(self, pixels: Tensor) -> Tensor:
-        """How many of so many scored pixels of a picture count."""
-        return (pixels.double() * self.hardest).ceil()
+        return losses.sum()
 
 
 def median_frequency_weights(pixels: Sequence[int], pixels_of_pictures: Sequence[int], power: float = 1.0) -> Tensor:

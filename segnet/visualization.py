@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segnet.classes import ClassSet
+from segnet.classes import IGNORE_INDEX, ClassSet
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -32,7 +32,7 @@ def overlay(image: Tensor, mask: Tensor, classes: ClassSet, *, opacity: float = 
     Edges between classes are drawn in full colour.
     """
     palette = np.asarray(classes.palette, dtype=np.uint8).reshape(256, 3)
-    seen = palette.any(axis=1) & (np.arange(256) != classes.ignore_index)
+    seen = palette.any(axis=1) & (np.arange(256) != IGNORE_INDEX)
     alpha = np.where(seen, opacity, 0.0)
     mixed = np.arange(256) * (1 - alpha)[:, None] + (palette.T * alpha)[..., None]  # (3, 256 ids, 256 values): every answer
     answers = mixed.round().astype(np.uint8).reshape(3, -1)
@@ -104,7 +104,7 @@ def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet, *
     for image, mask in samples:
         shown = overlay(image, mask, classes)
         rows, columns = np.indices(mask.shape)
-        shown[((rows + columns) % 8 < 2) & (mask.cpu().numpy() == classes.ignore_index)] = 255
+        shown[((rows + columns) % 8 < 2) & (mask.cpu().numpy() == IGNORE_INDEX)] = 255
         cells += [to_array(image), shown]
     blank = np.full_like(cells[0], 255)
     across = 2 * min(pairs_per_row, len(samples))
@@ -112,7 +112,7 @@ def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet, *
     return grid([cells[start : start + across] for start in range(0, len(cells), across)])
 
 
-def comparison(image: Tensor, truth: Tensor, prediction: Tensor, classes: ClassSet) -> list[np.ndarray]:
+def comparison_row(image: Tensor, truth: Tensor, prediction: Tensor, classes: ClassSet) -> list[np.ndarray]:
     """One row of a grid: picture | truth | prediction."""
     return [to_array(image), colorize(truth, classes), colorize(prediction.to(torch.uint8), classes)]
 
@@ -123,14 +123,14 @@ UNCERTAINTY_COLORS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (2
 
 def cut_out(mask: Tensor, classes: ClassSet) -> np.ndarray:
     """(H, W) class ids -> (H, W, 4): each pixel in the colour of its class, transparent where it is not scored."""
-    scored = mask.cpu().numpy() != classes.ignore_index
+    scored = mask.cpu().numpy() != IGNORE_INDEX
     return np.dstack([colorize(mask, classes) * scored[..., None], scored * np.uint8(255)])
 
 
 def error_map(truth: Tensor, prediction: Tensor, classes: ClassSet) -> np.ndarray:
     """Two (H, W) masks -> (H, W, 4): WRONG where they differ, striped where the truth is ignored, elsewhere transparent."""
     true, predicted = truth.cpu().numpy(), prediction.cpu().numpy()
-    ignored = true == classes.ignore_index
+    ignored = true == IGNORE_INDEX
     shown = np.zeros((*true.shape, 4), np.uint8)
     shown[true != predicted] = (*WRONG, 255)
     rows, columns = np.nonzero(ignored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segnet.classes import CAMVID, CLASS_SETS, SAMPLE, VOC, ClassSet, class_set, voc_color
+from segnet.classes import CAMVID, CLASS_SETS, IGNORE_INDEX, SAMPLE, VOC, ClassSet, class_set, voc_color
 
 # VOC development kit, VOClabelcolormap(256): the colours of labels 0..20 and 255 as published
 PUBLISHED = """
@@ -29,7 +29,7 @@ def test_camvid_has_the_eleven_classes_of_the_paper() -> None:
 @pytest.mark.parametrize("classes", CLASS_SETS.values(), ids=CLASS_SETS.keys())
 def test_tables_are_aligned_and_unambiguous(classes: ClassSet) -> None:
     assert len(set(classes.names)) == len(set(classes.colors)) == len(classes.names) == len(classes.colors)
-    assert classes.ignore_index == 255
+    assert IGNORE_INDEX == 255
 
 
 def test_the_palette_is_the_colours_then_those_of_voc() -> None:

@@ -44,7 +44,7 @@ TRIALS = int(os.environ.get("SEGNET_CRASH_TRIALS", "10"))
 WHOLE = TRIALS >= 200
 
 SAVE_EVERY = 4  # steps
-BUSY = ["train.save_every=1.34", "train.eval_every=1.34", "train.log_every=3", "train.ema_decay=0.9"]
+BUSY = ["train.save_every_epochs=1.34", "train.eval_every_epochs=1.34", "train.log_every_steps=3", "train.ema_decay=0.9"]
 BUSY += ["model.encoder=[{widths: [4]}, {widths: [8], dropout: 0.5}]"]  # 3 steps per epoch: it saves and scores every 4
 LONG, SHORT = [*BUSY, "train.epochs=8"], [*BUSY, "train.epochs=4"]  # 24 and 12 steps
 
@@ -351,7 +351,7 @@ def test_workers_intervals_and_interruptions_change_nothing(lab, tmp_path):
     expected = learnt(lab.reference(LONG))
     for trial in range(max(3, TRIALS // 5)):
         dice = random.Random(trial)
-        changes = [f"data.workers={(0, 2, 4)[trial % 3]}", f"train.log_every={dice.randint(1, 9)}"]
+        changes = [f"data.workers={(0, 2, 4)[trial % 3]}", f"train.log_every_steps={dice.randint(1, 9)}"]
         changes += [f"train.{key}_every={dice.uniform(0.3, 5):.2f}" for key in ("eval", "save")]
         run, stops = tmp_path / str(trial), 0
         what, output = f"trial {trial}, {' '.join(changes)}", ""

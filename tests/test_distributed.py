@@ -22,17 +22,17 @@ from segnet.config.sections import Config
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler, SampleKey
-from segnet.evaluation.scoring import evaluate, examine
+from segnet.evaluation.scoring import evaluate, evaluate_fully
 from segnet.inference.loaded_model import load_model
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import load_checkpoint
 from segnet.system import processes
 from segnet.system.devices import choose_device
-from segnet.system.distributed import gather, is_main, local_rank, process_group, rank, share, world_size
+from segnet.system.distributed import gather, is_main, local_rank, process_group, rank, this_ranks_part, world_size
 from segnet.system.errors import ExitCode, UserError
 from segnet.training import loop, resuming, step
 
-LONG = ["train.epochs=4", "train.batch_size=4", "train.eval_every=2", "train.save_every=1"]
+LONG = ["train.epochs=4", "train.batch_size=4", "train.eval_every_epochs=2", "train.save_every_epochs=1"]
 
 
 def run_ranks(count: int, body: Callable[[], object], folder: Path) -> None:
@@ -62,7 +62,7 @@ def no_batch_norm(monkeypatch) -> Iterator[None]:
 def test_each_picture_is_seen_once_per_epoch_whatever_the_ranks(monkeypatch, ranks):
     seen = []
     for number in range(ranks):
-        monkeypatch.setattr("segnet.data.loader.share", lambda batch, number=number: batch[number::ranks])
+        monkeypatch.setattr("segnet.data.loader.this_ranks_part", lambda batch, number=number: batch[number::ranks])
         seen += [key for batch in ResumableSampler(6, 4, seed=0, start=0, total=9) for key in batch]
     assert sorted(seen) == [SampleKey(epoch, picture) for epoch in range(6) for picture in range(6)]
 
@@ -83,7 +83,7 @@ def test_the_confusion_matrix_is_the_same_for_any_number_of_ranks(tiny_run, tiny
     assert "nan" not in found.pop()
 
 
-@pytest.mark.parametrize("changes", [["loss.hardest=0.4"], ["loss.class_weights=median_frequency"]])
+@pytest.mark.parametrize("changes", [["loss.label_smoothing=0.1"], ["loss.class_weights=median_frequency"]])
 def test_the_loss_curve_is_the_same_for_any_split_of_the_batch(tiny_config, tmp_path, no_batch_norm, changes):
     """Ranks × parts of a step: 1, 2, 4 ranks, parts, both, and 3 ranks that get 2, 1 and 1 pictures."""
     for ranks, parts in ((1, 1), (2, 1), (4, 1), (3, 1), (1, 2), (1, 4), (2, 2)):
@@ -270,13 +270,13 @@ def test_a_machine_that_nobody_knows_is_named(launched):
 
 def test_alone_a_share_is_everything(monkeypatch):
     monkeypatch.setenv("RANK", "1")  # of something else than torchrun
-    assert share([3, 1, 2]) == [3, 1, 2]
+    assert this_ranks_part([3, 1, 2]) == [3, 1, 2]
     assert rank() == 0
 
 
-def test_lean_memory_knows_the_batch_normalisation_of_several_gpus(tiny_config):
+def test_recomputing_activations_knows_the_batch_normalisation_of_several_gpus(tiny_config):
     model = build_model(tiny_config.model, 3)
-    model.memory = "lean"
+    model.recompute = "activations"
     alone = len(model._runner()._kept)
     assert len(nn.SyncBatchNorm.convert_sync_batchnorm(model)._runner()._kept) == alone == 4
 
@@ -330,7 +330,7 @@ def test_an_examination_is_the_same_for_any_number_of_ranks(tiny_run, tiny_data,
     def look() -> None:
         with process_group(torch.device("cpu")):
             model = load_model(tiny_run, ["device=cpu"]).model
-            found = examine(model, build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0))
+            found = evaluate_fully(model, build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0))
             (tmp_path / f"examined-{len(gather(0))}-{rank()}").write_text(repr(found))
 
     for count in (1, 2, 4):

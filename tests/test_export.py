@@ -17,7 +17,7 @@ from segnet.inference import exported as exported_files
 from segnet.inference.answers import predict_maps
 from segnet.inference.exported import Metadata, load_exported, seal
 from segnet.inference.loaded_model import load_model
-from segnet.models.folding import folded
+from segnet.models.folding import fold
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
 from segnet.system.errors import ExitCode
@@ -137,8 +137,8 @@ def test_all_that_a_checkpoint_knows_travels_in_the_file(exported, package):
     assert loaded.classes == expected.data.class_set
     assert loaded.config.inference.flip
     original = build_model(expected.model, 3)
-    assert (loaded.model.reach, loaded.model.stride) == (original.reach, original.stride)
-    assert folded(loaded.model) is loaded.model
+    assert (loaded.model.field_of_view, loaded.model.total_stride) == (original.reach, original.stride)
+    assert fold(loaded.model) is loaded.model
 
 
 @pytest.mark.parametrize("package", FORMATS)
@@ -328,7 +328,7 @@ def test_a_network_that_differs_is_not_kept(tiny_config, tmp_path, monkeypatch):
     trace, before = export.trace, folder_bytes(tmp_path)
 
     def wrong(model):
-        other = folded(model)
+        other = fold(model)
         other.head.weight.data *= 1.01
         return trace(other)
 
@@ -339,7 +339,7 @@ def test_a_network_that_differs_is_not_kept(tiny_config, tmp_path, monkeypatch):
 
 
 def test_differences_are_looked_for_in_the_last_row_and_in_larger_batches(tiny_config):
-    model = folded(trained(tiny_config.model))
+    model = fold(trained(tiny_config.model))
 
     def last_row(image):
         logits = model(image)

@@ -24,8 +24,6 @@ CRITERIA = {
     "plain": Criterion(),
     "weighted": Criterion(weight=WEIGHT),
     "smoothed": Criterion(weight=WEIGHT, smoothing=0.1),
-    "hardest": Criterion(hardest=0.3),
-    "weighted hardest": Criterion(weight=WEIGHT, smoothing=0.1, hardest=0.3),
 }
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA.keys())
 
@@ -131,8 +129,6 @@ def test_counts_by_hand():
     weight = torch.tensor([1.0, 4.0, 0.5])
     assert Criterion().counts(mask).item() == 7
     assert Criterion(weight=weight).counts(mask).item() == 8
-    assert Criterion(hardest=0.5).counts(mask).item() == 4  # 2 of 3, 0 of 0, 2 of 4
-    assert Criterion(weight=weight, hardest=0.5).counts(mask).item() == 2 * 6 / 3 + 2 * 2 / 4  # kept × mean weight
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -153,36 +149,6 @@ def test_a_certain_right_answer_costs_nothing():
     """Logits go in, not probabilities: a softmax before the loss would leave 0.55 here."""
     logits = torch.tensor([[50.0, 0.0, 0.0]]).view(1, 3, 1, 1)
     assert Criterion()(logits, torch.zeros(1, 1, 1, dtype=torch.uint8)).item() < 1e-6
-
-
-@pytest.mark.parametrize("hardest", [0.1, 0.3, 0.5, 0.99])
-@pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_the_hardest_pixels_of_each_picture_count(weight, hardest):
-    logits, mask = some_batch()
-    w = [1.0] * 4 if weight is None else weight.tolist()
-    total = divisor = 0.0
-    for picture, truth in zip(logits, mask, strict=True):
-        scored = [(y, x) for y in range(5) for x in range(6) if truth[y, x] != 255]
-        losses = [-w[truth[p]] * picture[:, *p].log_softmax(0)[truth[p].item()].item() for p in scored]
-        kept = math.ceil(hardest * len(scored))
-        total += sum(sorted(losses, reverse=True)[:kept])
-        divisor += kept * sum(w[truth[p]] for p in scored) / max(1, len(scored))
-    assert Criterion(weight=weight, hardest=hardest)(logits, mask).item() == pytest.approx(total / divisor, rel=1e-12)
-
-
-def test_hardest_by_hand():
-    """One of two pixels a picture: that with the wrong answer, and no gradient reaches the other."""
-    logits = torch.tensor([[[3.0, 3.0]], [[0.0, 0.0]]])[None].requires_grad_()  # (1, 2, 1, 2): class 0 twice
-    loss = Criterion(hardest=0.5)(logits, torch.tensor([[[0, 1]]], dtype=torch.uint8))
-    loss.backward()
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(3)))
-    assert (logits.grad[..., 0] == 0).all()
-    assert (logits.grad[..., 1] != 0).all()
-
-
-def test_equal_losses_do_not_add_to_the_hardest():
-    mask = torch.zeros(1, 3, 4, dtype=torch.uint8)
-    assert Criterion(hardest=0.25)(torch.zeros(1, 2, 3, 4), mask).item() == pytest.approx(math.log(2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from segnet.runs.checkpoint import load_checkpoint
 from segnet.system.processes import STOP_SIGNALS
 from segnet.training.loop import train
 
-LONG = ["train.epochs=12", "train.save_every=0.67", "train.log_every=5", "train.eval_every=2", "train.ema_decay=0.9"]
+LONG = [
+    "train.epochs=12",
+    "train.save_every_epochs=0.67",
+    "train.log_every_steps=5",
+    "train.eval_every_epochs=2",
+    "train.ema_decay=0.9",
+]
 
 
 def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int, *, saved: bool = False) -> tuple[int, str]:
@@ -55,7 +61,7 @@ STOPPED = [(number, 128 + number) for number in STOP_SIGNALS]
 @pytest.mark.parametrize(("number", "status"), STOPPED)
 def test_a_stop_signal_saves_and_says_how_to_go_on(tiny_config_file, tmp_path, number, status):
     run = tmp_path / "run"
-    process = start_training(tiny_config_file, run, *LONG, "train.save_every=100", "train.epochs=200", "data.workers=1")
+    process = start_training(tiny_config_file, run, *LONG, "train.save_every_epochs=100", "train.epochs=200", "data.workers=1")
     status_found, output = kill_after(process, run, 5, number)
     assert status_found == status, output
     step = load_checkpoint(run / "last.pt").step
@@ -80,7 +86,9 @@ def test_two_runs_in_one_folder_have_one_winner(tiny_config_file, tmp_path):
         first.communicate()
 
 
-@pytest.mark.parametrize("change", ["data.workers=2", "train.log_every=7", "train.eval_every=0.5", "train.save_every=5"])
+@pytest.mark.parametrize(
+    "change", ["data.workers=2", "train.log_every_steps=7", "train.eval_every_epochs=0.5", "train.save_every_epochs=5"]
+)
 @pytest.mark.parametrize("ema", ["train.ema_decay=0.9", "train.ema_decay=0"])
 def test_what_is_learnt_does_not_depend_on_the_schedule(tiny_config, tmp_path, change, ema):
     for name, changes in (("reference", []), ("other", [change])):

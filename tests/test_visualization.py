@@ -19,7 +19,7 @@ from segnet.visualization import (
     UNCERTAINTY_COLORS,
     WRONG,
     colorize,
-    comparison,
+    comparison_row,
     cut_out,
     error_map,
     grid,
@@ -98,7 +98,7 @@ def test_a_grid_keeps_every_cell_on_white() -> None:
 
 def test_a_comparison_is_picture_truth_prediction() -> None:
     truth, prediction = torch.zeros(6, 8, dtype=torch.uint8), torch.ones(6, 8, dtype=torch.int64)
-    shown = comparison(IMAGE, truth, prediction, SAMPLE)
+    shown = comparison_row(IMAGE, truth, prediction, SAMPLE)
     assert np.array_equal(shown[0], to_array(IMAGE))
     assert (shown[1][0, 0].tolist(), shown[2][0, 0].tolist()) == (list(SAMPLE.colors[0]), list(SAMPLE.colors[1]))
 

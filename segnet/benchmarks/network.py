@@ -21,13 +21,13 @@ from segnet.benchmarks.memory import forward_in, saved_facts
 from segnet.benchmarks.plain import PlainEncoderDecoder
 from segnet.benchmarks.timing import Report, Way, calling, compare_ways
 from segnet.classes import IGNORE_INDEX
-from segnet.config.sections import Config, Memory, OptimConfig
+from segnet.config.sections import Config, OptimConfig, Recompute
 from segnet.data.dataset import Sample
 from segnet.inference.answers import compute_logits
 from segnet.losses import Criterion
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
-from segnet.models.folding import folded
+from segnet.models.folding import fold
 from segnet.system.devices import choose_device, choose_precision
 from segnet.system.errors import ExitCode, UserError
 from segnet.training.step import TrainState, build_state, train_step
@@ -53,16 +53,16 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
     model, plain, image = _networks(config)
     networks: dict[str, tuple[nn.Module, str]] = {}
     for precision in _precisions(image.device, emulated):
-        network: nn.Module = folded(model, precision)
+        network: nn.Module = fold(model, precision)
         networks[f"folded {precision}"] = network, precision
         if compiled:
             networks[f"compiled {precision}"] = CompiledPerSize(network), precision
     plain_image = image.contiguous()  # NCHW
     ways = [Way(PLAIN, "float32", calling(plain, plain_image), {})]
     with torch.inference_mode():
-        side = max(48, model.neck.smallest * model.stride)
+        side = max(48, model.neck.smallest * model.total_stride)
         corner = image[..., :side, :side]
-        exact = folded(model.double())(corner), plain.double()(corner.contiguous())  # folded in float64, too
+        exact = fold(model.double())(corner), plain.double()(corner.contiguous())  # folded in float64, too
         exact_facts = _agreement("folded float64", ("inference", "float64"), {"logits": exact})
         plain.float()
         with _exact_float32(), FlopCounterMode(display=False) as counter:
@@ -80,8 +80,8 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
 def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Report:
     """A step of `train.batch_size` pictures of `augment.crop_size`: forward, backward and update, as a run makes it.
 
-    The plain step has the same optimizer, no moving average and no check for finite gradients; both count every pixel, as at
-    hardest=1. The learning rate is 0, so all steps are made at the same weights. bfloat16 is left out where the device emulates
+    The plain step has the same optimizer, no moving average and no check for finite gradients. The
+    learning rate is 0, so all steps are made at the same weights. bfloat16 is left out where the device emulates
     it, unless `emulated`.
     Raises UserError (numeric) where loss or gradients are not the plain network's.
     """
@@ -105,18 +105,18 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, e
     facts = saved_facts(plain, plain_image, "float32")
     ways = [Way(PLAIN, "float32", calling(step, plain_image, mask), facts)]
     kinds = [("ours float32", "float32", "plain", False)]
-    kinds += [(f"ours bfloat16 {memory}", "bfloat16", memory, False) for memory in get_args(Memory)]
+    kinds += [(f"ours bfloat16 {recompute}", "bfloat16", recompute, False) for recompute in get_args(Recompute)]
     kinds += [(f"compiled {precision}", precision, "plain", True) for precision in ("float32", "bfloat16") if compiled]
     measured = _precisions(device, emulated)
-    for name, precision, memory, is_compiled in (kind for kind in kinds if kind[1] in measured):
+    for name, precision, recompute, is_compiled in (kind for kind in kinds if kind[1] in measured):
         network = CompiledPerSize(state.model) if is_compiled else state.model
-        state.model.memory = cast(Memory, memory)
+        state.model.recompute = cast(Recompute, recompute)
         with _exact_float32():
             found = _gradients(network, image, precision, lambda logits: criterion(logits, mask))
         pairs = {key: (found[key], expected[key]) for key in expected}
         facts = _agreement(name, ("training", precision), pairs) | saved_facts(network, image, precision)
-        facts["float64_relative_error"] = exact[memory]["relative_error"]
-        run = _our_step(replace(state, network=network), batch, criterion, _changed(config, precision, memory))
+        facts["float64_relative_error"] = exact[recompute]["relative_error"]
+        run = _our_step(replace(state, network=network), batch, criterion, _changed(config, precision, recompute))
         ways.append(Way(name, precision, run, facts))
     return compare_ways(ways, counter.get_total_flops(), rounds, image)
 
@@ -172,14 +172,14 @@ def _our_step(state: TrainState, batch: Sample, criterion: Criterion, config: Co
     """A training step as `training` makes it."""
 
     def run() -> None:
-        state.model.memory = config.train.memory
+        state.model.recompute = config.train.recompute
         train_step(state, batch, criterion, lr=0.0, config=config)
 
     return run
 
 
-def _changed(config: Config, precision: str, memory: str) -> Config:
-    train = config.train.model_copy(update={"precision": precision, "memory": memory})
+def _changed(config: Config, precision: str, recompute: str) -> Config:
+    train = config.train.model_copy(update={"precision": precision, "recompute": recompute})
     return config.model_copy(update={"train": train})
 
 
@@ -216,17 +216,17 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
 def _float64_agreement(
     model: EncoderDecoder, plain: nn.Module, batch: Sample, criterion: Criterion, step: _PlainStep
 ) -> dict[str, Report]:
-    """Each memory mode against the plain network in float64, on a corner of the pictures: nothing hides behind rounding."""
-    side = max(48, model.neck.smallest * model.stride)
+    """Each choice of `recompute` against the plain network in float64, on a corner of the images."""
+    side = max(48, model.neck.smallest * model.total_stride)
     image, mask = batch.image[..., :side, :side], batch.mask[..., :side, :side]
     mask = mask.where(mask != IGNORE_INDEX, 0)  # a corner may have no other
     expected = _gradients(plain.double(), image.contiguous(), "float64", lambda logits: step.loss(logits, mask))
     found = {}
-    for memory in get_args(Memory):
-        model.memory = memory
+    for recompute in get_args(Recompute):
+        model.recompute = recompute
         ours = _gradients(model.double(), image, "float64", lambda logits: criterion(logits, mask))
         pairs = {key: (ours[key], expected[key]) for key in expected}
-        found[memory] = _agreement(f"ours float64 {memory}", ("training", "float64"), pairs)
+        found[recompute] = _agreement(f"ours float64 {recompute}", ("training", "float64"), pairs)
     plain.float()
     model.float()
     return found

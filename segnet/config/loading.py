@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from segnet.classes import ClassSet, difference
+from segnet.config.renamed import NEW_KEYS, upgrade
 from segnet.config.sections import CLASSES_FILE, LISTS, Config, DataConfig, NeckLayerConfig, StageConfig
 from segnet.config.yaml_files import Dumper, Origins, Tree, merge, override_tree, read_mapping, read_tree, refuse
 from segnet.system.errors import ExitCode, UserError
@@ -54,6 +55,8 @@ def _unknown_key(where: str, key: str, word: str, known: list[str]) -> UserError
 def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
     path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("tuple[", "literal[")))
     where, key = origin.of(path), ".".join(path)
+    if error["type"] == "extra_forbidden" and path in NEW_KEYS:
+        return refuse(where, f"{key}: an earlier name", f"write {'.'.join(NEW_KEYS[path])}")
     if error["type"] == "extra_forbidden":
         return _unknown_key(where, key, path[-1], _known_keys(path[:-1]))
     if error["type"] == "missing" and path == ("data", "classes"):
@@ -128,9 +131,11 @@ def _with_classes(tree: Tree, lines: Origins) -> Tree:
     if not is_inside(path, Path(root)):
         raise refuse(path, "is a link out of the data folder", "copy the file into the data folder")
     own, own_lines = read_mapping(path)
-    keys = {"names": "classes", "colors": "colors", "ignore": "ignore_id"}
+    keys = {"names": "classes", "colors": "colors", "ignore_index": "ignore_index"}
     for key in own:
         if key not in keys:
+            if key == "ignore":
+                raise refuse(own_lines[key,], "ignore: an earlier name", "write ignore_index")
             raise _unknown_key(own_lines[key,], key, key, list(keys))
     if "names" not in own:
         raise refuse(path, "names: missing", "write names: [background, …] in the order of their ids")
@@ -144,6 +149,14 @@ def _with_classes(tree: Tree, lines: Origins) -> Tree:
 def validate_config(tree: Tree, origin: _Origin | Path) -> Config:
     """`tree` as a Config. Raises UserError (config) with all its mistakes."""
     return _validated(Config, tree, _Origin(origin, {}) if isinstance(origin, Path) else origin)
+
+
+def read_stored_config(tree: Tree, path: Path) -> Config:
+    """The configuration that a checkpoint or an exported file at `path` holds, also one of an earlier version.
+
+    Raises UserError (config) with all its mistakes.
+    """
+    return validate_config(upgrade(tree), path)
 
 
 def _validated(kind: type[_SectionType], tree: Tree, origin: _Origin, path: tuple[str, ...] = ()) -> _SectionType:
@@ -175,8 +188,8 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
     odd = difference(own, config.data.class_set)
     if odd and ("data", "classes") not in origins:
         raise refuse(Path(changed.data.root) / CLASSES_FILE, f"{odd} as in the network", _way_out(own, config.data.class_set))
-    ignore_id = changed.data.ignore_id if ("data", "ignore_id") in origins else own.ignore_id
-    return changed.model_copy(update={"data": changed.data.model_copy(update={"ignore_id": ignore_id})})
+    ignore_index = changed.data.ignore_index if ("data", "ignore_index") in origins else own.ignore_index
+    return changed.model_copy(update={"data": changed.data.model_copy(update={"ignore_index": ignore_index})})
 
 
 def _way_out(own: ClassSet, expected: ClassSet) -> str:
@@ -218,7 +231,7 @@ def class_warnings(data: DataConfig) -> list[UserError]:
         return [UserError(error.code, error.path, error.found, "mend it; the classes are those of the configuration")]
     if own is None:
         return []
-    ignored = f"ignore is {own.ignore_id}, not {data.ignore_id}" if own.ignore_id != data.ignore_id else ""
+    ignored = f"ignore_index is {own.ignore_index}, not {data.ignore_index}" if own.ignore_index != data.ignore_index else ""
     remedy = "what the configuration says counts; see whether its masks are made so"
     return [
         refuse(path, f"{found} as in the configuration", remedy) for found in (difference(own, data.class_set), ignored) if found

@@ -21,7 +21,7 @@ Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Share = Annotated[float, Field(ge=0.1, le=1)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Memory = Literal["plain", "lean", "checkpoint"]
+Recompute = Literal["nothing", "activations", "stages"]
 
 
 class Section(BaseModel):
@@ -118,7 +118,7 @@ class DataConfig(Section):
     """A known class table, or the class names in the order of their ids; left out: those of ROOT/classes.yaml."""
     colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
     """R, G, B of each class, for masks and overlays; empty: those of the table, or VOC's."""
-    ignore_id: Annotated[int, Field(ge=0, le=255)] = IGNORE_INDEX
+    ignore_index: Annotated[int, Field(ge=0, le=255)] = IGNORE_INDEX
     """The value in this set's mask files that means: neither trained nor scored."""
     train_split: str = "train"
     """Split file that training reads."""
@@ -151,9 +151,9 @@ class DataConfig(Section):
             raise ValueError(f"{len(self.colors)} colors for {count} classes")
         if len(set(self.class_set.names)) != count:
             raise ValueError("two classes have the same name")
-        if self.ignore_id < count:
-            name = self.class_set.names[self.ignore_id]
-            raise ValueError(f"ignore_id: {self.ignore_id} is the id of class '{name}'; see prepare_data.py convert --map")
+        if self.ignore_index < count:
+            name = self.class_set.names[self.ignore_index]
+            raise ValueError(f"ignore_index: {self.ignore_index} is the id of class '{name}'; see prepare_data.py convert --map")
         return self
 
     @property
@@ -161,8 +161,8 @@ class DataConfig(Section):
         """Names and colours as one table."""
         if isinstance(self.classes, str):
             known = CLASS_SETS[self.classes]
-            return class_set(known.names, self.colors or known.colors, ignore_id=self.ignore_id)
-        return class_set(self.classes, self.colors, ignore_id=self.ignore_id)
+            return class_set(known.names, self.colors or known.colors, ignore_index=self.ignore_index)
+        return class_set(self.classes, self.colors, ignore_index=self.ignore_index)
 
 
 class AugmentConfig(Section):
@@ -172,7 +172,7 @@ class AugmentConfig(Section):
     """Height and width of what the network trains on, pixels. Beyond the picture: mean colour, mask ignored."""
     scale: tuple[Zoom, Zoom] = (0.5, 2.0)
     """Range of the zoom, drawn uniformly in its logarithm; 1 keeps the picture's own resolution."""
-    sizes: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
+    shrink: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
     """Progressive resizing (Tan & Le 2021, section 4): the run has as many parts of equal steps as there are numbers, and in
     each part crop_size (to 16 pixels at least) and scale are multiplied by its number. [0.5, 1]: half the size first, four times
     as fast."""
@@ -207,8 +207,6 @@ class LossConfig(Section):
     """Exponent on those weights: 1 as published, 0.5 their square roots (gentler)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread evenly over the classes."""
-    hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of each picture's scored pixels that counts, those with the highest loss (online hard example mining); 1: all."""
 
 
 class OptimConfig(Section):
@@ -247,28 +245,28 @@ class TrainConfig(Section):
     precision: Precision = "auto"
     """Arithmetic of the forward and backward pass (autocast); weights stay in float32. auto: the fastest one that the device
     has instructions for; a run that is resumed keeps its own."""
-    memory: Memory = "plain"
-    """What the forward pass keeps for the backward pass: plain all activations, lean the outputs of convolutions, checkpoint
-    those of stages; the rest is computed again. The gradients are the same."""
+    recompute: Recompute = "nothing"
+    """What the backward pass computes again instead of keeping it: nothing; activations, so that only the outputs of convolutions
+    are kept; stages, so that only the outputs of stages are. The gradients are the same."""
     compile: bool = False
     """Let torch.compile fuse the network, once for each of up to eight sizes; the first step of a size takes minutes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights, which is then what is scored and kept as best; 0: none."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time, also on a GPU, where that costs time."""
-    log_every: int = Field(default=50, ge=1)
+    log_every_steps: int = Field(default=50, ge=1)
     """Steps between two log lines."""
-    eval_every: Epochs = 1.0
+    eval_every_epochs: Epochs = 1.0
     """Epochs between two evaluations on the val split."""
-    save_every: Epochs = 1.0
+    save_every_epochs: Epochs = 1.0
     """Epochs between two checkpoints."""
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
     """Stop after so many minutes, with a checkpoint that --resume continues from; 0: no limit."""
 
     @model_validator(mode="after")
     def _one_plan(self) -> TrainConfig:
-        if self.compile and self.memory != "plain":
-            raise ValueError(f"memory {self.memory} has no effect with compile, which plans itself what is kept; choose one")
+        if self.compile and self.recompute != "nothing":
+            raise ValueError(f"recompute {self.recompute} has no effect with compile, which plans what is kept; choose one")
         return self
 
 

@@ -34,8 +34,8 @@ def may_write(folder: Path) -> bool:
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
 
 
-def recall(path: Path, digest: str) -> dict[str, list[int]]:
-    """What `remember` wrote under `digest`; empty when there is nothing, or it was made from something else, or is damaged."""
+def load_small(path: Path, digest: str) -> dict[str, list[int]]:
+    """What `save_small` wrote under `digest`; empty when there is nothing, or it was made from something else, or is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         lists = {name: values for name, values in found.items() if isinstance(values, list)}
@@ -45,8 +45,8 @@ def recall(path: Path, digest: str) -> dict[str, list[int]]:
         return {}
 
 
-def remember(path: Path, digest: str, lists: dict[str, list[int]]) -> None:
-    """Write `lists` for `recall`, atomically. Where the data folder cannot be written, nothing happens."""
+def save_small(path: Path, digest: str, lists: dict[str, list[int]]) -> None:
+    """Write `lists` for `load_small`, atomically. Where the data folder cannot be written, nothing happens."""
     try:
         if may_write(path.parent.parent):
             path.parent.mkdir(exist_ok=True)
@@ -55,7 +55,7 @@ def remember(path: Path, digest: str, lists: dict[str, list[int]]) -> None:
         pass
 
 
-class Source(NamedTuple):
+class Undecoded(NamedTuple):
     """Where decoded samples come from."""
 
     digest: str  # of everything they depend on
@@ -91,7 +91,7 @@ class DecodedSamples:
         return DecodedSamples, (self.path,)  # a worker maps the file itself
 
 
-def open_decoded(folder: Path, name: str, source: Source) -> DecodedSamples:
+def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
     """The decoded samples of `source`, made now unless `folder` has them. Older ones of the same `name` are removed.
 
     Several processes may ask at once: one makes the file, the others wait for it.
@@ -121,15 +121,15 @@ def open_decoded(folder: Path, name: str, source: Source) -> DecodedSamples:
         raise UserError(ExitCode.ENVIRONMENT, path, found, remedy) from None
 
 
-def _head(source: Source) -> bytes:
+def _head(source: Undecoded) -> bytes:
     return _MAGIC + bytes.fromhex(source.digest) + len(source.pixels).to_bytes(8, "little")
 
 
-def _size(source: Source) -> int:
+def _size(source: Undecoded) -> int:
     return len(_head(source)) + len(source.pixels) * _RECORD.itemsize + 4 * sum(source.pixels)
 
 
-def _is_whole(path: Path, source: Source) -> bool:
+def _is_whole(path: Path, source: Undecoded) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(_head(source))) == _head(source) and path.stat().st_size == _size(source)
@@ -137,7 +137,7 @@ def _is_whole(path: Path, source: Source) -> bool:
         return False
 
 
-def _make(path: Path, source: Source, remedy: str) -> None:
+def _make(path: Path, source: Undecoded, remedy: str) -> None:
     size, (total, _, free) = _size(source), shutil.disk_usage(path.parent)
     if total and size > 0.95 * free:  # a file system that does not know its size says 0
         found = f"decoded samples need {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
@@ -156,7 +156,7 @@ def _make(path: Path, source: Source, remedy: str) -> None:
         file.write(records.tobytes())
 
 
-def _in_order(pool: ThreadPoolExecutor, source: Source) -> Iterator[tuple[Tensor, Tensor]]:
+def _in_order(pool: ThreadPoolExecutor, source: Undecoded) -> Iterator[tuple[Tensor, Tensor]]:
     """Every decoded sample, few of them in memory at a time."""
     count, together = len(source.pixels), 64
     with tqdm(total=count, unit="picture", disable=None, leave=False, delay=2) as bar:

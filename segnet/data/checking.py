@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from segnet.classes import ClassSet
+from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.loading import root_fault
 from segnet.data.images import convert_command, open_image, open_mask, open_palette
 from segnet.data.layout import (
@@ -192,16 +192,16 @@ def _fault(error: UserError | OSError, path: Path | None) -> UserError:
 
 def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: ClassSet) -> list[UserError]:
     """Masks without a scored pixel, of mostly 0 and 255 or with reordered palettes, and classes that never occur."""
-    warnings, ignore, path = list[UserError](), classes.ignore_index, split_path(root, split)
+    warnings, ignore, path = list[UserError](), IGNORE_INDEX, split_path(root, split)
     empty = [name for name, pair in pairs.items() if pair.pixels[ignore] == sum(pair.pixels)]
     if empty and len(empty) < len(pairs):
         for name in empty:
-            found = f"is {classes.ignore_id} everywhere, which is not scored"
+            found = f"is {classes.ignore_index} everywhere, which is not scored"
             warnings.append(UserError(ExitCode.DATA, mask_path(root, name), found, "see whether it is finished"))
     binary = [p for p in pairs.values() if p.pixels[0] and p.pixels[ignore] and p.pixels[0] + p.pixels[ignore] == sum(p.pixels)]
     if len(pairs) // 2 < len(binary) < len(pairs):
-        found = f"{len(binary)} of {len(pairs)} masks hold only 0 and {classes.ignore_id}, which is not scored"
-        warnings.append(UserError(ExitCode.DATA, path, found, f"see whether {classes.ignore_id} means a class there"))
+        found = f"{len(binary)} of {len(pairs)} masks hold only 0 and {classes.ignore_index}, which is not scored"
+        warnings.append(UserError(ExitCode.DATA, path, found, f"see whether {classes.ignore_index} means a class there"))
     reordered = [name for name, pair in pairs.items() if pair.reordered]
     if reordered:
         mask = mask_path(root, reordered[0])
@@ -244,7 +244,7 @@ def _split_report(split: str, ids: Sequence[str], pairs: dict[str, _Pair], class
         _range(pair.size[1] for pair in sound),
         tuple((per_class > 0).sum(axis=0).tolist()),
         tuple(per_class.sum(axis=0).tolist()),
-        int(pixels[:, classes.ignore_index].sum()),
+        int(pixels[:, IGNORE_INDEX].sum()),
     )
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from segnet.classes import ClassSet
 from segnet.config.sections import DataConfig
-from segnet.data.cache import FOLDER, DecodedSamples, Source, open_decoded
+from segnet.data.cache import FOLDER, DecodedSamples, Undecoded, open_decoded
 from segnet.data.images import open_image, open_mask, pixel_count
 from segnet.data.layout import (
     SHOWN,
@@ -70,7 +70,7 @@ class SegmentationDataset(Dataset[Sample]):
         with torch.random.fork_rng(devices=[]):
             seed = derive_seed(self.seed, "augment", key.epoch, sample.id)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would see to every kind of device as well
-            image, mask = self.transform(sample.image, sample.mask, key.size)
+            image, mask = self.transform(sample.image, sample.mask, key.shrink)
         return Sample(image, mask, sample.id)
 
     def keep_decoded(self, folder: Path | None = None) -> None:
@@ -82,7 +82,7 @@ class SegmentationDataset(Dataset[Sample]):
         digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *self.ids, *content_digests(self).tolist())
         with ThreadPoolExecutor() as pool:
             pixels = list(pool.map(pixel_count, self.pictures))
-        source = Source(digest, pixels, lambda index: self.read(index)[:2])
+        source = Undecoded(digest, pixels, lambda index: self.read(index)[:2])
         self.decoded = open_decoded(folder or self.root / FOLDER, self.file_name, source)
 
     @property

@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from segnet.classes import ClassSet
+from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import atomic_write
 
@@ -330,7 +330,7 @@ def _numbers(picture: Image.Image) -> np.ndarray:
 
 
 def open_mask(path: Path, classes: ClassSet) -> Tensor:
-    """A mask as (H, W) uint8 of class ids 0..K-1 and `classes.ignore_index`, which the file calls `classes.ignore_id`.
+    """A mask as (H, W) uint8 of class ids 0..K-1 and `IGNORE_INDEX`, which the file calls `classes.ignore_index`.
 
     PNGs of 1, 2, 4 or 8 bits in grey or with a palette, interlaced or not; a palette's colours do not matter.
     Raises UserError (data) for any other mask and for ids that the class set lacks.
@@ -341,15 +341,15 @@ def open_mask(path: Path, classes: ClassSet) -> Tensor:
         raise _bad(path, found, f"convert it: {convert_command(path)} --classes CONFIG")
     mask = torch.from_numpy(_ids_of(picture, path))  # (H, W)
     ids = torch.bincount(mask.flatten(), minlength=256).nonzero().flatten().tolist()
-    unknown = [i for i in ids if i >= len(classes) and i != classes.ignore_id]
+    unknown = [i for i in ids if i >= len(classes) and i != classes.ignore_index]
     if unknown:
-        found = f"label {', '.join(map(str, unknown[:5]))}; expected 0..{len(classes) - 1} or {classes.ignore_id}"
+        found = f"label {', '.join(map(str, unknown[:5]))}; expected 0..{len(classes) - 1} or {classes.ignore_index}"
         remedy = f"add the class to data.classes, or renumber the mask: {convert_command(path)} --map {unknown[0]}=ID"
         if picture.mode == "P":
             remedy += " (--classes CONFIG instead, if its colours are right)"
         raise _bad(path, found, remedy)
-    if classes.ignore_id != classes.ignore_index:
-        mask[mask == classes.ignore_id] = classes.ignore_index
+    if classes.ignore_index != IGNORE_INDEX:
+        mask[mask == classes.ignore_index] = IGNORE_INDEX
     return mask
 
 

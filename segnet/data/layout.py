@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from segnet.classes import ClassSet
+from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.loading import root_fault
 from segnet.config.sections import LISTS
 from segnet.data.images import convert_command
@@ -50,10 +50,10 @@ def label_faults(root: Path, split: str, seen: set[int], classes: ClassSet, trai
 
     That no mask of a whole split shows an object although 255 occurs is not what borders look like.
     """
-    path, ignore, shown = split_path(root, split), classes.ignore_id, seen - {classes.ignore_index}
-    if seen == {classes.ignore_index}:
+    path, ignore, shown = split_path(root, split), classes.ignore_index, seen - {IGNORE_INDEX}
+    if seen == {IGNORE_INDEX}:
         return [_bad(path, f"its masks are {ignore} everywhere, which is not scored", "label the pictures")]
-    if seen == {0, classes.ignore_index}:
+    if seen == {0, IGNORE_INDEX}:
         found = f"its masks hold only 0 and {ignore}, and {ignore} is not scored"
         remedy = f"if {ignore} means class 1: {convert_command(mask_path(root, 'ID'))} --map {ignore}=1"
         return [_bad(path, found, remedy)]
@@ -68,7 +68,7 @@ def label_warnings(root: Path, split: str, seen: set[int], classes: ClassSet, tr
 
     `learnt` is empty where that is not known.
     """
-    path, shown = split_path(root, split), sorted(seen - {classes.ignore_index})
+    path, shown = split_path(root, split), sorted(seen - {IGNORE_INDEX})
     warnings = list[UserError]()
     if split != train and len(shown) == 1:
         found = f"its masks show nothing but '{classes.names[shown[0]]}': a network that answers it everywhere scores 100"

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.sampler import SampleKey
 from segnet.data.workers import choose_socket_folder, clear_folder, number_of_exit, require_open_files, tell_errors, too_few_files
-from segnet.system.distributed import share
+from segnet.system.distributed import this_ranks_part
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.processes import kill_children, stop_signals_blocked
 
@@ -111,7 +111,9 @@ def build_loader(
     """
     return _Loader(
         _Reading(dataset),
-        batch_sampler=[[SampleKey(0, index)] for index in share(list(range(len(dataset))))] if batches is None else batches,
+        batch_sampler=[[SampleKey(0, index)] for index in this_ranks_part(list(range(len(dataset))))]
+        if batches is None
+        else batches,
         collate_fn=_collate,
         num_workers=workers,
         timeout=timeout if workers else 0,

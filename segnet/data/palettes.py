@@ -79,7 +79,7 @@ def _nearest(shown: Color, colors: Iterable[Color]) -> Color | None:
 
 def _agrees(index: int, said: int, rules: Rules) -> bool:
     """Whether an id in a mask and the colour that it shows may mean the same."""
-    unscored = index == (rules.classes.ignore_id if rules.classes else IGNORE_INDEX)  # often beyond the palette's end: black
+    unscored = index == (rules.classes.ignore_index if rules.classes else IGNORE_INDEX)  # often beyond the palette's end: black
     return unscored or rules.ids.get(index, index) in (said, rules.ids.get(said, said))
 
 
@@ -117,7 +117,7 @@ def _rgb(color: Sequence[int]) -> Color:
 def id_of_colors(rules: Rules) -> dict[Color, int]:
     """What each colour that has a rule becomes."""
     classes = rules.classes
-    id_of = {VOID_COLOR: classes.ignore_id if classes else IGNORE_INDEX}
+    id_of = {VOID_COLOR: classes.ignore_index if classes else IGNORE_INDEX}
     if classes:
         id_of |= {color: rules.ids.get(i, i) for i, color in enumerate(classes.colors)}
     return id_of | rules.colors

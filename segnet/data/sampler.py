@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch.utils.data import Sampler
 
 from segnet.system.digests import derive_seed
-from segnet.system.distributed import share
+from segnet.system.distributed import this_ranks_part
 
 
 class SampleKey(NamedTuple):
@@ -17,7 +17,7 @@ class SampleKey(NamedTuple):
 
     epoch: int
     picture: int  # its place in the split
-    size: float = 1.0  # what crop and zoom are multiplied by, see AugmentConfig.sizes
+    shrink: float = 1.0  # what crop and zoom are multiplied by, see AugmentConfig.shrink
 
 
 class ResumableSampler(Sampler[list[SampleKey]]):
@@ -25,14 +25,14 @@ class ResumableSampler(Sampler[list[SampleKey]]):
 
     The stream is one permutation of the data set after the other, cut into full batches; a batch may span two epochs,
     so each picture is seen exactly once per epoch and no batch is short. Under torchrun each rank gets its share of every batch.
-    The run from step 0 to `total` has as many parts of equal steps as there are `sizes`; the keys of a part have its size.
+    The run from step 0 to `total` has as many parts of equal steps as there are `shrink`; the keys of a part have its size.
     """
 
     def __init__(
-        self, length: int, batch_size: int, *, seed: int, start: int, total: int, sizes: Sequence[float] = (1.0,)
+        self, length: int, batch_size: int, *, seed: int, start: int, total: int, shrink: Sequence[float] = (1.0,)
     ) -> None:
         self.length, self.batch_size, self.seed, self.start, self.total = length, batch_size, seed, start, total
-        self.sizes = sizes
+        self.shrink = shrink
         self._epoch, self._order = -1, list[int]()
 
     def __len__(self) -> int:
@@ -40,12 +40,12 @@ class ResumableSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in range(self.start, self.total):
-            yield share(self.batch(step))
+            yield this_ranks_part(self.batch(step))
 
     def batch(self, step: int) -> list[SampleKey]:
         """The whole batch of a step, over all ranks."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        size = self.sizes[step * len(self.sizes) // self.total]
+        size = self.shrink[step * len(self.shrink) // self.total]
         return [self._key(*divmod(position, self.length), size) for position in positions]
 
     def _key(self, epoch: int, place: int, size: float) -> SampleKey:

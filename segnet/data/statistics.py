@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segnet.data.cache import FOLDER, recall, remember
+from segnet.data.cache import FOLDER, load_small, save_small
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.layout import mask_path
 from segnet.system.digests import digest_files, digest_of
@@ -30,10 +30,10 @@ def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
     contents = digest_files([[mask_path(dataset.root, name)] for name in dataset.ids]).tolist()
     digest = digest_of("class statistics 1", *dataset.decoding, *dataset.ids, *contents)
     path = dataset.root / FOLDER / f"{dataset.file_name}.statistics.json"
-    kept = recall(path, digest)
+    kept = load_small(path, digest)
     if not kept:
         kept = count_classes(dataset)._asdict()
-        remember(path, digest, kept)
+        save_small(path, digest, kept)
     return ClassStatistics(**kept)
 
 

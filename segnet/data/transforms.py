@@ -15,7 +15,7 @@ from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import AugmentConfig
 
 JointTransform = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
-"""image (3, H, W), mask (H, W), size (1: whole, see AugmentConfig.sizes) -> image and mask, changed."""
+"""image (3, H, W), mask (H, W), size (1: whole, see AugmentConfig.shrink) -> image and mask, changed."""
 
 _MEAN_COLOR = (124, 116, 104)  # ImageNet's
 _NEAREST, _BILINEAR = functional.InterpolationMode.NEAREST_EXACT, functional.InterpolationMode.BILINEAR

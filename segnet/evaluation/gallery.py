@@ -18,7 +18,7 @@ from segnet.data.dataset import SegmentationDataset
 from segnet.data.images import encode_webp
 from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, with_unit
 from segnet.evaluation.scoring import Evaluation, PictureScore
-from segnet.inference.answers import predict_maps, prepared
+from segnet.inference.answers import predict_maps, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, to_array, uncertainty_map
 
@@ -39,15 +39,15 @@ class ReportPicture(NamedTuple):
 def predicted(
     model: Network, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
 ) -> Iterator[ReportPicture]:
-    """`pictures` of a split with what `evaluation.examine` saw: they are predicted again, which gives the same masks."""
-    model, rows = prepared(model, inference), {name: row for row, name in enumerate(dataset.ids)}
+    """`pictures` of a split with what `evaluation.evaluate_fully` saw: they are predicted again, which gives the same masks."""
+    model, rows = prepare_to_predict(model, inference), {name: row for row, name in enumerate(dataset.ids)}
     for score in pictures:
         image, truth, _ = dataset.read(rows[score.id])
         maps = predict_maps(model, image[None], inference)
         yield ReportPicture(score, image, truth, maps.mask[0], maps.uncertainty(len(dataset.classes))[0])
 
 
-def chosen(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:
+def worst_and_best(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:
     """The worst and the best `count` pictures by mIoU, half and half, from the worst to the best.
 
     A picture without a score comes last, and only where the others are fewer than `count`.

@@ -37,7 +37,7 @@ def write_report(
     facts: Mapping[str, str],
     curves: Path | None,
 ) -> None:
-    """Write the page, atomically. `pictures` are shown in their order, that of `chosen`; `curves` is a run's metrics.csv.
+    """Write the page, atomically. `pictures` are shown in their order, that of `worst_and_best`; `curves` is a run's metrics.csv.
 
     They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
     two-hundredth of it. An iterator is read one picture at a time.

@@ -15,7 +15,7 @@ from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import Sample
 from segnet.data.loader import split_of
-from segnet.inference.answers import Maps, predict_maps, prepared
+from segnet.inference.answers import Maps, predict_maps, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.metrics.boundaries import BoundaryScores, band_overlaps, boundary_f1, boundary_scores, contour_matches
 from segnet.metrics.calibration import BINS, Reliability, count_reliability, reliability
@@ -83,7 +83,7 @@ def evaluate(
     return _sum_matrix(matrix).scores()
 
 
-def examine(model: Network, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Evaluation:
+def evaluate_fully(model: Network, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Evaluation:
     """`evaluate`, and how well the contours fit, how far its confidence can be trusted, and every picture by itself.
 
     `loader` is one of `build_loader` over a split. Every rank gets the same Evaluation, that of one process, to the bit.
@@ -102,7 +102,7 @@ def _predict(
 ) -> Iterator[tuple[Sample, Maps]]:
     """Each batch with its prediction, until there are no more or `stop()`. It shows the progress."""
     inference = inference or InferenceConfig()
-    model = prepared(model, inference)
+    model = prepare_to_predict(model, inference)
     hidden = None if is_main() else True  # None: hidden where there is no terminal
     for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=hidden, file=sys.stderr):
         if stop():
@@ -120,7 +120,7 @@ def _sum_matrix(matrix: ConfusionMatrix) -> ConfusionMatrix:
 
 
 class _Counts:
-    """Everything that `examine` counts, int64 throughout; zero for a picture that another rank counts, so that ranks add up."""
+    """Everything that `evaluate_fully` counts, in int64. Pictures of other ranks count zero, so the counts of ranks add up."""
 
     def __init__(self, ids: Sequence[str], num_classes: int) -> None:
         self.ids, self.num_classes = ids, num_classes

@@ -15,7 +15,7 @@ from segnet.inference.exported import Network, Runtime
 from segnet.inference.windows import Windows, blend_windows
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
-from segnet.models.folding import folded
+from segnet.models.folding import fold
 from segnet.system.devices import autocast, choose_precision
 from segnet.system.errors import ExitCode, UserError
 
@@ -44,9 +44,9 @@ def resolve_precision(config: InferenceConfig, device: torch.device) -> Inferenc
     return config.model_copy(update={"precision": choose_precision(config.precision, device).name})
 
 
-def prepared(model: Network, config: InferenceConfig) -> Network:
+def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
     """A copy of the network that only predicts, in the precision of `config`, compiled where asked; an exported one as it is."""
-    model = folded(model, resolve_precision(config, model.device).precision)
+    model = fold(model, resolve_precision(config, model.device).precision)
     if config.compile and isinstance(model, EncoderDecoder):
         return cast(EncoderDecoder, CompiledPerSize(model))
     return model
@@ -94,14 +94,14 @@ def choose_windows(model: Network, size: tuple[int, int], config: InferenceConfi
     """
 
     def rounded(length: int) -> int:  # windows start where the poolings of the whole picture would have theirs
-        return -(-length // model.stride) * model.stride
+        return -(-length // model.total_stride) * model.total_stride
 
     side = rounded(config.window or (max(size) if size[0] * size[1] <= WINDOW**2 else WINDOW))
-    exact = rounded(2 * model.reach + FADE)
+    exact = rounded(2 * model.field_of_view + FADE)
     overlap = rounded(config.overlap) if config.overlap is not None else exact if 2 * exact <= side else rounded(side // 4)
-    overlap = min(overlap, side // 2 // model.stride * model.stride)
-    agreeing = config.scales == (1.0,) and overlap > 2 * model.reach
-    return Windows(side, overlap, margin=model.reach if agreeing else 0)
+    overlap = min(overlap, side // 2 // model.total_stride * model.total_stride)
+    agreeing = config.scales == (1.0,) and overlap > 2 * model.field_of_view
+    return Windows(side, overlap, margin=model.field_of_view if agreeing else 0)
 
 
 @torch.inference_mode()
@@ -115,7 +115,7 @@ def _assemble(model: Network, image: Tensor, config: InferenceConfig, windows: W
     kept = torch.empty(batch, classes, *size) if probabilities else None
 
     def answer(rows: slice, columns: slice) -> Tensor:
-        beyond = (size[1] - columns.stop) % model.stride if config.flip else 0  # see `_mean_over_views`
+        beyond = (size[1] - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
         window = image[..., rows, columns.start : columns.stop + beyond].to(device)
         return _answer(model, window, config, beyond)
 

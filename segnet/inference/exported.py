@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segnet.config.loading import validate_config
+from segnet.config.loading import read_stored_config
 from segnet.config.sections import Config
-from segnet.models.encoder_decoder import EncoderDecoder, reach
+from segnet.models.encoder_decoder import EncoderDecoder, field_of_view
 from segnet.system.errors import ExitCode, UserError
 
 FORMAT = 1
@@ -55,7 +55,7 @@ class Metadata(NamedTuple):
         content: dict[str, Any] = json.loads(text)
         if content.pop("format", None) != FORMAT:
             raise _bad(path, f"this version reads format {FORMAT}", "export it again with this version")
-        return cls(**{**content, "config": validate_config(content["config"], path)})
+        return cls(**{**content, "config": read_stored_config(content["config"], path)})
 
 
 class Runtime(nn.Module):
@@ -67,7 +67,7 @@ class Runtime(nn.Module):
         super().__init__()
         self._run = run
         self.num_classes = len(config.data.class_set)
-        self.reach, self.stride = reach(config.model), 2 ** len(config.model.encoder)
+        self.field_of_view, self.total_stride = field_of_view(config.model), 2 ** len(config.model.encoder)
         self.device = torch.device("cpu")
         self.register_buffer("file_digest", torch.tensor(list(digest), dtype=torch.uint8))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from segnet.data.images import image_to_tensor, open_image
-from segnet.inference.answers import predict_maps, prepared, resolve_precision
+from segnet.inference.answers import predict_maps, prepare_to_predict, resolve_precision
 from segnet.inference.loaded_model import load_model
 from segnet.system.devices import choose_device, choose_precision
 
@@ -41,7 +41,7 @@ class Predictor:
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.inference.precision, self.device)
         self.config = config.model_copy(update={"inference": resolve_precision(config.inference, self.device)})
-        self.model = prepared(model.to(self.device), self.config.inference)
+        self.model = prepare_to_predict(model.to(self.device), self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.

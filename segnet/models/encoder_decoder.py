@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segnet.config.sections import Memory, ModelConfig, NeckLayerConfig, NormalizationConfig, StageConfig
+from segnet.config.sections import ModelConfig, NeckLayerConfig, NormalizationConfig, Recompute, StageConfig
 from segnet.layers.convolution import Convolution
 from segnet.layers.deconvolution import Deconvolution, deconvolve
 from segnet.layers.pooling import Size, max_pool, max_unpool
@@ -98,11 +98,12 @@ class EncoderDecoder(nn.Module):
     Every encoder stage ends with a max-pooling that remembers its winners; its mirror in the decoder unpools to exactly
     those places, at exactly the size that was pooled, so any input size works.
 
-    `memory` says what training keeps for the backward pass; set it at any time. `reach` and `stride` say what a window of a
-    picture needs to give the whole picture's answer: so many pixels around, and a start at a multiple.
+    `recompute` says what the backward pass computes again instead of keeping it; set it at any time. A window of an image gives
+    the same logits as the whole image where it reaches `field_of_view` pixels beyond them and starts at a multiple of
+    `total_stride`.
     """
 
-    memory: Memory = "plain"
+    recompute: Recompute = "nothing"
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
@@ -126,7 +127,7 @@ class EncoderDecoder(nn.Module):
             width = stage.widths[-1]
         self.head = Convolution(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
         self.num_classes = num_classes
-        self.reach, self.stride = reach(config), 2 ** len(config.encoder)
+        self.field_of_view, self.total_stride = field_of_view(config), 2 ** len(config.encoder)
 
     @property
     def device(self) -> torch.device:
@@ -151,9 +152,9 @@ class EncoderDecoder(nn.Module):
     def _runner(self) -> Operation:
         """What runs the parts in `forward`: in training it may keep only some tensors and compute the others again."""
         idle = not self.training or not torch.is_grad_enabled()  # there will be no backward pass to save for
-        if self.memory == "plain" or idle or torch.compiler.is_compiling():  # the compiler itself plans what is kept
+        if self.recompute == "nothing" or idle or torch.compiler.is_compiling():  # the compiler itself plans what is kept
             return apply
-        if self.memory == "lean":  # what a convolution gives is what a normalisation takes
+        if self.recompute == "activations":  # what a convolution gives is what a normalisation takes
             return Recomputation({module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)})
         return Recomputation({*self.encoder, *self.upsampling})  # what stands between two stages
 
@@ -190,7 +191,7 @@ def _build_stage(
     return blocks
 
 
-def reach(config: ModelConfig) -> int:
+def field_of_view(config: ModelConfig) -> int:
     """How many pixels away, along an axis, a pixel of the input may still change an output: half the receptive field.
 
     The interval of inputs behind an output, followed from the head back to the picture. Poolings make it depend on where

@@ -30,7 +30,7 @@ def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Wei
     }
 
 
-def folded(model: _Model, precision: str = "float32") -> _Model:
+def fold(model: _Model, precision: str = "float32") -> _Model:
     """A copy that only predicts, faster: batch normalisation is multiplied into the convolution before it, and a deconvolution
     is the convolution that it equals. The same function up to rounding; what is folded already stays as it is, and so does
     an exported network, which was folded before.

@@ -26,7 +26,7 @@ from segnet.prediction.manifest import Manifest, Record
 from segnet.prediction.outputs import WRITERS, Predicted
 from segnet.prediction.summary import Result
 from segnet.system.digests import sha256_of
-from segnet.system.distributed import agreed, is_main, refuse_difference, share
+from segnet.system.distributed import agreed, is_main, refuse_difference, this_ranks_part
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import lock_folder, longest_name, make_folder, short_name
 
@@ -48,17 +48,17 @@ def predict_jobs(
     """
     with ExitStack() as held:
         with agreed():
-            work = _Work(predictor, out, save, overwrite=overwrite)
+            work = FolderPrediction(predictor, out, save, overwrite=overwrite)
             work.check(jobs)
             if is_main():
                 make_folder(out)
                 held.enter_context(lock_folder(out))
                 work.prepare(jobs)
         refuse_difference(digest_of_picture(jobs), "pictures to predict")
-        yield from _overlapped(work, share(list(jobs)))
+        yield from _overlapped(work, this_ranks_part(list(jobs)))
 
 
-def _overlapped(work: _Work, jobs: Sequence[Job]) -> Generator[Result, None, None]:
+def _overlapped(work: FolderPrediction, jobs: Sequence[Job]) -> Generator[Result, None, None]:
     """The results of `jobs`: while the network predicts, others are read and written."""
     measured = ((job, _pixels(job.picture)) for job in jobs)
     following, ahead, behind = next(measured, None), deque[_Reading](), deque[_Writing]()
@@ -101,7 +101,7 @@ class _Writing(NamedTuple):
     result: Future[Result]
 
 
-class _Work:
+class FolderPrediction:
     """What is to be done to every picture of one call, and in which thread."""
 
     def __init__(self, predictor: Predictor, out: Path, save: Sequence[str], *, overwrite: bool) -> None:

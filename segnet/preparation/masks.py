@@ -112,11 +112,11 @@ def convert_labels(labels: np.ndarray, rules: Rules, path: Path, palette: np.nda
     values, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
     new = [rules.ids.get(value, value) for value in values.tolist()]
     classes = rules.classes
-    allowed = {*range(len(classes)), classes.ignore_id} if classes else set(range(256))
+    allowed = {*range(len(classes)), classes.ignore_index} if classes else set(range(256))
     unknown = [i for i, value in enumerate(new) if value not in allowed]
     if unknown:
         named = ", ".join(f"{values[i]} ({counts[i]:,} pixels)" for i in unknown[:5])
-        expected = f"0..{len(classes) - 1} or {classes.ignore_id}" if classes else "0..255"
+        expected = f"0..{len(classes) - 1} or {classes.ignore_index}" if classes else "0..255"
         raise conversion_error(path, f"ids {named}; expected {expected}", "give --map OLD=NEW for each")
     return np.array(new, dtype=np.uint8)[places].reshape(labels.shape)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segnet.classes import CAMVID, VOC, class_set
+from segnet.classes import CAMVID, IGNORE_INDEX, VOC, class_set
 from segnet.data.images import open_mask, save_mask
 from segnet.data.layout import mask_path, picture_path, read_split
 from segnet.preparation.archives import Contents
@@ -94,7 +94,7 @@ def _convert_camvid(content: bytes, path: Path) -> None:
     raw = path.parent.parent / ".preparation" / path.name
     raw.write_bytes(content)
     mask = open_mask(raw, class_set((*CAMVID.names, "Void"))).numpy()
-    save_mask(path, np.where(mask == len(CAMVID), CAMVID.ignore_index, mask), CAMVID)
+    save_mask(path, np.where(mask == len(CAMVID), IGNORE_INDEX, mask), CAMVID)
     raw.unlink()
 
 

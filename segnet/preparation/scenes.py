@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from segnet.classes import SAMPLE
+from segnet.classes import IGNORE_INDEX, SAMPLE
 
 Array = NDArray[np.float32]
 
@@ -337,9 +337,9 @@ def _outline(owner: NDArray[np.uint8], class_ids: list[int]) -> NDArray[np.uint8
     mask = np.array([0, *class_ids], np.uint8)[owner]
     across, down = owner[:, 1:] != owner[:, :-1], owner[1:] != owner[:-1]
     for side in (mask[:, 1:], mask[:, :-1]):
-        side[across] = SAMPLE.ignore_index
+        side[across] = IGNORE_INDEX
     for side in (mask[1:], mask[:-1]):
-        side[down] = SAMPLE.ignore_index
+        side[down] = IGNORE_INDEX
     return mask
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from segnet.config.loading import dump_config, validate_config
+from segnet.config.loading import dump_config, read_stored_config
 from segnet.config.sections import Config
 from segnet.models.folding import Weights
 from segnet.system.errors import ExitCode, UserError
@@ -102,7 +102,7 @@ def _verify(content: object, path: Path) -> Checkpoint:
     if bad:
         raise _bad(path, f"'{bad}' is not finite", "use another checkpoint of the run")
     fields = {name: value for name, value in content.items() if name != "format"}
-    return Checkpoint(**{**fields, "config": validate_config(content["config"], path)})
+    return Checkpoint(**{**fields, "config": read_stored_config(content["config"], path)})
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -174,7 +174,7 @@ def refuse_difference(value: int, what: str) -> None:
         raise SystemExit(ExitCode.DATA)
 
 
-def share(values: list[Value]) -> list[Value]:
+def this_ranks_part(values: list[Value]) -> list[Value]:
     """This rank's part of `values`: every value on exactly one rank, nothing padded."""
     return values[rank() :: world_size()]
 

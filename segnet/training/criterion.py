@@ -20,4 +20,4 @@ def build_criterion(loss: LossConfig, dataset: SegmentationDataset, device: torc
             weight = median_frequency_weights(counted.pixels, counted.pixels_of_pictures, loss.weight_power).to(device)
         else:
             weight = enet_weights(counted.pixels, loss.weight_power).to(device)
-    return Criterion(weight=weight, smoothing=loss.label_smoothing, hardest=loss.hardest)
+    return Criterion(weight=weight, smoothing=loss.label_smoothing)

@@ -48,7 +48,7 @@ from segnet.training.precision import resolve_precisions
 from segnet.training.resuming import RunPictures, restore, start_from
 from segnet.training.schedule import due, learning_rate, total_steps
 from segnet.training.step import TrainState, build_state, to_device, train_step
-from segnet.visualization import comparison, grid
+from segnet.visualization import comparison_row, grid
 
 Bar: TypeAlias = "tqdm[Any]"
 
@@ -97,14 +97,14 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
                 resumed_at = state.step if found else None
                 record_environment(run / "environment.json", device, precision=precision, resumed_at=resumed_at)
         with _explained():
-            _Run(config, stored, run, state, train_set, val_set, pictures).train()
+            Training(config, stored, run, state, train_set, val_set, pictures).train()
     return run / BEST
 
 
 _TIME_IS_UP = 1000  # a reason to stop beside the numbers of signals
 
 
-class _Run:
+class Training:
     """One run: the loop, and what it writes. Only rank 0 writes."""
 
     def __init__(
@@ -123,15 +123,15 @@ class _Run:
         self.device = state.loss_sum.device
         per_epoch = len(train_set) / config.train.batch_size
         self.total_steps = total_steps(config, train_set)
-        self.eval_every = max(1, round(config.train.eval_every * per_epoch))
-        self.save_every = max(1, round(config.train.save_every * per_epoch))
+        self.eval_every = max(1, round(config.train.eval_every_epochs * per_epoch))
+        self.save_every = max(1, round(config.train.save_every_epochs * per_epoch))
         self.sampler = ResumableSampler(
             len(train_set),
             config.train.batch_size,
             seed=config.seed,
             start=state.step,
             total=self.total_steps,
-            sizes=config.augment.sizes,
+            shrink=config.augment.shrink,
         )
         self.log = RunLog(folder, step=state.step, rows=state.rows) if is_main() else None
         hidden = None if is_main() else True  # None: hidden where there is no terminal
@@ -162,7 +162,7 @@ class _Run:
                     self.bar.update()
                     if self.device.type == "cpu":
                         self._refuse_non_finite()  # costs nothing here; on a GPU it waits for the step to end
-                    if due(state.step, self.total_steps, config.train.log_every):
+                    if due(state.step, self.total_steps, config.train.log_every_steps):
                         self._log(lr)  # the only host sync in the loop
                     if due(state.step, self.total_steps, self.eval_every):
                         self._score()
@@ -266,7 +266,7 @@ class _Run:
             sample = self.val_set.read(index)
             image = sample.image[None].to(self.device)
             prediction = predict_maps(self.state.scored_model, image, self.config.inference).mask[0]
-            rows.append(comparison(sample.image, sample.mask, prediction, self.val_set.classes))
+            rows.append(comparison_row(sample.image, sample.mask, prediction, self.val_set.classes))
         self.log.picture("val/picture, truth, prediction", grid(rows), step)
         self.bar.write(f"step {step}  epoch {self._epoch():.2f}  val mIoU {100 * scores.miou:.2f}{remark}", file=sys.stdout)
         sys.stdout.flush()
@@ -308,7 +308,9 @@ class _Run:
 def _explained() -> Iterator[None]:
     """What torch says of a memory that is full, or of an operation that is not deterministic, with what to change."""
     try:
-        with explain_full_memory("set train.memory=lean, raise train.accumulate, or lower train.batch_size or augment.crop_size"):
+        with explain_full_memory(
+            "set train.recompute=activations, raise train.accumulate, or lower train.batch_size or augment.crop_size"
+        ):
             yield
     except RuntimeError as error:
         found = (str(error).splitlines() or [""])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import Config, InferenceConfig
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
@@ -30,7 +31,7 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     train_set, _ = open_data(config)
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
-    shown = set(torch.unique(batch.mask).tolist()) - {train_set.classes.ignore_index}
+    shown = set(torch.unique(batch.mask).tolist()) - {IGNORE_INDEX}
     if len(shown) < 2:
         found = f"the masks of the first batch show {'one class' if shown else 'no class'} alone ({', '.join(batch.id)})"
         raise UserError(ExitCode.DATA, config.data.root, found, "raise train.batch_size, or set another seed")

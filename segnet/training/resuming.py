@@ -91,7 +91,14 @@ def start_from(run: Path) -> str:
 
 
 _FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "data.cache", "data.cache_folder"}
-_FREE_TO_CHANGE |= {"data.colors", "train.memory", "train.max_minutes", "train.log_every", "train.eval_every", "train.save_every"}
+_FREE_TO_CHANGE |= {
+    "data.colors",
+    "train.recompute",
+    "train.max_minutes",
+    "train.log_every_steps",
+    "train.eval_every_epochs",
+    "train.save_every_epochs",
+}
 
 
 def _changed_keys(old: Config, new: Config) -> list[str]:

@@ -102,7 +102,7 @@ def build_state(config: Config, device: torch.device, *, pretrained: bool = True
     torch.manual_seed(derive_seed(config.seed, "weights"))
     architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
     model = build_model(architecture, len(config.data.class_set)).to(device)
-    model.memory = config.train.memory
+    model.recompute = config.train.recompute
     if world_size() > 1 and device.type == "cuda":
         model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs
     return TrainState(

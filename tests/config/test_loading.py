@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from helpers import CLASSES, ROOT, RunScript, refused
@@ -16,11 +17,14 @@ from segnet.config.loading import (
     class_warnings,
     config_schema,
     config_to_yaml,
+    dump_config,
     load_config,
     load_data_folder,
     override_config,
+    read_stored_config,
     split_overrides,
 )
+from segnet.config.renamed import NEW_KEYS
 from segnet.config.sections import Config
 from segnet.config.yaml_files import parse_yaml
 from segnet.data.checking import list_splits
@@ -57,12 +61,12 @@ def test_every_model_file_is_whole(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_file_wins_over_its_bases_the_later_base_over_the_earlier_and_overrides_over_all(tmp_path: Path) -> None:
-    write(tmp_path, "seed: 1\ntrain: {epochs: 1, batch_size: 1, log_every: 1, ema_decay: 0.1}\n", "first.yaml")
-    write(tmp_path, "train: {batch_size: 2, log_every: 2, ema_decay: 0.2}\n", "second.yaml")
-    path = write(tmp_path, f"base: [{BASE}, first.yaml, second.yaml]\ntrain: {{log_every: 3, ema_decay: 0.3}}\n")
+    write(tmp_path, "seed: 1\ntrain: {epochs: 1, batch_size: 1, log_every_steps: 1, ema_decay: 0.1}\n", "first.yaml")
+    write(tmp_path, "train: {batch_size: 2, log_every_steps: 2, ema_decay: 0.2}\n", "second.yaml")
+    path = write(tmp_path, f"base: [{BASE}, first.yaml, second.yaml]\ntrain: {{log_every_steps: 3, ema_decay: 0.3}}\n")
     config = load_config(path, ["train.ema_decay=0.4", "train.ema_decay=0.5", "augment={flip: 0}"])
     train = config.train
-    assert (config.seed, train.epochs, train.batch_size, train.log_every, train.ema_decay) == (1, 1, 2, 3, 0.5)
+    assert (config.seed, train.epochs, train.batch_size, train.log_every_steps, train.ema_decay) == (1, 1, 2, 3, 0.5)
     assert config.augment == SAMPLE_CONFIG.augment.model_copy(update={"flip": 0})  # a section is merged, not replaced
 
 
@@ -126,18 +130,18 @@ def data_folder(folder: Path, text: str) -> Path:
 
 
 def test_classes_come_from_the_data_folder(tmp_path: Path) -> None:
-    path = data_folder(tmp_path, "names: [ground, leaf]\ncolors: [[1, 2, 3], [4, 5, 6]]\nignore: 9\n")
+    path = data_folder(tmp_path, "names: [ground, leaf]\ncolors: [[1, 2, 3], [4, 5, 6]]\nignore_index: 9\n")
     config = load_config(path)
-    assert config.data.class_set == class_set(("ground", "leaf"), ((1, 2, 3), (4, 5, 6)), ignore_id=9)
+    assert config.data.class_set == class_set(("ground", "leaf"), ((1, 2, 3), (4, 5, 6)), ignore_index=9)
     assert load_data_folder(tmp_path / "leaves") == config.data
     (tmp_path / "leaves" / "classes.yaml").unlink()
     assert load_config(write(tmp_path, config_to_yaml(config), "whole.yaml")) == config  # complete without the folder's file
 
 
 def test_what_the_configuration_says_wins_over_the_data_folder(tmp_path: Path) -> None:
-    path = data_folder(tmp_path, "names: [ground, leaf]\ncolors: [[1, 2, 3], [4, 5, 6]]\nignore: 9\n")
-    found = load_config(path, ["data.ignore_id=7", "data.colors=[[7, 7, 7], [8, 8, 8]]"]).data.class_set
-    assert found == class_set(("ground", "leaf"), ((7, 7, 7), (8, 8, 8)), ignore_id=7)
+    path = data_folder(tmp_path, "names: [ground, leaf]\ncolors: [[1, 2, 3], [4, 5, 6]]\nignore_index: 9\n")
+    found = load_config(path, ["data.ignore_index=7", "data.colors=[[7, 7, 7], [8, 8, 8]]"]).data.class_set
+    assert found == class_set(("ground", "leaf"), ((7, 7, 7), (8, 8, 8)), ignore_index=7)
     assert load_config(path, ["data.classes=[a, b, c]"]).data.class_set == class_set(("a", "b", "c"))
     assert load_config(path, ["data={root: elsewhere, classes: camvid}"]).data.class_set == CAMVID
 
@@ -146,9 +150,9 @@ def test_what_the_configuration_says_wins_over_the_data_folder(tmp_path: Path) -
     ("text", "found"),
     [
         ("names: [a, b]\ncolours: []\n", "classes.yaml, line 2: colours: unknown key – did you mean 'colors'?"),
-        ("ignore: 9\n", "classes.yaml: names: missing"),
-        ("names: [a, b]\nignore: 1\n", "ignore_id: 1 is the id of class 'b'"),
-        ("names: [a, b]\nignore: 300\n", "classes.yaml, line 2: data.ignore_id: found 300"),
+        ("ignore_index: 9\n", "classes.yaml: names: missing"),
+        ("names: [a, b]\nignore_index: 1\n", "ignore_index: 1 is the id of class 'b'"),
+        ("names: [a, b]\nignore_index: 300\n", "classes.yaml, line 2: data.ignore_index: found 300"),
         ("names: [a, b]\ncolors: [[1, 2, 3]]\n", "1 colors for 2 classes"),
         ("names: [a, a]\n", "two classes have the same name"),
         ("names: 7\n", "classes.yaml, line 1: data.classes: found 7"),
@@ -257,23 +261,25 @@ def test_another_folder_with_other_classes_is_refused(text: str, found: list[str
 
 
 def test_another_folder_says_what_its_masks_ignore(tiny_config: Config, tmp_path: Path) -> None:
-    override = other_folder(tmp_path / "b", "names: [ground, box, disc]\nignore: 9\ncolors: [[1, 1, 1], [2, 2, 2], [3, 3, 3]]\n")
-    assert override_config(tiny_config, [override]).data.class_set == class_set(CLASSES, ignore_id=9)
-    assert override_config(tiny_config, [override, "data.ignore_id=8"]).data.ignore_id == 8
-    other_folder(tmp_path / "b", "names: [earth, box, disc]\nignore: 9\n")
+    override = other_folder(
+        tmp_path / "b", "names: [ground, box, disc]\nignore_index: 9\ncolors: [[1, 1, 1], [2, 2, 2], [3, 3, 3]]\n"
+    )
+    assert override_config(tiny_config, [override]).data.class_set == class_set(CLASSES, ignore_index=9)
+    assert override_config(tiny_config, [override, "data.ignore_index=8"]).data.ignore_index == 8
+    other_folder(tmp_path / "b", "names: [earth, box, disc]\nignore_index: 9\n")
     named = override_config(tiny_config, [override, "data.classes=[earth, box, disc]"])
-    assert named.data.class_set == class_set(("earth", "box", "disc"), ignore_id=9)
+    assert named.data.class_set == class_set(("earth", "box", "disc"), ignore_index=9)
     (tmp_path / "b" / "classes.yaml").unlink()
     assert override_config(tiny_config, [override]).data.class_set == class_set(CLASSES)
 
 
 def test_a_table_beside_the_data_that_does_not_count_is_told(tmp_path: Path) -> None:
-    path = data_folder(tmp_path, "names: [ground, leaf]\nignore: 9\n")
+    path = data_folder(tmp_path, "names: [ground, leaf]\nignore_index: 9\n")
     assert class_warnings(load_config(path).data) == []
     told = class_warnings(load_config(path, ["data.classes=[leaf, ground]"]).data)
     assert [warning.found for warning in told] == [
         "class 0 is 'ground', not 'leaf' as in the configuration",
-        "ignore is 9, not 255 as in the configuration",
+        "ignore_index is 9, not 255 as in the configuration",
     ]
     (tmp_path / "leaves" / "classes.yaml").write_text("names: 7\n")
     assert "data.classes: found 7" in class_warnings(load_config(path, ["data.classes=[leaf, ground]"]).data)[0].found
@@ -285,9 +291,9 @@ def test_a_mistake_across_keys_is_said_of_the_override(tiny_config: Config) -> N
 
 
 def test_the_ignored_id_is_no_class(tiny_config: Config) -> None:
-    assert override_config(tiny_config, ["data.ignore_id=3"]).data.class_set.ignore_id == 3
-    with refused(Usage, "ignore_id: 2 is the id of class 'disc'"):
-        override_config(tiny_config, ["data.ignore_id=2"])
+    assert override_config(tiny_config, ["data.ignore_index=3"]).data.class_set.ignore_index == 3
+    with refused(Usage, "ignore_index: 2 is the id of class 'disc'"):
+        override_config(tiny_config, ["data.ignore_index=2"])
 
 
 def test_schema_knows_every_key_and_says_a_sentence_about_each() -> None:
@@ -383,7 +389,7 @@ def test_a_value_of_another_type_or_out_of_range(override: str, found: str) -> N
         ("data.classes=[a, a]", "data: two classes have the same name"),
         ("data.colors=[[0, 0, 0]]", "data: 1 colors for "),
         ("augment.scale=[2, 1]", "augment: scale: 2.0 is above 1.0"),
-        ("train={compile: true, memory: lean}", "train: memory lean has no effect with compile"),
+        ("train={compile: true, recompute: activations}", "train: recompute activations has no effect with compile"),
         ("model.encoder=[{widths: [4]}]", "model: 1 encoder stages but "),
         (
             "model={encoder: [{widths: [4]}, {widths: [8]}], decoder: [{widths: [8]}, {widths: [4]}]}",
@@ -551,3 +557,31 @@ def test_a_mistake_ends_the_command_with_two_and_one_line_each(run_script: RunSc
         f"error: {path}, line 2: trian: unknown key – did you mean 'train'?",
         "error: seed=-1: seed: found -1, should be greater than or equal to 0",
     ]
+
+
+@pytest.mark.parametrize(("old", "new"), NEW_KEYS.items())
+def test_a_renamed_key_is_refused_with_its_new_name(old: tuple[str, str], new: tuple[str, str]) -> None:
+    with refused(Usage, f"{'.'.join(old)}: an earlier name – write {'.'.join(new)}"):
+        load_config(ROOT / "configs" / "sample.yaml", [f"{'.'.join(old)}=1"])
+
+
+def test_a_stored_configuration_of_an_earlier_version_is_read(tiny_config: Config, tmp_path: Path) -> None:
+    stored = dump_config(tiny_config)
+    train, augment, data, loss = (cast(dict[str, Any], stored[name]) for name in ("train", "augment", "data", "loss"))
+    train |= {"memory": "lean", "log_every": train.pop("log_every_steps"), "eval_every": train.pop("eval_every_epochs")}
+    train["save_every"] = train.pop("save_every_epochs")
+    del train["recompute"]
+    augment["sizes"] = augment.pop("shrink")
+    data["ignore_id"] = data.pop("ignore_index")
+    loss["hardest"] = 1.0
+    expected = override_config(tiny_config, ["train.recompute=activations"])
+    assert read_stored_config(stored, tmp_path) == expected
+    loss["hardest"] = 0.5
+    with refused(Usage, "loss.hardest: unknown key"):
+        read_stored_config(stored, tmp_path)
+
+
+def test_an_earlier_key_of_classes_yaml_is_refused_with_its_new_name(tmp_path: Path) -> None:
+    path = data_folder(tmp_path, "names: [ground, leaf]\nignore: 9\n")
+    with refused(Usage, "classes.yaml, line 2: ignore: an earlier name – write ignore_index"):
+        load_config(path)

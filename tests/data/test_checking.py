@@ -346,7 +346,7 @@ def test_a_table_beside_the_data_that_says_otherwise_is_told_by_all(
     shutil.copytree(tiny_data, tmp_path / "b")
     with pytest.raises(AssertionError):  # exit code 2
         run_in_process("evaluate", tiny_run, f"data.root={tmp_path / 'b'}")
-    (tmp_path / "b" / "classes.yaml").write_text("names: [ground, box, disc]\nignore: 9\n")
+    (tmp_path / "b" / "classes.yaml").write_text("names: [ground, box, disc]\nignore_index: 9\n")
     for path in (tmp_path / "b" / "SegmentationClass").iterdir():
         mask = np.array(Image.open(path))
         save(Image.fromarray(np.where(mask == 255, 9, mask)), path)

@@ -324,9 +324,9 @@ def test_batches_do_not_depend_on_the_workers(tiny_data: Path, tiny_classes: Cla
 
 def test_pictures_grow_with_the_run_and_a_batch_has_one_size(tiny_data: Path, tiny_classes: ClassSet) -> None:
     """Six pictures in batches of four: batches span epochs, and the second of three parts begins within one."""
-    transform = TrainTransform(AugmentConfig(crop_size=(32, 40), sizes=(0.5, 0.75, 1.0)))
+    transform = TrainTransform(AugmentConfig(crop_size=(32, 40), shrink=(0.5, 0.75, 1.0)))
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes, transform=transform)
-    sampler = ResumableSampler(6, 4, seed=0, start=1, total=8, sizes=(0.5, 0.75, 1.0))
+    sampler = ResumableSampler(6, 4, seed=0, start=1, total=8, shrink=(0.5, 0.75, 1.0))
     shapes = [tuple(batch.image.shape[2:]) for batch in build_loader(dataset, sampler, workers=0)]
     assert shapes == 2 * [(16, 20)] + 3 * [(24, 30)] + 2 * [(32, 40)]
 

@@ -423,7 +423,7 @@ def test_ids_without_a_class_are_named(tmp_path: Path, tiny_classes: ClassSet) -
 
 
 def test_another_ignored_id_becomes_255_and_255_is_then_no_label(tmp_path: Path) -> None:
-    classes = class_set(("a", "b"), ignore_id=11)
+    classes = class_set(("a", "b"), ignore_index=11)
     save_mask(tmp_path / "mask.png", np.array([[0, 1, 11]]), classes)
     assert open_mask(tmp_path / "mask.png", classes).tolist() == [[0, 1, 255]]
     save_mask(tmp_path / "mask.png", np.array([[0, 1, 255]]), classes)

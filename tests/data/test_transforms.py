@@ -71,7 +71,7 @@ def test_at_its_own_resolution_the_picture_is_cut_exactly(size: tuple[int, int],
 
 def test_a_smaller_part_of_the_run_shows_the_same_window_smaller() -> None:
     image, mask = labelled_picture(48, 48)
-    transform = TrainTransform(AugmentConfig(crop_size=(32, 32), scale=(1.0, 1.0), flip=0.0, sizes=(0.5, 1.0)))
+    transform = TrainTransform(AugmentConfig(crop_size=(32, 32), scale=(1.0, 1.0), flip=0.0, shrink=(0.5, 1.0)))
     torch.manual_seed(0)
     small = transform(image, mask, 0.5)[1]
     torch.manual_seed(0)

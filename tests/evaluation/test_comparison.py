@@ -14,7 +14,7 @@ from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.evaluation.comparison import compare, comparison_json, comparison_table, refuse_unlike
 from segnet.evaluation.results import PictureCounts, read_counts, save_evaluation
-from segnet.evaluation.scoring import examine
+from segnet.evaluation.scoring import evaluate_fully
 from segnet.inference.loaded_model import load_model
 from segnet.system.errors import ExitCode
 
@@ -105,7 +105,7 @@ def save_examined(run: Path, out: Path, split: str = "val", *overrides: str) -> 
     """What scripts/evaluate.py does."""
     model, classes, config = load_model(run, overrides)
     loader = build_loader(SegmentationDataset(Path(config.data.root), split, classes), workers=0)
-    save_evaluation(out, examine(model, loader, config.inference), classes, split=split)
+    save_evaluation(out, evaluate_fully(model, loader, config.inference), classes, split=split)
 
 
 def test_the_command_compares_what_evaluate_wrote(run_script: RunScript, tiny_run, tmp_path):

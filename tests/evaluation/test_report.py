@@ -20,7 +20,7 @@ from PIL import Image
 
 from segnet.classes import SAMPLE, ClassSet, class_set
 from segnet.evaluation import gallery
-from segnet.evaluation.gallery import ReportPicture, chosen
+from segnet.evaluation.gallery import ReportPicture, worst_and_best
 from segnet.evaluation.report import write_report
 from segnet.evaluation.scoring import Evaluation, PictureScore
 from segnet.metrics.boundaries import BoundaryScores
@@ -111,16 +111,16 @@ def _with_miou(name: str, right: int) -> PictureScore:
 
 def test_the_worst_and_the_best_are_chosen_worst_first() -> None:
     scores = [_with_miou(str(right), right) for right in (5, 9, 1, 3, 7, 0)]
-    assert [picture.id for picture in chosen(scores, 4)] == ["1", "3", "7", "9"]
-    assert [picture.id for picture in chosen(scores, 3)] == ["1", "3", "9"]
-    assert [picture.id for picture in chosen(scores, 1)] == ["1"]
-    assert chosen(scores, 0) == []
+    assert [picture.id for picture in worst_and_best(scores, 4)] == ["1", "3", "7", "9"]
+    assert [picture.id for picture in worst_and_best(scores, 3)] == ["1", "3", "9"]
+    assert [picture.id for picture in worst_and_best(scores, 1)] == ["1"]
+    assert worst_and_best(scores, 0) == []
 
 
 def test_pictures_without_a_score_come_last_and_only_when_there_is_room() -> None:
     scores = [_with_miou(str(right), right) for right in (0, 5, 1)]
-    assert [picture.id for picture in chosen(scores, 2)] == ["1", "5"]
-    assert [picture.id for picture in chosen(scores, 9)] == ["1", "5", "0"]
+    assert [picture.id for picture in worst_and_best(scores, 2)] == ["1", "5"]
+    assert [picture.id for picture in worst_and_best(scores, 9)] == ["1", "5", "0"]
 
 
 def test_the_page_says_every_score(tmp_path: Path, tiny_classes: ClassSet) -> None:
@@ -313,7 +313,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pictures, the first and last three of them shown."""
     classes, folder = class_set(("ground", "box", "disc")), tmp_path_factory.mktemp("report")
     pictures = _pictures([f"picture_{index}" for index in range(12)], classes)
-    shown = [picture for wanted in chosen([p.score for p in pictures], 6) for picture in pictures if picture.score == wanted]
+    shown = [
+        picture for wanted in worst_and_best([p.score for p in pictures], 6) for picture in pictures if picture.score == wanted
+    ]
     (folder / "metrics.csv").write_text(CURVES)
     path, evaluation = folder / "report.html", _evaluation(pictures, classes)
     write_report(path, evaluation, shown, classes, title="SegNet on toys", facts={"split": "val"}, curves=folder / "metrics.csv")

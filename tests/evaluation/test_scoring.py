@@ -18,13 +18,13 @@ from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.evaluation import scoring
 from segnet.evaluation.results import evaluation_table, save_evaluation
-from segnet.evaluation.scoring import Evaluation, PictureScore, evaluate, examine
+from segnet.evaluation.scoring import Evaluation, PictureScore, evaluate, evaluate_fully
 from segnet.inference.answers import predict_probabilities
 from segnet.inference.loaded_model import load_model
 from segnet.metrics.boundaries import band_overlaps, boundary_f1, boundary_scores, contour_matches
 from segnet.metrics.calibration import count_reliability, reliability
 from segnet.metrics.confusion import ConfusionMatrix
-from segnet.models.folding import folded
+from segnet.models.folding import fold
 from segnet.system.errors import ExitCode
 
 
@@ -57,7 +57,7 @@ def test_evaluating_changes_no_input(run_script, tiny_run, tiny_data):
 
 
 def evaluation_of(truth: torch.Tensor, prediction: torch.Tensor) -> Evaluation:
-    """What `examine` says of one picture and three classes, predicted with confidence 0.8."""
+    """What `evaluate_fully` says of one picture and three classes, predicted with confidence 0.8."""
     matrix = ConfusionMatrix(3).update(truth, prediction)
     pixels = (tuple(count.tolist()) for count in (matrix.counts.diagonal(), matrix.counts.sum(1), matrix.counts.sum(0)))
     picture = PictureScore("one", *pixels, matrix.ignored, boundary_f1(contour_matches(truth, prediction, 3), [1, 1, 1]))
@@ -100,7 +100,9 @@ def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
 
 def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data, tiny_classes, tmp_path):
     model, _, config = load_model(tiny_run)
-    found = examine(model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0), config.inference)
+    found = evaluate_fully(
+        model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0), config.inference
+    )
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
     assert found.scores == evaluate(model, build_loader(dataset, workers=0), config.inference)
     assert [picture.id for picture in found.pictures] == dataset.ids
@@ -113,13 +115,15 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
     bins, overlaps = torch.zeros(15, 3, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.int64)
     for index, name in enumerate(dataset.ids):
         write_split(tiny_data, "alone", [name])
-        alone = examine(model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0), config.inference)
+        alone = evaluate_fully(
+            model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0), config.inference
+        )
         assert alone.pictures == (found.pictures[index],)
         in_truth = [iou for iou, row in zip(alone.scores.class_iou, alone.scores.confusion, strict=True) if sum(row)]
         assert found.pictures[index].miou == pytest.approx(np.mean(in_truth), abs=1e-15)
         assert alone.scores.global_accuracy == found.pictures[index].accuracy
         image, mask, _ = dataset.read(index)
-        probabilities = predict_probabilities(folded(model), image[None], config.inference)[0]
+        probabilities = predict_probabilities(fold(model), image[None], config.inference)[0]
         scored = mask != 255
         bins += count_reliability(probabilities.amax(0)[scored], (probabilities.argmax(0) == mask)[scored])
         overlaps += band_overlaps(mask, probabilities.argmax(0).byte(), 3)
@@ -142,7 +146,7 @@ def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, 
     monkeypatch.setattr(scoring, "predict_maps", full)
     loader = build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0)
     with refused(ExitCode.ENVIRONMENT, "memory: ", "out of memory", "inference.window", "device=cpu") as _:
-        examine(load_model(tiny_run).model, loader)
+        evaluate_fully(load_model(tiny_run).model, loader)
 
 
 def test_two_ranks_say_a_mistake_once(tiny_run, tiny_data):

@@ -10,7 +10,7 @@ from helpers import model_config, needs_compiler
 from segnet.config.loading import override_config
 from segnet.config.sections import InferenceConfig, ModelConfig
 from segnet.inference import answers
-from segnet.inference.answers import choose_windows, predict_maps, predict_probabilities, prepared
+from segnet.inference.answers import choose_windows, predict_maps, predict_probabilities, prepare_to_predict
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.initialization import build_model
@@ -60,7 +60,7 @@ def test_a_compiled_network_predicts_the_same_at_any_number_of_sizes(monkeypatch
     with torch.no_grad():
         model(torch.cat([picture(16, 16)] * 4))  # so that batch normalisation has seen something
     torch._dynamo.utils.counters.clear()
-    networks = [prepared(model, in_float32(compile=compiled)) for compiled in (False, True)]
+    networks = [prepare_to_predict(model, in_float32(compile=compiled)) for compiled in (False, True)]
     for batch, size in ((1, (17, 24)), (3, (16, 13)), (1, (9, 11)), (1, (17, 24)), (2, (5, 5))):
         image = torch.cat([picture(*size)] * batch)
         eager, compiled = (predict_probabilities(network, image, in_float32()) for network in networks)
@@ -73,11 +73,13 @@ def test_auto_is_what_the_device_computes_fast(model, monkeypatch):
     image = picture(20, 17)
     for name in ("float32", "bfloat16"):
         monkeypatch.setattr(answers, "choose_precision", lambda asked, device, name=name: Precision(name, ""))
-        network = prepared(model, InferenceConfig())
+        network = prepare_to_predict(model, InferenceConfig())
         assert network.encoder[0][0].conv.weight.dtype == getattr(torch, name)
         found = predict_probabilities(network, image, InferenceConfig())
         monkeypatch.undo()
-        expected = predict_probabilities(prepared(model, InferenceConfig(precision=name)), image, InferenceConfig(precision=name))
+        expected = predict_probabilities(
+            prepare_to_predict(model, InferenceConfig(precision=name)), image, InferenceConfig(precision=name)
+        )
         assert torch.equal(found, expected)
 
 
@@ -193,7 +195,7 @@ def trained_network(tiny_config, upsampling: str):
 @pytest.fixture
 def trained(tiny_config):
     model = trained_network(tiny_config, "unpool")
-    assert model.reach == 10
+    assert model.field_of_view == 10
     return model
 
 
@@ -218,7 +220,7 @@ def test_mirrored_windows_give_what_the_mirrored_picture_gives(tiny_config, upsa
     model, config = trained_network(tiny_config, upsampling), in_float32(flip=True)
     whole = predict_maps(model, picture(97, width), config, probabilities=True)
     cut = in_float32(flip=True, window=96, overlap=48)
-    assert choose_windows(model, (97, width), cut).margin == model.reach
+    assert choose_windows(model, (97, width), cut).margin == model.field_of_view
     found = predict_maps(model, picture(97, width), cut, probabilities=True)
     torch.testing.assert_close(found.probabilities, whole.probabilities, rtol=0, atol=1e-6)
     assert torch.equal(found.mask, whole.mask)

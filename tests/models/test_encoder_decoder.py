@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.benchmarks.memory import saved_bytes
 from segnet.benchmarks.plain import PlainEncoderDecoder
-from segnet.config.sections import Memory, ModelConfig
+from segnet.config.sections import ModelConfig, Recompute
 from segnet.inference.answers import compute_logits
 from segnet.layers.deconvolution import Deconvolution
 from segnet.models.encoder_decoder import EncoderDecoder, StridedDeconvolution, Unpooling
-from segnet.models.folding import convert_decoder, folded
+from segnet.models.folding import convert_decoder, fold
 from segnet.models.initialization import build_model
 from segnet.models.inspection import summarize
 
@@ -195,15 +195,15 @@ def test_a_learnt_upsampling_starts_as_bilinear_interpolation():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Training in less memory
+# Training in less recompute
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def training_step(config: ModelConfig, memory: Memory, size: tuple[int, int], precision: torch.dtype) -> dict[str, Tensor]:
+def training_step(config: ModelConfig, recompute: Recompute, size: tuple[int, int], precision: torch.dtype) -> dict[str, Tensor]:
     """Loss, gradients and buffers after forward and backward of a network with fixed weights."""
     torch.manual_seed(0)
     model = build_model(config, 5)
-    model.memory = memory
+    model.recompute = recompute
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         logits = model(image)
@@ -225,50 +225,52 @@ def training_step(config: ModelConfig, memory: Memory, size: tuple[int, int], pr
         ("segnet_basic_deconvolution", (19, 33)),
     ],
 )
-def test_memory_changes_no_bit_of_a_training_step(name, size, precision):
+def test_recomputing_changes_no_bit_of_a_training_step(name, size, precision):
     """Gradients, batch statistics and their counter, dropout, and the random numbers that come after."""
-    plain, *others = (training_step(narrow(model_config(name)), memory, size, precision) for memory in get_args(Memory))
+    plain, *others = (training_step(narrow(model_config(name)), recompute, size, precision) for recompute in get_args(Recompute))
     for other in others:
         assert plain.keys() == other.keys()
         assert not [key for key, value in plain.items() if not torch.equal(value, other[key])]
 
 
-def kept_bytes(model: EncoderDecoder, memory: Memory, pictures: int) -> int:
-    model.memory = memory
+def kept_bytes(model: EncoderDecoder, recompute: Recompute, pictures: int) -> int:
+    model.recompute = recompute
     return saved_bytes(model, torch.randint(0, 256, (pictures, 3, 64, 80), dtype=torch.uint8), "bfloat16")
 
 
-def test_each_memory_mode_keeps_what_it_says():
+def test_each_choice_keeps_what_it_says():
     config = narrow(model_config("segnet"))
     model = build_model(config, 5)
-    kept = {memory: kept_bytes(model, memory, 2) - kept_bytes(model, memory, 1) for memory in get_args(Memory)}  # per picture
+    kept = {
+        recompute: kept_bytes(model, recompute, 2) - kept_bytes(model, recompute, 1) for recompute in get_args(Recompute)
+    }  # per picture
     *parts, _ = summarize(config, 5, (64, 80))
     areas = [part.shape[1] * part.shape[2] for part in parts]
     widths = [sum(stage.widths) for stage in (*config.encoder, *config.decoder)]
     winners = sum(part.winner_bytes for part in parts)
     outputs = [part.shape[0] * area for part, area in zip(parts[5:-1], areas[5:-1], strict=True)]  # of decoder stages
-    assert kept["lean"] == 2 * sum(w * area for w, area in zip(widths, areas, strict=True)) + winners
-    assert kept["checkpoint"] == 4 * 3 * 64 * 80 + 2 * winners + 2 * sum(outputs) + winners  # a winner for each pooled value
-    assert kept["plain"] > 2 * kept["lean"] > 6 * kept["checkpoint"]
+    assert kept["activations"] == 2 * sum(w * area for w, area in zip(widths, areas, strict=True)) + winners
+    assert kept["stages"] == 4 * 3 * 64 * 80 + 2 * winners + 2 * sum(outputs) + winners  # a winner for each pooled value
+    assert kept["nothing"] > 2 * kept["activations"] > 6 * kept["stages"]
 
 
-def test_lean_computes_no_convolution_again():
-    def flops(memory: Memory) -> int:
+def test_recomputing_activations_computes_no_convolution_again():
+    def flops(recompute: Recompute) -> int:
         with FlopCounterMode(display=False) as counter:
-            training_step(SMALL, memory, (16, 16), torch.bfloat16)
+            training_step(SMALL, recompute, (16, 16), torch.bfloat16)
         return counter.get_total_flops()
 
-    assert flops("lean") == flops("plain") < flops("checkpoint")
+    assert flops("activations") == flops("nothing") < flops("stages")
 
 
-@pytest.mark.parametrize("memory", ["lean", "checkpoint"])
-def test_memory_is_a_matter_of_training_alone(memory):
+@pytest.mark.parametrize("recompute", ["activations", "stages"])
+def test_memory_is_a_matter_of_training_alone(recompute):
     model = build_model(SMALL, 3)
     keys = model.state_dict().keys()
-    assert kept_bytes(model, memory, 1) < kept_bytes(model, "plain", 1)
-    assert kept_bytes(model.eval(), memory, 1) == kept_bytes(model.eval(), "plain", 1)
+    assert kept_bytes(model, recompute, 1) < kept_bytes(model, "plain", 1)
+    assert kept_bytes(model.eval(), recompute, 1) == kept_bytes(model.eval(), "plain", 1)
     with torch.no_grad():
-        assert kept_bytes(model.train(), memory, 1) == 0
+        assert kept_bytes(model.train(), recompute, 1) == 0
     assert model.state_dict().keys() == keys
 
 
@@ -286,7 +288,7 @@ def test_reach_is_how_far_a_pixel_is_seen(more):
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1 / 9)  # positive: nothing is hidden by a ReLU or cancelled
     farthest = 0
-    for line in range(96, 96 + model.stride):
+    for line in range(96, 96 + model.total_stride):
         image = torch.rand(1, 3, 16, 200, dtype=torch.float64, generator=torch.Generator().manual_seed(line))
         left, right = image.clone(), image.clone()
         left[..., :line] += 100
@@ -294,7 +296,7 @@ def test_reach_is_how_far_a_pixel_is_seen(more):
         with torch.no_grad():
             seen_right, seen_left = ((model(image) != model(x)).any(dim=2).flatten().nonzero() for x in (left, right))
         farthest = max(farthest, int(seen_right.max()) - line + 1, line - int(seen_left.min()))
-    assert 0.85 * model.reach <= farthest <= model.reach
+    assert 0.85 * model.field_of_view <= farthest <= model.field_of_view
 
 
 @pytest.mark.parametrize("changes", ['"decoder_operation": "deconvolution"', '"decoder_operation": "convolution"', NECK])
@@ -312,11 +314,11 @@ def test_a_folded_network_computes_the_same(changes, size):
         elif name.endswith("bias"):
             nn.init.uniform_(parameter, -1, 1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    small = folded(model)
+    small = fold(model)
     assert not [module for module in small.modules() if isinstance(module, nn.BatchNorm2d | Deconvolution)]
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     with torch.no_grad():
-        for network in (small, folded(small)):
+        for network in (small, fold(small)):
             torch.testing.assert_close(network(image), model.eval()(image), rtol=1e-9, atol=1e-9)
         small.head.weight.zero_()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -328,7 +330,7 @@ def test_kernels_rounded_once_give_the_bits_of_autocast(name):
     model = build_model(narrow(model_config(name)), 3)
     image = torch.randint(0, 256, (2, 3, 33, 40), dtype=torch.uint8)
     with torch.inference_mode():
-        once, always = (compute_logits(folded(model, kernels), image, 1.0, "bfloat16") for kernels in ("bfloat16", "float32"))
+        once, always = (compute_logits(fold(model, kernels), image, 1.0, "bfloat16") for kernels in ("bfloat16", "float32"))
     assert once.dtype == torch.float32
     assert torch.equal(once, always)
-    assert folded(model, "bfloat16").head.weight.dtype == torch.bfloat16
+    assert fold(model, "bfloat16").head.weight.dtype == torch.bfloat16

@@ -81,7 +81,7 @@ def test_other_ids_become_ours(tmp_path: Path) -> None:
 
 
 def test_a_set_whose_ignored_id_is_11_stays_so(tmp_path: Path) -> None:
-    classes = class_set(CAMVID.names, CAMVID.colors, ignore_id=11)
+    classes = class_set(CAMVID.names, CAMVID.colors, ignore_index=11)
     assert converted(Image.fromarray(np.array([[0, 11]], np.uint8)), tmp_path, classes) == [[0, 11]]
     colored = Image.fromarray(np.array([[CAMVID.colors[3], VOID_COLOR]], np.uint8))
     assert converted(colored, tmp_path, classes) == [[3, 11]]

@@ -191,7 +191,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tiny_config, monkeypatc
             state = build_state(config, torch.device("cpu"))
         finally:
             torch.set_default_dtype(torch.float32)
-        criterion = Criterion(weight=torch.tensor([0.3, 1.0, 2.0]), hardest=0.7)
+        criterion = Criterion(weight=torch.tensor([0.3, 1.0, 2.0]))
         train_step(state, Sample(image, mask, ""), criterion, lr=0.5, config=config)
         weights.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-12)
@@ -233,7 +233,7 @@ def test_a_run_leaves_what_the_contract_names(tiny_config, tmp_path, capsys):
 def test_it_learns(tiny_config, tmp_path):
     """A wider network tells three colours apart after 120 steps; an untrained one scores about 0.2."""
     widths = "[{widths: [16]}, {widths: [16]}]"
-    changes = ["train.epochs=40", "train.eval_every=40", "train.log_every=40", "optim.name=adamw", "optim.lr=0.02"]
+    changes = ["train.epochs=40", "train.eval_every_epochs=40", "train.log_every_steps=40", "optim.name=adamw", "optim.lr=0.02"]
     train(override_config(tiny_config, [f"model.encoder={widths}", f"model.decoder={widths}", *changes]), tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / "best.pt").miou > 0.7
 
@@ -286,7 +286,7 @@ def test_a_training_state_that_is_none_is_refused(tiny_config, tmp_path):
 def test_resume_with_another_configuration_names_the_key(tiny_config, tmp_path):
     train(tiny_config, tmp_path / "run")
     with refused(ExitCode.CHECKPOINT, "optim.lr", "same configuration"):
-        train(override_config(tiny_config, ["optim.lr=0.5", "train.log_every=3"]), tmp_path / "run", resume=True)
+        train(override_config(tiny_config, ["optim.lr=0.5", "train.log_every_steps=3"]), tmp_path / "run", resume=True)
 
 
 def test_resume_with_other_pictures_is_refused(tiny_config, tiny_data, tmp_path):
@@ -298,7 +298,7 @@ def test_resume_with_other_pictures_is_refused(tiny_config, tiny_data, tmp_path)
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tiny_config, tmp_path):
     run = tmp_path / "run"
-    config = override_config(tiny_config, ["optim.lr=1e30", "train.save_every=0.1", "train.eval_every=100"])
+    config = override_config(tiny_config, ["optim.lr=1e30", "train.save_every_epochs=0.1", "train.eval_every_epochs=100"])
     with refused(ExitCode.NUMERIC, "not finite"):
         train(config, run)
     if (run / "last.pt").exists():
@@ -307,7 +307,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tiny_
 
 def test_a_non_finite_loss_names_step_and_pictures(tiny_config, tmp_path):
     with refused(ExitCode.NUMERIC, "step 2: the loss or its gradient is not finite (pictures train_", "optim.lr"):
-        train(override_config(tiny_config, ["optim.lr=1e30", "train.log_every=100"]), tmp_path / "run")
+        train(override_config(tiny_config, ["optim.lr=1e30", "train.log_every_steps=100"]), tmp_path / "run")
     assert not list((tmp_path / "run").glob("*.pt"))
 
 
@@ -331,7 +331,7 @@ def test_a_data_folder_may_move(tiny_config, tiny_data, tmp_path):
 
 def test_a_damaged_best_checkpoint_is_replaced(tiny_config, tmp_path, monkeypatch, capsys):
     """It cannot be made again, so the best from here on takes its place."""
-    config, run = override_config(tiny_config, ["train.eval_every=1", "train.save_every=1"]), tmp_path / "run"
+    config, run = override_config(tiny_config, ["train.eval_every_epochs=1", "train.save_every_epochs=1"]), tmp_path / "run"
     monkeypatch.setattr(loop, "learning_rate", stop_before_step(4))
     with pytest.raises(InterruptedError):
         train(config, run)
@@ -354,7 +354,7 @@ def stop_before_step(stop: int):
 
 
 def test_a_time_limit_stops_with_a_checkpoint_and_the_rest_is_the_same(tiny_config, tmp_path, capsys):
-    config = override_config(tiny_config, ["train.eval_every=1"])
+    config = override_config(tiny_config, ["train.eval_every_epochs=1"])
     train(config, tmp_path / "whole")
     limited = override_config(config, ["train.max_minutes=1e-9"])
     for _ in range(7):  # one step at a time
@@ -367,7 +367,7 @@ def test_a_time_limit_stops_with_a_checkpoint_and_the_rest_is_the_same(tiny_conf
 
 def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config, tmp_path, monkeypatch):
     """At the last step too, where nothing is left to train."""
-    config = override_config(tiny_config, ["train.eval_every=1", "train.ema_decay=0.5"])
+    config = override_config(tiny_config, ["train.eval_every_epochs=1", "train.ema_decay=0.5"])
     train(config, tmp_path / "whole")
     predict, interrupted = scoring.predict_maps, []
 
@@ -412,7 +412,7 @@ loop.train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
 
 def test_a_step_that_outlasts_the_patience_is_given_up(tiny_config, tmp_path):
     """In a process of its own, as it ends without unwinding; not in a fork, since a compiler may have begun threads here."""
-    config = override_config(tiny_config, ["train.save_every=0.34", "data.workers=1"])
+    config = override_config(tiny_config, ["train.save_every_epochs=0.34", "data.workers=1"])
     train(config, tmp_path / "whole")
     path = tmp_path / "config.yaml"
     path.write_text(config_to_yaml(config))
@@ -439,7 +439,7 @@ def test_a_full_disk_ends_the_run_and_spares_the_checkpoint(tiny_config, tmp_pat
 
     monkeypatch.setattr(loop, "save_checkpoint", full)
     with refused(ExitCode.ENVIRONMENT, "last.pt: the disk is full: a checkpoint needs", "--resume"):
-        train(override_config(tiny_config, ["train.save_every=0.34"]), run)
+        train(override_config(tiny_config, ["train.save_every_epochs=0.34"]), run)
     assert load_checkpoint(run / "last.pt").step == 1
     assert list(run.glob(".*.tmp")) == []
 
@@ -474,7 +474,7 @@ def test_batches_without_a_scored_pixel_are_counted(tiny_config, tiny_data, tiny
     monkeypatch.setattr(dataset, "label_faults", lambda *_: [])  # which refuses a whole split of them
     for index in range(6):
         save_mask(tiny_data / "SegmentationClass" / f"train_{index}.png", torch.full((32, 32), 255), tiny_classes)
-    train(override_config(tiny_config, ["train.log_every=3"]), tmp_path / "run")
+    train(override_config(tiny_config, ["train.log_every_steps=3"]), tmp_path / "run")
     assert capsys.readouterr().err.count("warning: 3 of the last 3 batches had no scored pixel") == 2
     assert {row["loss"] for row in read_metrics(tmp_path / "run")} == {"0.0", ""}
 
@@ -490,7 +490,11 @@ def do_what_is_not_deterministic(*_) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "parts"),
     [
-        (raise_out_of_memory, ExitCode.ENVIRONMENT, ("memory: CUDA out of memory.", "train.memory=lean", "train.batch_size")),
+        (
+            raise_out_of_memory,
+            ExitCode.ENVIRONMENT,
+            ("memory: CUDA out of memory.", "train.recompute=activations", "train.batch_size"),
+        ),
         (do_what_is_not_deterministic, ExitCode.CONFIG, ("train.deterministic: put_ does not have a deterministic",)),
     ],
 )
@@ -505,11 +509,11 @@ def test_what_torch_cannot_do_comes_with_what_to_change(tiny_config, tmp_path, m
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("memory", ["plain", "lean", "checkpoint"])
-def test_deterministic_mode_gives_the_same_weights_on_a_gpu(tiny_config, tmp_path, memory):
+@pytest.mark.parametrize("recompute", ["nothing", "activations", "stages"])
+def test_deterministic_mode_gives_the_same_weights_on_a_gpu(tiny_config, tmp_path, recompute):
     """Twice in one piece, and once in two."""
-    changes = ["device=cuda", "train.deterministic=true", "loss.hardest=0.5", f"train.memory={memory}"]
-    changes += ["train.precision=bfloat16", "train.ema_decay=0.9", "train.save_every=1"]
+    changes = ["device=cuda", "train.deterministic=true", f"train.recompute={recompute}"]
+    changes += ["train.precision=bfloat16", "train.ema_decay=0.9", "train.save_every_epochs=1"]
     config = override_config(tiny_config, changes)
     try:
         for name in ("a", "b"):
@@ -570,9 +574,15 @@ def test_what_is_kept_is_the_moving_average(tiny_config, tmp_path):
 def test_the_criterion_is_what_the_configuration_says(tiny_data, tiny_classes):
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
     counted, device = class_statistics(dataset), torch.device("cpu")
-    plain = build_criterion(LossConfig(label_smoothing=0.1, hardest=0.5), dataset, device)
+    plain = build_criterion(
+        LossConfig(
+            label_smoothing=0.1,
+        ),
+        dataset,
+        device,
+    )
     assert plain.weight is None
-    assert (plain.smoothing, plain.hardest) == (0.1, 0.5)
+    assert plain.smoothing == 0.1
     for name, weight in (
         ("median_frequency", median_frequency_weights(counted.pixels, counted.pixels_of_pictures, power=0.5)),
         ("enet", enet_weights(counted.pixels, power=0.5)),
@@ -640,7 +650,7 @@ def test_the_run_holds_the_precision_that_auto_chose(tiny_config, tmp_path, bflo
 
 
 def test_a_resumed_run_keeps_its_precision_on_another_processor(tiny_config, tmp_path, bfloat16_instructions, capsys):
-    config = override_config(tiny_config, ["train.precision=auto", "inference.precision=auto", "train.save_every=1"])
+    config = override_config(tiny_config, ["train.precision=auto", "inference.precision=auto", "train.save_every_epochs=1"])
     bfloat16_instructions(True)
     train(config, tmp_path / "whole")
     first_half = override_config(config, ["train.max_minutes=1e-9"])
@@ -678,7 +688,7 @@ def test_nothing_is_done_twice_at_the_end():
 
 @needs_compiler
 def test_a_compiled_network_learns_the_same(tiny_config, tmp_path):
-    growing = ["train.epochs=2", "augment.sizes=[0.5,1.0]"]
+    growing = ["train.epochs=2", "augment.shrink=[0.5,1.0]"]
     for name, changes in (("eager", []), ("compiled", ["train.compile=true"])):
         train(override_config(tiny_config, [*growing, *changes]), tmp_path / name)
     eager, compiled = ([float(row["loss"]) for row in read_metrics(tmp_path / n) if row["loss"]] for n in ("eager", "compiled"))

@@ -48,6 +48,7 @@ from segnet.system.command_line import run_command
 from segnet.system.devices import choose_device, describe_device, describe_instructions, explain_full_memory
 from segnet.system.files import make_folder, write_text
 from segnet.system.streams import printing_is_the_result
+from segnet.tasks.choice import build_task
 from segnet.training.data import open_train_set
 
 
@@ -149,7 +150,7 @@ def _surroundings() -> dict[str, object]:
 def benchmark_data(config: Config, pictures: int, rounds: int) -> dict[str, object]:
     """Measure the ways in turn, print a table, and return its numbers."""
     torch.set_num_threads(1)
-    from_files, from_cache = (_first(open_train_set(config), pictures) for _ in range(2))
+    from_files, from_cache = (_first(open_train_set(config, build_task(config)), pictures) for _ in range(2))
     size = config.train.batch_size
     if config.data.cache_folder:
         make_folder(Path(config.data.cache_folder))

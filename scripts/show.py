@@ -25,6 +25,7 @@ from segnet.models.inspection import decoder_activations, summarize
 from segnet.system.command_line import run_command
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
+from segnet.tasks.choice import build_task
 from segnet.training.data import open_train_set
 from segnet.visualization import activation_grid, comparison_row, contact_sheet, enlarge, grid, uncertainty_map
 
@@ -90,7 +91,7 @@ def show_model(path: Path, overrides: list[str], size: tuple[int, int]) -> None:
 
 def show_augmentation(config: Config, count: int, out: Path) -> None:
     """Draw the first `count` samples that a run with `config` trains on."""
-    dataset = open_train_set(config)
+    dataset = open_train_set(config, build_task(config))
     sampler = ResumableSampler(len(dataset), count, seed=config.seed, start=0, total=1)
     samples = [dataset[key] for key in sampler.batch(0)]
     save_image(out, contact_sheet([(sample.image, sample.mask) for sample in samples], dataset.classes))

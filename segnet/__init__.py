@@ -16,11 +16,12 @@ data/           from files to batches: cache · palettes · images · transforms
                 layout · checking · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · scenes · archives · sample · plan · public_sets · unpacking
 runs/           what a run folder holds: checkpoint · environment · log · folder
+tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · windows · loaded_model · answers · predictor
 evaluation/     from a split to a score: charts · markup · scoring · gallery · results · report · comparison
 prediction/     from files to files: manifest · rle · inputs · outputs · existing · summary · pipeline
 export          a network as a file for other programs
-training/       the training loop: criterion · data · precision · schedule · optimizer · step · overfitting · resuming · loop
+training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network
 """
 

@@ -79,7 +79,7 @@ def tiny_run(tiny_config: Config, tmp_path: Path) -> Path:
     folder.mkdir()
     torch.manual_seed(0)
     weights = build_model(tiny_config.model, len(CLASSES)).state_dict()
-    save_checkpoint(folder / "best.pt", Checkpoint(tiny_config, step=0, miou=None, weights=dict(weights)))
+    save_checkpoint(folder / "best.pt", Checkpoint(tiny_config, step=0, score=None, weights=dict(weights)))
     return folder
 
 

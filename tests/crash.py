@@ -551,7 +551,7 @@ MISTAKES: dict[str, Mistake] = {
     "average's counter": _forgets(lambda state: state.ema.n_averaged.zero_()),
     "average's weights": _forgets(lambda state: state.ema.module.load_state_dict(state.model.state_dict())),
     "network is the average": _forgets(lambda state: state.model.load_state_dict(state.ema.module.state_dict())),
-    "best score": _forgets(lambda state: setattr(state, "best_miou", -math.inf)),
+    "best score": _forgets(lambda state: setattr(state, "best_score", -math.inf)),
     "loss since the last row": _forgets(_forget_loss),
     "batch statistics": _forgets(_forget_statistics),
     "learning rate": _restart_learning_rate,

@@ -163,7 +163,7 @@ def assert_same_run(a: Path, b: Path, what: str = "runs") -> None:
     `what` says which trial it is."""
     for name in ("last.pt", "best.pt"):
         first, second = load_checkpoint(a / name), load_checkpoint(b / name)
-        assert (first.step, first.miou) == (second.step, second.miou), f"{what}: {name}: steps or scores differ"
+        assert (first.step, first.score) == (second.step, second.score), f"{what}: {name}: steps or scores differ"
         assert same(first.weights, second.weights), f"{what}: {name}: weights differ"
         assert same(first.training, second.training), f"{what}: {name}: training states differ"
     assert untimed_rows(a) == untimed_rows(b), f"{what}: metrics differ"

@@ -224,7 +224,7 @@ def test_int8_is_openvinos(tiny_config, tmp_path, pictures):
 def run(tiny_run, tiny_config):
     """A run folder with batch statistics of its own."""
     weights = dict(trained(tiny_config.model).state_dict())
-    save_checkpoint(tiny_run / "best.pt", Checkpoint(tiny_config, step=3, miou=0.25, weights=weights))
+    save_checkpoint(tiny_run / "best.pt", Checkpoint(tiny_config, step=3, score=0.25, weights=weights))
     return tiny_run
 
 

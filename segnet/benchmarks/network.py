@@ -87,7 +87,7 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, e
     """
     batch_size, device = config.train.batch_size, choose_device(config.device)
     model, plain, image = _networks(config)
-    state = build_state(config, device, pretrained=False)
+    state = build_state(config, len(config.data.class_set), device, pretrained=False)
     state.model.load_state_dict(model.state_dict())
     del model
     num_classes = len(config.data.class_set)
@@ -129,7 +129,10 @@ def _precisions(device: torch.device, emulated: bool) -> list[str]:
 def _networks(config: Config) -> tuple[EncoderDecoder, PlainEncoderDecoder, Tensor]:
     """Ours and the plain one with the same fresh weights and measured batch statistics, and (B, 3, H, W) uint8 pictures."""
     device, batch = choose_device(config.device), config.train.batch_size
-    model, num_classes = build_state(config, device, pretrained=False).model, len(config.data.class_set)
+    model, num_classes = (
+        build_state(config, len(config.data.class_set), device, pretrained=False).model,
+        len(config.data.class_set),
+    )
     generator = torch.Generator().manual_seed(config.seed)
     height, width = config.augment.crop_size
     smooth = F.interpolate(torch.rand(max(2, batch), 3, 12, 12, generator=generator), (height, width), mode="bilinear")

@@ -17,9 +17,9 @@ from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.images import encode_webp
 from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, with_unit
-from segnet.evaluation.scoring import Evaluation, PictureScore
 from segnet.inference.answers import predict_maps, prepare_to_predict
 from segnet.inference.exported import Network
+from segnet.tasks.segmentation_score import Evaluation, PictureScore
 from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, to_array, uncertainty_map
 
 USUAL_COUNT, MAX_SHARE = 200, 200_000  # pictures, when their number is not known before; bytes of one
@@ -44,7 +44,7 @@ def predicted(
     for score in pictures:
         image, truth, _ = dataset.read(rows[score.id])
         maps = predict_maps(model, image[None], inference)
-        yield ReportPicture(score, image, truth, maps.mask[0], maps.uncertainty(len(dataset.classes))[0])
+        yield ReportPicture(score, image, truth, maps.mask[0], maps.uncertainty[0])
 
 
 def worst_and_best(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:

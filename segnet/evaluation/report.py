@@ -18,11 +18,12 @@ from segnet.classes import ClassSet
 from segnet.evaluation.charts import Chart, Point, line_chart, reliability_chart
 from segnet.evaluation.gallery import ReportPicture, picture_rows, picture_section
 from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, with_unit
-from segnet.evaluation.scoring import Evaluation
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import Scores
 from segnet.runs.log import read_log
 from segnet.system.files import write_text
+from segnet.tasks.segmentation_score import Evaluation
+from segnet.tasks.task import Measure
 
 PAGE, LEAST_ROOM = 9_400_000, 1_000_000  # bytes of the page without the words about pictures; of all pictures at least
 
@@ -84,20 +85,23 @@ def _fact_rows(facts: Mapping[str, str]) -> str:
 
 
 def _tiles(evaluation: Evaluation) -> str:
-    scores, boundary = evaluation.scores, evaluation.boundary
+    scores = evaluation.scores
     tiles = {
-        "mIoU": with_unit(scores.miou),
-        "Global accuracy": with_unit(scores.global_accuracy),
-        "Class average accuracy": with_unit(scores.mean_accuracy),
-        "Frequency-weighted IoU": with_unit(scores.frequency_weighted_iou),
-        "Calibration error (ECE)": with_unit(evaluation.reliability.error),
-        "Boundary F1": with_unit(boundary.f1),
-        "Boundary IoU": with_unit(boundary.iou),
+        **{_heading(measure.title): _shown(measure) for measure in evaluation.measures()},
         "Pictures": f"{len(evaluation.pictures):,}",
         "Scored pixels": f"{scores.pixels:,}",
         "Ignored pixels": f"{scores.ignored:,}",
     }
     return "\n".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in tiles.items())
+
+
+def _heading(title: str) -> str:
+    """`title` with a capital at its beginning, except for an abbreviation such as mIoU."""
+    return title if title[1:2].isupper() else title[0].upper() + title[1:]
+
+
+def _shown(measure: Measure) -> str:
+    return with_unit(measure.value) if measure.is_share else f"{measure.value:.2f}"
 
 
 def _class_rows(evaluation: Evaluation, classes: ClassSet) -> str:

@@ -14,19 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segnet.classes import ClassSet
-from segnet.evaluation.scoring import Evaluation, PictureScore
 from segnet.metrics.confusion import ratio
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder, write_text
+from segnet.tasks.segmentation_score import Evaluation, PictureScore
+from segnet.tasks.task import Measure
 
 ABSENT_CLASSES = (
     "A class without a pixel in truth and prediction is absent: its values are null, and no mean counts it. "
     "Recall and boundary F1 need the class in the truth, precision in the prediction."
 )
 
+_MEASURES_A_LINE = 4
+
 
 def evaluation_table(evaluation: Evaluation, classes: ClassSet) -> str:
-    """A table for people: what is known of each class, percent; "–" for what is absent."""
+    """A table for people: a row for each class and the measures of the split, in percent; "–" for what is absent."""
     scores, boundary = evaluation.scores, evaluation.boundary
     shares = [ratio(sum(row), scores.pixels) for row in scores.confusion]
     columns = {
@@ -41,15 +44,14 @@ def evaluation_table(evaluation: Evaluation, classes: ClassSet) -> str:
     for index, name in enumerate(classes.names):
         cells = (f"  {_percent(values[index]):>{max(6, len(title))}}" for title, values in columns.items())
         lines.append(f"{name:<{width}}" + "".join(cells))
-    lines += [
-        f"mIoU {_percent(scores.miou)}   global accuracy {_percent(scores.global_accuracy)}   "
-        f"class average accuracy {_percent(scores.mean_accuracy)}   "
-        f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)}",
-        f"boundary F1 {_percent(boundary.f1)}   boundary IoU {_percent(boundary.iou)}   "
-        f"expected calibration error {_percent(evaluation.reliability.error)}   "
-        f"({scores.pixels:,} pixels, {scores.ignored:,} ignored)",
-    ]
+    measures = [f"{measure.title} {_shown(measure)}" for measure in evaluation.measures()]
+    measures.append(f"({scores.pixels:,} pixels, {scores.ignored:,} ignored)")
+    lines += ["   ".join(measures[start : start + _MEASURES_A_LINE]) for start in range(0, len(measures), _MEASURES_A_LINE)]
     return "\n".join(lines)
+
+
+def _shown(measure: Measure) -> str:
+    return _percent(measure.value) if measure.is_share else f"{measure.value:.2f}"
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation, classes: ClassSet, *, split: str) -> list[Path]:
@@ -87,17 +89,11 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str, object]:
-    """What metrics.json holds."""
+    """The content of metrics.json."""
     scores, boundary, bins = evaluation.scores, evaluation.boundary, evaluation.reliability
     return {
         "split": split,
-        "miou": _or_null(scores.miou),
-        "global_accuracy": _or_null(scores.global_accuracy),
-        "mean_accuracy": _or_null(scores.mean_accuracy),
-        "frequency_weighted_iou": _or_null(scores.frequency_weighted_iou),
-        "boundary_f1": _or_null(boundary.f1),
-        "boundary_iou": _or_null(boundary.iou),
-        "expected_calibration_error": _or_null(bins.error),
+        **{measure.name: _or_null(measure.value) for measure in evaluation.measures()},
         "pictures": len(evaluation.pictures),
         "pixels": scores.pixels,
         "ignored": scores.ignored,

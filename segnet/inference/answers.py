@@ -1,10 +1,9 @@
-"""The one way from a picture to class probabilities: validation, evaluation and prediction all call it."""
+"""From an image to the answer of a task: validation, evaluation and prediction all call it."""
 
 from __future__ import annotations
 
-import math
 import sys
-from typing import NamedTuple, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,25 +17,13 @@ from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import fold
 from segnet.system.devices import autocast, choose_precision
 from segnet.system.errors import ExitCode, UserError
+from segnet.tasks.segmentation import ClassProbabilities
+from segnet.tasks.segmentation_score import Maps
+from segnet.tasks.task import Answers, AnswerType, Spread
 
 WINDOW = 1536  # pixels: the side of a window where nothing else is asked for; its square is what is seen whole
 FADE = 32  # pixels over which windows that agree are blended
 SMALLEST_WINDOW = 256  # pixels
-
-
-class Maps(NamedTuple):
-    """The answer for B pictures, on the CPU, at their own size."""
-
-    mask: Tensor  # (B, H, W) uint8 class ids
-    confidence: Tensor  # (B, H, W) float32, probability of the predicted class
-    entropy: Tensor  # (B, H, W) float32, of the probabilities, in nats: 0..log K
-    variance: Tensor | None  # (B, H, W) float32 between dropout samples, mean over the classes; None without samples
-    mutual_information: Tensor | None  # (B, H, W) float32, nats, of class and dropout; None without samples
-    probabilities: Tensor | None  # (B, K, H, W) float32, sums to 1 over the classes; where asked for
-
-    def uncertainty(self, num_classes: int) -> Tensor:
-        """(B, H, W) float32, 0 certain .. 1: entropy / log K."""
-        return (self.entropy / math.log(max(2, num_classes))).clamp_(0, 1)
 
 
 def resolve_precision(config: InferenceConfig, device: torch.device) -> InferenceConfig:
@@ -52,13 +39,16 @@ def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
     return model
 
 
-def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
-    """(B, 3, H, W) RGB 0..255, on any device -> class ids and how sure they are, at the picture's own size.
+def predict(
+    model: Network, image: Tensor, config: InferenceConfig, answers: Answers[AnswerType], *, keep_mean: bool = False
+) -> AnswerType:
+    """The answer to (B, C, H, W) images in 0..255, on any device: tensors on the CPU, at the images' own size.
 
-    The picture is seen at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
-    dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4); the probabilities are averaged. Batch
-    normalisation always keeps its statistics. The samples are seeded: the same batch has the same answer. Large pictures
-    are seen through windows, on a GPU that runs out of memory through smaller ones. Leaves the model in evaluation mode.
+    The network sees the images at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
+    dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4); `answers` says which values are averaged and
+    what they become. Batch normalisation always uses its running statistics. The samples are seeded: the same batch has the
+    same answer. Large images are seen through windows; on a GPU that runs out of memory the windows become smaller. The
+    model is left in evaluation mode.
     Raises UserError (config) for dropout in an exported network, which has none.
     """
     if config.dropout_samples and isinstance(model, Runtime):
@@ -68,7 +58,7 @@ def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, prob
     windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config)
     while True:
         try:
-            return _assemble(model, image, config, windows, probabilities)
+            return _assemble(model, image, config, windows, answers, keep_mean)
         except torch.OutOfMemoryError:
             side = min(windows.size, max(image.shape[-2:]))
             if side <= SMALLEST_WINDOW:
@@ -79,8 +69,13 @@ def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, prob
         print(f"note: the GPU's memory is full; windows of {windows.size} pixels instead (inference.window)", file=sys.stderr)
 
 
+def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
+    """The masks of (B, 3, H, W) RGB images in 0..255 and their confidence: `predict` for a segmentation."""
+    return predict(model, image, config, ClassProbabilities(), keep_mean=probabilities)
+
+
 def predict_probabilities(model: Network, image: Tensor, config: InferenceConfig) -> Tensor:
-    """(B, 3, H, W) RGB 0..255 -> (B, K, H, W) float32 probabilities, as `predict_maps` has them."""
+    """(B, K, H, W) float32 probabilities of (B, 3, H, W) RGB images in 0..255, those of `predict_maps`."""
     found = predict_maps(model, image, config, probabilities=True).probabilities
     assert found is not None
     return found
@@ -105,38 +100,48 @@ def choose_windows(model: Network, size: tuple[int, int], config: InferenceConfi
 
 
 @torch.inference_mode()
-def _assemble(model: Network, image: Tensor, config: InferenceConfig, windows: Windows, probabilities: bool) -> Maps:
+def _assemble(
+    model: Network,
+    image: Tensor,
+    config: InferenceConfig,
+    windows: Windows,
+    answers: Answers[AnswerType],
+    keep_mean: bool,
+) -> AnswerType:
+    """The answer, put together from those of the windows."""
     model.eval()
-    batch, _, *size = image.shape
-    device, classes = model.device, model.num_classes
-    mask = torch.empty(batch, *size, dtype=torch.uint8)
-    confidence, entropy = torch.empty(batch, *size), torch.empty(batch, *size)
-    variance, information = (torch.empty(batch, *size) for _ in range(2)) if config.dropout_samples else (None, None)
-    kept = torch.empty(batch, classes, *size) if probabilities else None
+    height, width = image.shape[-2:]
 
-    def answer(rows: slice, columns: slice) -> Tensor:
-        beyond = (size[1] - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
-        window = image[..., rows, columns.start : columns.stop + beyond].to(device)
-        return _answer(model, window, config, beyond)
+    def values_in(rows: slice, columns: slice) -> Tensor:
+        beyond = (width - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
+        window = image[..., rows, columns.start : columns.stop + beyond].to(model.device)
+        return _values(model, window, config, answers, beyond)
 
-    for rows, columns, values in blend_windows((size[0], size[1]), windows, answer):
-        mean, where = values[:, :classes], (..., rows, columns)
-        highest, ids = mean.max(dim=1)
-        mask[where], confidence[where] = ids.to(torch.uint8), highest
-        entropy[where] = torch.special.entr(mean).sum(dim=1)
-        if variance is not None and information is not None:
-            variance[where] = values[:, classes]
-            information[where] = (entropy[where] - values[:, classes + 1].cpu()).clamp(min=0)
-        if kept is not None:
-            kept[where] = mean
-    return Maps(mask, confidence, entropy, variance, information, kept)
+    whole: AnswerType | None = None
+    for rows, columns, values in blend_windows((height, width), windows, values_in):
+        spread = Spread(values[:, -2:-1], values[:, -1:]) if config.dropout_samples else None
+        mean = values[:, :-2] if config.dropout_samples else values
+        part = answers.finish(mean, spread, keep_mean=keep_mean)
+        if whole is None:
+            whole = _empty_like(part, (height, width))
+        for target, source in zip(whole, part, strict=True):
+            if target is not None and source is not None:
+                target[..., rows, columns] = source
+    assert whole is not None  # there is a window at least
+    return whole
 
 
-def _answer(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: int) -> Tensor:
-    """(B, K, H, W) mean probabilities; with samples (B, K + 2, H, W): also their variance, and the samples' mean entropy."""
+def _empty_like(part: AnswerType, size: tuple[int, int]) -> AnswerType:
+    """An answer on the CPU, of `size`, for the values of `part`."""
+    tensors = [None if tensor is None else torch.empty(*tensor.shape[:-2], *size, dtype=tensor.dtype) for tensor in part]
+    return cast(AnswerType, cast(Any, type(part))(*tensors))
+
+
+def _values(model: nn.Module, image: Tensor, config: InferenceConfig, answers: Answers[AnswerType], beyond: int) -> Tensor:
+    """(B, C, H, W) mean values; with dropout samples (B, C + 2, H, W): also their variance and their mean statistic."""
     if not config.dropout_samples:
-        return _mean_over_views(model, image, config, beyond)
-    total = squares = entropy = torch.zeros((), device=image.device)
+        return _mean_over_views(model, image, config, answers, beyond)
+    total = squares = statistic = torch.zeros((), device=image.device)
     dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     try:
         for dropout in dropouts:
@@ -144,34 +149,38 @@ def _answer(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: in
         with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
             for sample in range(config.dropout_samples):
                 torch.manual_seed(sample)
-                probabilities = _mean_over_views(model, image, config, beyond)
-                total = total + probabilities
-                squares = squares + probabilities.square()
-                entropy = entropy + torch.special.entr(probabilities).sum(dim=1, keepdim=True)
+                values = _mean_over_views(model, image, config, answers, beyond)
+                total = total + values
+                squares = squares + values.square()
+                statistic = statistic + answers.statistic(values)
     finally:
         model.eval()
     count = config.dropout_samples
     mean = total / count
     variance = (squares / count - mean.square()).clamp(min=0).mean(dim=1, keepdim=True)
-    return torch.cat([mean, variance, entropy / count], dim=1)
+    return torch.cat([mean, variance, statistic / count], dim=1)
 
 
-def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: int) -> Tensor:
-    """(B, K, H, W - beyond): softmax of the logits, averaged over scales and flips.
+def _mean_over_views(
+    model: nn.Module, image: Tensor, config: InferenceConfig, answers: Answers[AnswerType], beyond: int
+) -> Tensor:
+    """(B, C, H, W - beyond): the values of `answers`, averaged over scales and flips.
 
     The last `beyond` columns of a window are for the mirrored views alone, so that their poolings, too, start where those
-    of the whole mirrored picture would.
+    of the whole mirrored image would.
     """
     plain = image[..., : image.shape[-1] - beyond]
-    views = [(scale, flip) for scale in config.scales for flip in ((False, True) if config.flip else (False,))]
+    flips = (False, True) if config.flip else (False,)
     total = torch.zeros((), device=image.device)
-    for scale, flip in views:
-        seen = image.flip(-1) if flip else plain
-        size = seen.shape[-2:]
-        logits = compute_logits(model, seen, scale, config.precision)
-        logits = F.interpolate(logits, size, mode="bilinear", align_corners=False) if logits.shape[-2:] != size else logits
-        total = total + (logits[..., beyond:].flip(-1) if flip else logits).softmax(dim=1)
-    return total / len(views)
+    for scale in config.scales:
+        for flip in flips:
+            seen = image.flip(-1) if flip else plain
+            size = seen.shape[-2:]
+            outputs = compute_logits(model, seen, scale, config.precision)
+            if outputs.shape[-2:] != size:
+                outputs = F.interpolate(outputs, size, mode="bilinear", align_corners=False)
+            total = total + answers.of_outputs(outputs[..., beyond:].flip(-1) if flip else outputs)
+    return total / (len(config.scales) * len(flips))
 
 
 def compute_logits(model: nn.Module, image: Tensor, scale: float, precision: str) -> Tensor:

@@ -25,7 +25,7 @@ from segnet.config.sections import Config
 from segnet.models.encoder_decoder import EncoderDecoder, field_of_view
 from segnet.system.errors import ExitCode, UserError
 
-FORMAT = 1
+FORMAT = 2
 KEY = "segnet"  # under which the files keep the metadata
 SUFFIXES = (".onnx", ".xml", ".pt2")
 PACKAGES = {".onnx": "onnxruntime", ".xml": "openvino"}  # what runs a file
@@ -42,7 +42,7 @@ class Metadata(NamedTuple):
 
     config: Config
     step: int
-    miou: float | None  # on the val split, of the network before it was exported
+    score: float | None  # of the network before it was exported, on the val split: e.g. mIoU
     quantized: bool = False
 
     def to_json(self) -> str:
@@ -53,8 +53,11 @@ class Metadata(NamedTuple):
     def from_json(cls, text: str, path: Path) -> Metadata:
         """Raises UserError (checkpoint, config) for what no version of this program wrote."""
         content: dict[str, Any] = json.loads(text)
-        if content.pop("format", None) != FORMAT:
-            raise _bad(path, f"this version reads format {FORMAT}", "export it again with this version")
+        version = content.pop("format", None)
+        if version == 1:
+            content["score"] = content.pop("miou")
+        elif version != FORMAT:
+            raise _bad(path, f"this version reads formats up to {FORMAT}", "export it again with this version")
         return cls(**{**content, "config": read_stored_config(content["config"], path)})
 
 

@@ -55,7 +55,7 @@ class Predictor:
             image,
             mask=maps.mask[0],
             confidence=maps.confidence[0],
-            uncertainty=maps.uncertainty(len(self.classes))[0],
+            uncertainty=maps.uncertainty[0],
             entropy=maps.entropy[0],
             variance=None if maps.variance is None else maps.variance[0],
             mutual_information=None if maps.mutual_information is None else maps.mutual_information[0],

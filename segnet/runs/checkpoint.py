@@ -21,7 +21,8 @@ from segnet.models.folding import Weights
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import DIGEST_MARK, atomic_write, place_of, verify_digest
 
-FORMAT = 2
+FORMAT = 3
+_READABLE = (2, FORMAT)  # format 2 has other names: see `_upgraded`
 
 
 class Checkpoint(NamedTuple):
@@ -29,7 +30,7 @@ class Checkpoint(NamedTuple):
 
     config: Config
     step: int
-    miou: float | None  # on the val split, of `weights`
+    score: float | None  # of `weights` on the val split: the measure that chose it, e.g. mIoU
     weights: Weights
     training: dict[str, Any] | None = None  # tensors and JSON-able values only
 
@@ -94,8 +95,9 @@ def _verify(content: object, path: Path) -> Checkpoint:
     """The checkpoint in what was read. Raises UserError, or anything, for what is none."""
     if not isinstance(content, dict) or "format" not in content:
         raise _bad(path, "not a checkpoint of this program", "name a last.pt or best.pt")
-    if content["format"] != FORMAT:
-        raise _bad(path, f"format {content['format']}, this version reads {FORMAT}", "use the version that wrote it")
+    if content["format"] not in _READABLE:
+        raise _bad(path, f"format {content['format']}, this version reads up to {FORMAT}", "use the version that wrote it")
+    content = _upgraded(content)
     if not all(isinstance(weight, Tensor) for weight in content["weights"].values()):
         raise _bad(path, "a weight is not a tensor", "use another checkpoint of the run")
     bad = _first_non_finite(content["weights"])
@@ -103,6 +105,17 @@ def _verify(content: object, path: Path) -> Checkpoint:
         raise _bad(path, f"'{bad}' is not finite", "use another checkpoint of the run")
     fields = {name: value for name, value in content.items() if name != "format"}
     return Checkpoint(**{**fields, "config": read_stored_config(content["config"], path)})
+
+
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint in the names of this format."""
+    if content["format"] == FORMAT:
+        return content
+    training = content["training"]
+    if training:
+        training = {"best_score" if key == "best_miou" else key: value for key, value in training.items()}
+    content = {"score" if key == "miou" else key: value for key, value in content.items()}
+    return {**content, "training": training}
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,13 +27,16 @@ class RunLog:
     A log that cannot be written (a full disk) is one warning, and training goes on.
     """
 
-    COLUMNS = ("step", "epoch", "learning_rate", "loss", "val_miou", "val_global_accuracy", "val_mean_accuracy", "minutes")
+    def __init__(self, run: Path, measures: Sequence[str], *, step: int, rows: int) -> None:
+        """Open the log of a run that continues after `step`, with the first `rows` rows; what a killed run wrote later is cut.
 
-    def __init__(self, run: Path, *, step: int, rows: int) -> None:
-        """Open the log of a run that continues after `step`, with the first `rows` rows; what a killed run wrote later is cut."""
-        self.path, self.warned = run / "metrics.csv", False
+        `measures` are the names of what a validation measures; their columns begin with "val_".
+        """
+        self.path = run / "metrics.csv"
+        self.columns = ("step", "epoch", "learning_rate", "loss", *(f"val_{name}" for name in measures), "minutes")
+        self.warned = False
         kept = self._earlier_lines()[:rows] if rows else []
-        content = "".join(line + "\n" for line in [",".join(self.COLUMNS), *kept])
+        content = "".join(line + "\n" for line in [",".join(self.columns), *kept])
         with atomic_write(self.path) as file:
             file.write(content.encode("utf-8", "surrogateescape"))
         self.rows = len(kept)
@@ -47,7 +50,7 @@ class RunLog:
             return []
         heading, *lines = [line for line in _text_of(self.path).splitlines() if line.strip()] or [""]
         columns = tuple(heading.split(","))
-        if columns == self.COLUMNS[: len(columns)]:  # earlier versions had fewer
+        if columns == self.columns[: len(columns)]:  # earlier versions had fewer
             return lines
         aside = self.path.with_name("metrics.csv.edited")
         os.replace(self.path, aside)
@@ -61,7 +64,7 @@ class RunLog:
             length = self.path.stat().st_size
             try:
                 with open(self.path, "a", newline="") as file:
-                    csv.DictWriter(file, self.COLUMNS, lineterminator="\n").writerow({"step": step, **values, "minutes": minutes})
+                    csv.DictWriter(file, self.columns, lineterminator="\n").writerow({"step": step, **values, "minutes": minutes})
                     sync_to_disk(file)  # a checkpoint never knows more than this file
                 self.rows += 1
             except OSError:

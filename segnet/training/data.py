@@ -6,14 +6,15 @@ from pathlib import Path
 
 from segnet.config.loading import class_warnings
 from segnet.config.sections import Config
-from segnet.data.dataset import SegmentationDataset, open_split, warn
+from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.transforms import TrainTransform
 from segnet.data.workers import require_open_files
 from segnet.system.distributed import world_size
 from segnet.system.errors import ExitCode, UserError
+from segnet.tasks.task import AnswerType, Task
 
 
-def open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]:
+def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDataset, SegmentationDataset]:
     """The train and the val split. Raises UserError (data) for a fault of theirs, (config) when ranks would have no pictures."""
     data, parts = config.data, config.train.accumulate * world_size()
     if config.train.batch_size < parts:
@@ -23,7 +24,8 @@ def open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]
         found = f"data.train_split and data.val_split are both '{data.val_split}'"
         raise UserError(ExitCode.DATA, data.root, found, "score on pictures that training does not see")
     require_open_files(2 * data.workers)  # those of an evaluation are there beside those of training
-    train_set, val_set = open_train_set(config), open_split(data, data.val_split)
+    train_set = open_train_set(config, task)
+    val_set = task.open_split(data.val_split)
     warn(class_warnings(data))
     if data.cache == "disk":
         for dataset in (train_set, val_set):
@@ -31,6 +33,6 @@ def open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]
     return train_set, val_set
 
 
-def open_train_set(config: Config) -> SegmentationDataset:
+def open_train_set(config: Config, task: Task[AnswerType]) -> SegmentationDataset:
     """The train split, augmented as `config` says. Raises UserError (data) for a fault of its."""
-    return open_split(config.data, config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)
+    return task.open_split(config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)

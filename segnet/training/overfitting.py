@@ -13,7 +13,7 @@ from segnet.metrics.confusion import ConfusionMatrix, Scores
 from segnet.system.devices import choose_device
 from segnet.system.distributed import say
 from segnet.system.errors import ExitCode, UserError
-from segnet.training.criterion import build_criterion
+from segnet.tasks.choice import build_task
 from segnet.training.data import open_data
 from segnet.training.precision import resolve_precisions
 from segnet.training.schedule import due
@@ -28,14 +28,16 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     """
     device = choose_device(config.device)
     config, _ = resolve_precisions(config, device, None)
-    train_set, _ = open_data(config)
+    task = build_task(config)
+    train_set, _ = open_data(config, task)
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
     shown = set(torch.unique(batch.mask).tolist()) - {IGNORE_INDEX}
     if len(shown) < 2:
         found = f"the masks of the first batch show {'one class' if shown else 'no class'} alone ({', '.join(batch.id)})"
         raise UserError(ExitCode.DATA, config.data.root, found, "raise train.batch_size, or set another seed")
-    state, criterion = build_state(config, device), build_criterion(config.loss, train_set, device)
+    state = build_state(config, task.channels, device)
+    criterion = task.build_criterion(train_set, device)
     for step in range(steps):
         train_step(state, batch, criterion, lr=config.optim.lr, config=config)
         if due(step + 1, steps, max(1, steps // 10)):
@@ -45,4 +47,4 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
         found = f"step {int(state.first_bad) + 1}: the loss or its gradient is not finite (pictures {', '.join(batch.id)})"
         raise UserError(ExitCode.NUMERIC, config.data.root, found, "lower optim.lr")
     predicted = predict_maps(state.model, batch.image, InferenceConfig()).mask
-    return ConfusionMatrix(len(train_set.classes)).update(batch.mask.cpu(), predicted).scores()
+    return ConfusionMatrix(task.channels).update(batch.mask.cpu(), predicted).scores()

@@ -59,6 +59,23 @@ def restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Confi
         raise UserError(ExitCode.CHECKPOINT, path, "holds no usable training state", "resume from another last.pt") from None
 
 
+def training_values(state: TrainState, rows: int, pictures: RunPictures, inference_precision: str) -> dict[str, Any]:
+    """The training part of a checkpoint: what `_restore_values` and `restore` read, and nothing else."""
+    return {
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "ema": {"updates": state.ema.n_averaged, "model": state.model.state_dict()} if state.ema else None,
+        "best_score": state.best_score,
+        "scored_step": state.scored_step,
+        "loss_sum": state.loss_sum,
+        "loss_steps": state.loss_steps,
+        "rows": rows,
+        "names": pictures.names,
+        "content": pictures.content,
+        "inference_precision": inference_precision,
+    }
+
+
 def _restore_values(state: TrainState, checkpoint: Checkpoint, training: dict[str, Any], path: Path) -> None:
     if state.ema:
         load_weights(state.ema.module, checkpoint.weights, path)
@@ -69,7 +86,7 @@ def _restore_values(state: TrainState, checkpoint: Checkpoint, training: dict[st
     state.optimizer.load_state_dict(training["optimizer"])
     state.scaler.load_state_dict(training["scaler"])
     state.step, state.scored_step, state.rows = checkpoint.step, training["scored_step"], training["rows"]
-    state.best_miou = training["best_miou"] if _intact(path.with_name(BEST)) else -math.inf
+    state.best_score = training["best_score"] if _intact(path.with_name(BEST)) else -math.inf
     state.loss_sum.copy_(training["loss_sum"] if is_main() else torch.zeros(()))
     state.loss_steps = training["loss_steps"]
 

@@ -14,13 +14,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from segnet.config.sections import Config
 from segnet.data.dataset import Sample
-from segnet.losses import Criterion
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.initialization import build_model
 from segnet.system.devices import autocast
 from segnet.system.digests import derive_seed
 from segnet.system.distributed import rank, sum_over_ranks, world_size
+from segnet.tasks.task import Criterion
 from segnet.training.optimizer import build_ema, build_optimizer
 
 
@@ -39,7 +39,7 @@ class TrainState:
     loss_steps: int = 0
     step: int = 0  # steps done
     scored_step: int = 0  # the steps that were done when the val split was scored last
-    best_miou: float = -math.inf
+    best_score: float = -math.inf  # `Best.rank` of the best validation
     rows: int = 0  # of metrics.csv, when the checkpoint was written
 
     @property
@@ -97,11 +97,14 @@ def _exchanging_gradients(network: nn.Module, now: bool) -> AbstractContextManag
     return nullcontext() if now or not isinstance(network, DistributedDataParallel) else network.no_sync()
 
 
-def build_state(config: Config, device: torch.device, *, pretrained: bool = True) -> TrainState:
-    """A fresh network and optimizer, a function of the seed; without `pretrained`, `model.encoder_weights` are not read."""
+def build_state(config: Config, channels: int, device: torch.device, *, pretrained: bool = True) -> TrainState:
+    """A fresh network with so many output channels and its optimizer, a function of the seed.
+
+    Without `pretrained`, `model.encoder_weights` are not read.
+    """
     torch.manual_seed(derive_seed(config.seed, "weights"))
     architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
-    model = build_model(architecture, len(config.data.class_set)).to(device)
+    model = build_model(architecture, channels).to(device)
     model.recompute = config.train.recompute
     if world_size() > 1 and device.type == "cuda":
         model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs

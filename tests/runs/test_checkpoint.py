@@ -27,10 +27,10 @@ def refused(function, *arguments) -> UserError:
 
 def test_round_trip_is_exact(tiny_config, tmp_path):
     model = build_model(tiny_config.model, 3)
-    training = {"optimizer": {"state": {0: {"momentum": torch.randn(3)}}}, "best_miou": 0.1, "list": [1, None, "ä"]}
+    training = {"optimizer": {"state": {0: {"momentum": torch.randn(3)}}}, "best_score": 0.1, "list": [1, None, "ä"]}
     save_checkpoint(tmp_path / "a.pt", Checkpoint(tiny_config, 7, 0.25, model.state_dict(), training))
     loaded = load_checkpoint(tmp_path / "a.pt")
-    assert (loaded.config, loaded.step, loaded.miou) == (tiny_config, 7, 0.25)
+    assert (loaded.config, loaded.step, loaded.score) == (tiny_config, 7, 0.25)
     assert all(torch.equal(loaded.weights[name], value) for name, value in model.state_dict().items())
     assert loaded.training is not None
     assert torch.equal(loaded.training["optimizer"]["state"][0]["momentum"], training["optimizer"]["state"][0]["momentum"])

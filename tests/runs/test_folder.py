@@ -30,6 +30,9 @@ def two_checkpoints(tiny_config, tmp_path):
     return tmp_path
 
 
+MEASURES = ("miou", "global_accuracy", "mean_accuracy")
+
+
 def damage(path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -102,14 +105,14 @@ def rows(run) -> list[dict[str, str]]:
 
 
 def test_rows_beyond_the_checkpoint_are_cut_on_resume(tmp_path):
-    log = RunLog(tmp_path, step=0, rows=0)
+    log = RunLog(tmp_path, MEASURES, step=0, rows=0)
     for step in (1, 2, 3):
         log.write(step, {"loss": 0.5})
     assert log.rows == 3
     log.close()
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("3,1.0,0.")  # cut off by a kill
-    again = RunLog(tmp_path, step=2, rows=2)
+    again = RunLog(tmp_path, MEASURES, step=2, rows=2)
     again.write(3, {"epoch": 1.0, "val_miou": 0.25}, on_board_only=1.0)
     again.close()
     assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3"]
@@ -118,15 +121,17 @@ def test_rows_beyond_the_checkpoint_are_cut_on_resume(tmp_path):
 
 @pytest.mark.parametrize(("last", "minutes"), [("2,1.0,,,0.5,0.5,0.5,7.25", 7.25), ("2,1.0,,,0.5", 0), ("2,,,,,,,long", 0)])
 def test_minutes_go_on_where_they_stood(tmp_path, last, minutes):
-    (tmp_path / "metrics.csv").write_text(f"{','.join(RunLog.COLUMNS)}\n{last}\n3,1.0,,,0.5,0.5,0.5,99.0\n")
-    log = RunLog(tmp_path, step=2, rows=1)
+    (tmp_path / "metrics.csv").write_text(
+        f"step,epoch,learning_rate,loss,val_miou,val_global_accuracy,val_mean_accuracy,minutes\n{last}\n3,1.0,,,0.5,0.5,0.5,99.0\n"
+    )
+    log = RunLog(tmp_path, MEASURES, step=2, rows=1)
     log.write(3, {"loss": 0.5})
     log.close()
     assert minutes <= float(rows(tmp_path)[1]["minutes"]) < minutes + 5
 
 
 def test_a_full_disk_costs_rows_and_one_warning(tmp_path, monkeypatch, capsys):
-    log = RunLog(tmp_path, step=0, rows=0)
+    log = RunLog(tmp_path, MEASURES, step=0, rows=0)
     log.write(1, {"loss": 0.5})
     real = log.sync_to_disk
 
@@ -146,7 +151,7 @@ def test_a_full_disk_costs_rows_and_one_warning(tmp_path, monkeypatch, capsys):
 
 
 def test_tensorboard_that_cannot_write_is_one_warning(tmp_path, capsys):
-    log = RunLog(tmp_path, step=0, rows=0)
+    log = RunLog(tmp_path, MEASURES, step=0, rows=0)
 
     class Full:
         def add_scalar(self, *_) -> None:
@@ -197,14 +202,14 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_a_log_that_people_edited_goes_on(tmp_path, edit):
-    log = RunLog(tmp_path, step=0, rows=0)
+    log = RunLog(tmp_path, MEASURES, step=0, rows=0)
     for step in (2, 4, 6):
         log.write(step, {"epoch": step / 10, "loss": 1 / step})
     log.close()
     path = tmp_path / "metrics.csv"
     rows = path.read_bytes().splitlines()[1:]
     path.write_bytes(EDITS[edit](path.read_bytes()))
-    log = RunLog(tmp_path, step=6, rows=3)
+    log = RunLog(tmp_path, MEASURES, step=6, rows=3)
     log.write(8, {"epoch": 0.8, "loss": 0.125})
     log.close()
     assert [row.get("step") for row in read_log(path)] == [2, 4, 6, 8]
@@ -217,7 +222,7 @@ def test_a_log_with_other_columns_is_moved_aside_with_a_warning(tmp_path, capsys
     path = tmp_path / "metrics.csv"
     content = heading + b"\n2;0,5;0,1\n"
     path.write_bytes(content)
-    log = RunLog(tmp_path, step=2, rows=1)
+    log = RunLog(tmp_path, MEASURES, step=2, rows=1)
     log.write(4, {"epoch": 0.4, "loss": 0.25})
     log.close()
     assert (tmp_path / "metrics.csv.edited").read_bytes() == content

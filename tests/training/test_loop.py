@@ -17,7 +17,7 @@ from helpers import assert_same_run, folder_bytes, needs_compiler, refused, same
 from segnet.config.loading import config_to_yaml, load_config, override_config
 from segnet.config.sections import Config, LossConfig, OptimConfig
 from segnet.data import dataset
-from segnet.data.dataset import Sample, SegmentationDataset
+from segnet.data.dataset import Sample
 from segnet.data.images import save_mask
 from segnet.data.statistics import class_statistics
 from segnet.evaluation import scoring
@@ -27,8 +27,8 @@ from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from segnet.system import devices, files
 from segnet.system.errors import ExitCode, UserError
+from segnet.tasks.segmentation import Segmentation
 from segnet.training import loop
-from segnet.training.criterion import build_criterion
 from segnet.training.loop import train
 from segnet.training.optimizer import build_ema, build_optimizer
 from segnet.training.overfitting import overfit_one_batch
@@ -90,7 +90,7 @@ def some_batch(seed: int = 0) -> Sample:
 def test_a_step_equals_torchs_own_sgd(tiny_config):
     """Clipping, encoder factor and weight decay off: one step is p - lr * gradient."""
     config = override_config(tiny_config, ["optim.momentum=0", "optim.weight_decay=0"])
-    state, batch = build_state(config, torch.device("cpu")), some_batch()
+    state, batch = build_state(config, 3, torch.device("cpu")), some_batch()
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
     gradients = torch.autograd.grad(Criterion()(state.model(batch.image), batch.mask), list(state.model.parameters()))
     train_step(state, batch, Criterion(), lr=0.5, config=config)
@@ -100,7 +100,7 @@ def test_a_step_equals_torchs_own_sgd(tiny_config):
 
 def test_gradients_are_shortened_to_the_given_norm(tiny_config):
     config = override_config(tiny_config, ["optim.clip_norm=0.01", "optim.momentum=0", "optim.weight_decay=0"])
-    state = build_state(config, torch.device("cpu"))
+    state = build_state(config, 3, torch.device("cpu"))
     before = torch.cat([p.detach().flatten() for p in state.model.parameters()])
     train_step(state, some_batch(), Criterion(), lr=1.0, config=config)
     after = torch.cat([p.detach().flatten() for p in state.model.parameters()])
@@ -112,7 +112,7 @@ def test_dropout_is_a_function_of_the_step(tiny_config):
 
     def one_step(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        state = build_state(config, torch.device("cpu"))
+        state = build_state(config, 3, torch.device("cpu"))
         torch.rand(seed)  # whatever was drawn before must not matter
         train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
         return state.model.head.weight.detach().clone()
@@ -124,7 +124,7 @@ def test_dropout_is_a_function_of_the_step(tiny_config):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_step_that_is_not_finite_leaves_the_weights(tiny_config, where, optimizer):
     """A loss of inf, and a finite loss whose gradient is inf."""
-    state = build_state(override_config(tiny_config, [f"optim.name={optimizer}"]), torch.device("cpu"))
+    state = build_state(override_config(tiny_config, [f"optim.name={optimizer}"]), 3, torch.device("cpu"))
     train_step(state, some_batch(), Criterion(), lr=0.1, config=tiny_config)
     before = [p.detach().clone() for p in state.model.parameters()]
 
@@ -146,7 +146,7 @@ def test_a_step_that_is_not_finite_leaves_the_weights(tiny_config, where, optimi
 def test_float16_takes_an_overflow_in_its_stride(tiny_config):
     """Its scale is lowered, and the run goes on: only a loss that is not finite ends it."""
     config = override_config(tiny_config, ["train.precision=float16", "optim.clip_norm=1"])
-    state = build_state(config, torch.device("cpu"))
+    state = build_state(config, 3, torch.device("cpu"))
     state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = [p.detach().clone() for p in state.model.parameters()]
     train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
@@ -162,7 +162,7 @@ def test_float16_takes_an_overflow_in_its_stride(tiny_config):
 def test_float16_without_a_finite_gradient_at_any_scale_is_an_error(tiny_config):
     """Else every step would be skipped, and the run end well with the network that it began with."""
     config = override_config(tiny_config, ["train.precision=float16"])
-    state = build_state(config, torch.device("cpu"))
+    state = build_state(config, 3, torch.device("cpu"))
 
     class Planted(Criterion):
         def __call__(self, logits, mask, counts=None):
@@ -188,7 +188,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tiny_config, monkeypatc
         config = override_config(tiny_config, changes)
         torch.set_default_dtype(torch.float64)
         try:
-            state = build_state(config, torch.device("cpu"))
+            state = build_state(config, 3, torch.device("cpu"))
         finally:
             torch.set_default_dtype(torch.float32)
         criterion = Criterion(weight=torch.tensor([0.3, 1.0, 2.0]))
@@ -225,7 +225,7 @@ def test_a_run_leaves_what_the_contract_names(tiny_config, tmp_path, capsys):
     assert [int(row["step"]) for row in read_metrics(run) if row["loss"]] == [1, 2, 3, 4, 5, 6]
     scored = [float(row["val_miou"]) for row in read_metrics(run) if row["val_miou"]]
     assert len(scored) == 2
-    assert load_checkpoint(run / "best.pt").miou == pytest.approx(max(scored))
+    assert load_checkpoint(run / "best.pt").score == pytest.approx(max(scored))
     assert {"command", "commit", "device", "torch"} <= json.loads((run / "environment.json").read_text()).keys()
     assert "val mIoU" in capsys.readouterr().out
 
@@ -235,7 +235,7 @@ def test_it_learns(tiny_config, tmp_path):
     widths = "[{widths: [16]}, {widths: [16]}]"
     changes = ["train.epochs=40", "train.eval_every_epochs=40", "train.log_every_steps=40", "optim.name=adamw", "optim.lr=0.02"]
     train(override_config(tiny_config, [f"model.encoder={widths}", f"model.decoder={widths}", *changes]), tmp_path / "run")
-    assert load_checkpoint(tmp_path / "run" / "best.pt").miou > 0.7
+    assert load_checkpoint(tmp_path / "run" / "best.pt").score > 0.7
 
 
 def test_an_existing_run_is_refused_and_untouched(tiny_config, tmp_path):
@@ -571,16 +571,11 @@ def test_what_is_kept_is_the_moving_average(tiny_config, tmp_path):
     assert not torch.equal(last.weights["head.weight"], last.training["ema"]["model"]["head.weight"])
 
 
-def test_the_criterion_is_what_the_configuration_says(tiny_data, tiny_classes):
-    dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
-    counted, device = class_statistics(dataset), torch.device("cpu")
-    plain = build_criterion(
-        LossConfig(
-            label_smoothing=0.1,
-        ),
-        dataset,
-        device,
-    )
+def test_the_criterion_is_what_the_configuration_says(tiny_config, tiny_data):
+    device = torch.device("cpu")
+    dataset = Segmentation(tiny_config.data, LossConfig()).open_split("train")
+    counted = class_statistics(dataset)
+    plain = Segmentation(tiny_config.data, LossConfig(label_smoothing=0.1)).build_criterion(dataset, device)
     assert plain.weight is None
     assert plain.smoothing == 0.1
     for name, weight in (
@@ -588,7 +583,7 @@ def test_the_criterion_is_what_the_configuration_says(tiny_data, tiny_classes):
         ("enet", enet_weights(counted.pixels, power=0.5)),
     ):
         loss = LossConfig.model_validate({"class_weights": name, "weight_power": 0.5})
-        found = build_criterion(loss, dataset, device).weight
+        found = Segmentation(tiny_config.data, loss).build_criterion(dataset, device).weight
         assert found is not None
         assert torch.equal(found, weight)
 

@@ -1,0 +1,156 @@
+"""The score of a segmentation: what is counted, and the measures that follow from the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from segnet.classes import IGNORE_INDEX
+from segnet.data.dataset import Sample
+from segnet.metrics.boundaries import BoundaryScores, band_overlaps, boundary_f1, boundary_scores, contour_matches
+from segnet.metrics.calibration import BINS, Reliability, count_reliability, reliability
+from segnet.metrics.confusion import ConfusionMatrix, Scores, class_ious, mean_of_present, ratio
+from segnet.system.distributed import gather, sum_over_ranks
+from segnet.tasks.task import Measure
+
+
+class Maps(NamedTuple):
+    """The answer for B images, on the CPU, at their own size."""
+
+    mask: Tensor  # (B, H, W) uint8 class ids
+    confidence: Tensor  # (B, H, W) float32, probability of the predicted class
+    entropy: Tensor  # (B, H, W) float32, of the probabilities, in nats: 0..log K
+    uncertainty: Tensor  # (B, H, W) float32, 0 certain .. 1: entropy / log K
+    variance: Tensor | None  # (B, H, W) float32 between dropout samples, mean over the classes; None without samples
+    mutual_information: Tensor | None  # (B, H, W) float32, nats, of class and dropout; None without samples
+    probabilities: Tensor | None  # (B, K, H, W) float32, sums to 1 over the classes; None unless asked for
+
+
+class PictureScore(NamedTuple):
+    """The counts of one picture: its scored pixels of each class."""
+
+    id: str
+    correct: tuple[int, ...]
+    in_truth: tuple[int, ...]
+    in_prediction: tuple[int, ...]
+    ignored: int
+    boundary_f1: float  # NaN where no class of its truth has a contour
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU of the classes in this picture's truth; NaN where nothing is scored.
+
+        Pixels predicted as a class that the truth lacks lower the IoU of the classes that they cover; that class has no IoU
+        of its own here.
+        """
+        ious = class_ious(self.correct, self.in_truth, self.in_prediction)
+        return mean_of_present([iou for iou, pixels in zip(ious, self.in_truth, strict=True) if pixels])
+
+    @property
+    def accuracy(self) -> float:
+        """Correct pixels / scored pixels; NaN where nothing is scored."""
+        return ratio(sum(self.correct), sum(self.in_truth))
+
+
+class Evaluation(NamedTuple):
+    """The score of a network on a split, and of every picture."""
+
+    scores: Scores
+    boundary: BoundaryScores
+    reliability: Reliability
+    pictures: tuple[PictureScore, ...]  # in the order of the split
+
+    def measures(self) -> list[Measure]:
+        """The rows of the score's table, the entries of metrics.json and the tiles of the report."""
+        return [
+            *confusion_measures(self.scores),
+            Measure("boundary_f1", "boundary F1", self.boundary.f1),
+            Measure("boundary_iou", "boundary IoU", self.boundary.iou),
+            Measure("expected_calibration_error", "expected calibration error", self.reliability.error),
+        ]
+
+
+def confusion_measures(scores: Scores) -> list[Measure]:
+    """The measures that a confusion matrix gives."""
+    return [
+        Measure("miou", "mIoU", scores.miou),
+        Measure("global_accuracy", "global accuracy", scores.global_accuracy),
+        Measure("mean_accuracy", "class average accuracy", scores.mean_accuracy),
+        Measure("frequency_weighted_iou", "frequency-weighted IoU", scores.frequency_weighted_iou),
+    ]
+
+
+class ConfusionCounts:
+    """A confusion matrix alone: the counts of a validation during training."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.matrix = ConfusionMatrix(num_classes)
+
+    def add(self, batch: Sample, answer: Maps) -> None:
+        """Count a batch and its masks."""
+        self.matrix.update(batch.mask, answer.mask)
+
+    def sum_over_ranks(self) -> None:
+        """Replace the counts of this rank by the sum over all ranks."""
+        self.matrix.counts = sum_over_ranks(self.matrix.counts)
+        self.matrix.ignored = sum(gather(self.matrix.ignored))
+
+    def measures(self) -> list[Measure]:
+        """mIoU, accuracies and frequency-weighted IoU."""
+        return confusion_measures(self.matrix.scores())
+
+
+class EvaluationCounts:
+    """All counts of an evaluation, in int64. The rows of pictures that other ranks count are zero, so the ranks add up."""
+
+    def __init__(self, ids: Sequence[str], num_classes: int) -> None:
+        self.ids = ids
+        self.num_classes = num_classes
+        self.row_of = {name: row for row, name in enumerate(ids)}
+        self.confusion = ConfusionCounts(num_classes)
+        self.reliability = torch.zeros(BINS, 3, dtype=torch.int64)
+        self.overlaps = torch.zeros(num_classes, 2, dtype=torch.int64)
+        self.pixels = torch.zeros(len(ids), num_classes, 3, dtype=torch.int64)  # correct, in truth, in prediction
+        self.matches = torch.zeros(len(ids), num_classes, 4, dtype=torch.int64)
+        self.ignored = torch.zeros(len(ids), dtype=torch.int64)
+
+    def add(self, batch: Sample, answer: Maps) -> None:
+        """Count a batch and its maps, picture by picture."""
+        for picture in zip(batch.id, batch.mask, answer.mask, answer.confidence, strict=True):
+            self._add_picture(*picture)
+
+    def _add_picture(self, name: str, truth: Tensor, prediction: Tensor, confidence: Tensor) -> None:
+        """Count one picture: (H, W) uint8 truth and prediction, float32 confidence in the prediction."""
+        row = self.row_of[name]
+        scored = truth != IGNORE_INDEX
+        own = ConfusionMatrix(self.num_classes).update(truth, prediction)
+        self.confusion.matrix.merge(own)
+        self.pixels[row] = torch.stack([own.counts.diagonal(), own.counts.sum(1), own.counts.sum(0)], dim=1)
+        self.ignored[row] = own.ignored
+        self.matches[row] = contour_matches(truth, prediction, self.num_classes)
+        self.overlaps += band_overlaps(truth, prediction, self.num_classes)
+        self.reliability += count_reliability(confidence[scored], (truth == prediction)[scored])
+
+    def sum_over_ranks(self) -> None:
+        """Replace the counts of this rank by the sum over all ranks."""
+        self.confusion.sum_over_ranks()
+        for name in ("reliability", "overlaps", "pixels", "matches", "ignored"):
+            setattr(self, name, sum_over_ranks(getattr(self, name)))
+
+    def evaluation(self) -> Evaluation:
+        """The score of the split and of each picture."""
+        pictures = [self._picture(row, name) for row, name in enumerate(self.ids)]
+        boundary = boundary_scores([picture.boundary_f1 for picture in pictures], self.overlaps)
+        return Evaluation(self.confusion.matrix.scores(), boundary, reliability(self.reliability), tuple(pictures))
+
+    def _picture(self, row: int, name: str) -> PictureScore:
+        correct, in_truth, in_prediction = map(tuple, self.pixels[row].T.tolist())
+        f1 = boundary_f1(self.matches[row], in_truth)
+        return PictureScore(name, correct, in_truth, in_prediction, int(self.ignored[row]), f1)
+
+    def measures(self) -> list[Measure]:
+        """All measures of the split."""
+        return self.evaluation().measures()

@@ -1,0 +1,122 @@
+"""The questions that training, prediction and evaluation ask a task: what the network answers, and how good an answer is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segnet.data.dataset import Sample, SegmentationDataset
+from segnet.data.transforms import JointTransform
+
+AnswerType = TypeVar("AnswerType", bound=tuple[Tensor | None, ...])  # a NamedTuple of tensors (B, …, H, W)
+Given = TypeVar("Given", bound=tuple[Tensor | None, ...], covariant=True)
+Taken = TypeVar("Taken", bound=tuple[Tensor | None, ...], contravariant=True)
+
+
+class Measure(NamedTuple):
+    """One number of a score: a row of its table, an entry of metrics.json, a tile of its report."""
+
+    name: str  # in files, e.g. "miou"
+    title: str  # for people, e.g. "mIoU"
+    value: float  # NaN where there is nothing to measure
+    is_share: bool = True  # 0..1, shown in percent
+
+
+class Best(NamedTuple):
+    """The measure that chooses the best checkpoint."""
+
+    name: str
+    title: str
+    higher_is_better: bool = True
+
+    def rank(self, measures: Sequence[Measure]) -> float:
+        """A number that is larger for a better score; the lowest finite number where the measure is NaN."""
+        value = self.value(measures)
+        if math.isnan(value):
+            return -float(np.finfo(np.float64).max)
+        return value if self.higher_is_better else -value
+
+    def value(self, measures: Sequence[Measure]) -> float:
+        """The value of this measure among `measures`."""
+        return next(measure.value for measure in measures if measure.name == self.name)
+
+
+class Spread(NamedTuple):
+    """The differences between the answers of several dropout samples."""
+
+    variance: Tensor  # (B, 1, H, W): the variance between samples, averaged over the channels
+    statistic: Tensor  # (B, 1, H, W): `Answers.statistic` of a sample, averaged over the samples
+
+
+class Answers(Protocol[Given]):
+    """The way from a network's outputs to an answer."""
+
+    def of_outputs(self, outputs: Tensor) -> Tensor:
+        """(B, C, H, W) float32: the values that are averaged over scales, flips, windows and dropout samples."""
+        ...
+
+    def statistic(self, values: Tensor) -> Tensor:
+        """(B, 1, H, W): a number of the values of one dropout sample that `finish` needs averaged over all of them."""
+        ...
+
+    def finish(self, mean: Tensor, spread: Spread | None, *, keep_mean: bool) -> Given:
+        """The answer, from averaged values of a window; `spread` is None without dropout samples."""
+        ...
+
+
+class Criterion(Protocol):
+    """A loss that is a sum over pixels divided by a count, so that the parts of a batch and the ranks add up."""
+
+    def counts(self, truth: Tensor, /) -> Tensor:
+        """The divisor, a float64 scalar: a function of the truth alone, additive over the parts of a batch."""
+        ...
+
+    def __call__(self, outputs: Tensor, truth: Tensor, counts: Tensor | None = None, /) -> Tensor:
+        """The sum over `outputs` and `truth`, divided by `counts` of the whole batch."""
+        ...
+
+
+class Counts(Protocol[Taken]):
+    """Counts over a split, exact and independent of the order of its samples and of the number of ranks."""
+
+    def add(self, batch: Sample, answer: Taken) -> None:
+        """Count a batch and its answer, both on the CPU."""
+        ...
+
+    def sum_over_ranks(self) -> None:
+        """Replace the counts of this rank by the sum over all ranks."""
+        ...
+
+    def measures(self) -> list[Measure]:
+        """The numbers that follow from the counts."""
+        ...
+
+
+class Task(Protocol[AnswerType]):
+    """A purpose of a network. Training, prediction and evaluation know nothing else of it."""
+
+    channels: int  # of the network's output
+    answers: Answers[AnswerType]
+    best: Best
+    logged: tuple[str, ...]  # the names of the measures that metrics.csv holds, without the "val_" before each
+
+    def open_split(self, split: str, *, transform: JointTransform | None = None, seed: int = 0) -> SegmentationDataset:
+        """The samples of a split, checked. Raises UserError (data) for its faults."""
+        ...
+
+    def build_criterion(self, dataset: SegmentationDataset, device: torch.device) -> Criterion:
+        """The loss that the configuration asks for; what it needs to know of the training set is measured on `dataset`."""
+        ...
+
+    def validation_counts(self) -> Counts[AnswerType]:
+        """Empty counts of the logged measures."""
+        ...
+
+    def draw(self, sample: Sample, answer: AnswerType) -> list[np.ndarray]:
+        """(H, W, 3) uint8 each: a sample, its truth and the answer, for one row of a picture. `answer` is of a batch of one."""
+        ...

@@ -1,0 +1,129 @@
+"""The reports of a run: lines on the terminal, metrics.csv and TensorBoard. Rank 0 alone writes them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from tqdm import tqdm
+
+from segnet.config.loading import config_to_yaml
+from segnet.config.sections import Config
+from segnet.data.dataset import SegmentationDataset
+from segnet.inference.answers import predict, prepare_to_predict
+from segnet.runs.log import RunLog
+from segnet.system.devices import peak_memory
+from segnet.system.distributed import is_main, say, sum_over_ranks, world_size
+from segnet.tasks.task import AnswerType, Measure, Task
+from segnet.training.step import TrainState
+from segnet.visualization import grid
+
+Bar: TypeAlias = "tqdm[Any]"
+DRAWN = 3  # images of the val split in each picture on TensorBoard
+
+
+class Reporter:
+    """The log and the progress bar of a run, which it closes at the end of a `with` statement."""
+
+    def __init__(self, config: Config, task: Task[AnswerType], folder: Path, state: TrainState, total_steps: int) -> None:
+        self.config = config
+        self.state = state
+        self.total_steps = total_steps
+        self.device = state.loss_sum.device
+        self.log = RunLog(folder, task.logged, step=state.step, rows=state.rows) if is_main() else None
+        hidden = None if is_main() else True  # None: hidden where there is no terminal
+        self.bar: Bar = tqdm(total=total_steps, initial=state.step, unit="step", disable=hidden, file=sys.stderr)
+        self.clock = time.perf_counter()
+        self.clock_step = state.step
+        self.waited = 0.0  # seconds for data, since the last log line
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.close()
+        if self.log:
+            self.log.close()
+
+    @property
+    def rows(self) -> int:
+        """The rows of metrics.csv; 0 on ranks other than 0."""
+        return self.log.rows if self.log else 0
+
+    def start(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
+        """Say how large the work is, and put the configuration on TensorBoard."""
+        parameters = sum(parameter.numel() for parameter in self.state.model.parameters())
+        ranks = f", {world_size()} ranks" if world_size() > 1 else ""
+        pictures = f"{len(train_set)} train and {len(val_set)} val pictures"
+        say(f"{parameters:,} parameters, {pictures}, {self.total_steps} steps{ranks}")
+        if self.log:
+            self.log.text("config", f"```yaml\n{config_to_yaml(self.config)}```", self.state.step)
+
+    def progress(self, lr: float, epoch: float) -> None:
+        """Log the mean loss and the speed since the last call. All ranks call it: the loss is summed over them."""
+        state = self.state
+        loss = float(sum_over_ranks(state.loss_sum)) / max(1, state.loss_steps)
+        blank, steps = int(state.blank_steps), state.loss_steps
+        state.loss_sum.zero_()
+        state.blank_steps.zero_()
+        state.loss_steps = 0
+        speed, waiting = self._lap()
+        if not self.log:
+            return
+        if blank:
+            print(f"warning: {blank} of the last {steps} batches had no scored pixel (masks of 255 alone)", file=sys.stderr)
+        memory = peak_memory(self.device)
+        speeds = {"pictures_per_second": speed, "waiting_for_data": waiting, "memory_gb": memory}
+        self.log.write(state.step, {"epoch": epoch, "learning_rate": lr, "loss": loss}, **speeds)
+        if self.bar.disable:
+            left = (self.total_steps - state.step) * self.config.train.batch_size / max(1e-9, speed)
+            say(
+                f"step {state.step}/{self.total_steps}  epoch {epoch:.2f}  loss {loss:.4f}  lr {lr:.2e}  "
+                f"{speed:.1f} pictures/s  data {waiting:.0%}  {memory:.1f} GB  {left / 60:.1f} min left"
+            )
+        else:
+            self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{lr:.1e}", pictures_per_second=f"{speed:.1f}", data=f"{waiting:.0%}")
+
+    def _lap(self) -> tuple[float, float]:
+        """Pictures per second, and the share of the time spent on waiting for data, since the last call."""
+        now = time.perf_counter()
+        elapsed = max(1e-9, now - self.clock)
+        speed = (self.state.step - self.clock_step) * self.config.train.batch_size / elapsed
+        waiting = self.waited / elapsed
+        self.clock = now
+        self.clock_step = self.state.step
+        self.waited = 0.0
+        return speed, waiting
+
+    def validation(
+        self,
+        task: Task[AnswerType],
+        measures: Sequence[Measure],
+        val_set: SegmentationDataset,
+        *,
+        epoch: float,
+        improved: bool,
+    ) -> None:
+        """Log a validation, with the first images of the val split as the scored network answers them."""
+        if not self.log:
+            return
+        step = self.state.step
+        values = {f"val_{measure.name}": measure.value for measure in measures if measure.name in task.logged}
+        self.log.write(step, {"epoch": epoch, **values})
+        inference = self.config.inference
+        model = prepare_to_predict(self.state.scored_model, inference)
+        rows = []
+        for index in range(min(DRAWN, len(val_set))):
+            sample = val_set.read(index)
+            answer = predict(model, sample.image[None].to(self.device), inference, task.answers)
+            rows.append(task.draw(sample, answer))
+        self.log.picture("val/picture, truth, prediction", grid(rows), step)
+        best = next(measure for measure in measures if measure.name == task.best.name)
+        value = f"{100 * best.value:.2f}" if best.is_share else f"{best.value:.3f}"
+        remark = "  best so far" if improved else ""
+        self.bar.write(f"step {step}  epoch {epoch:.2f}  val {best.title} {value}{remark}", file=sys.stdout)
+        sys.stdout.flush()

@@ -17,7 +17,17 @@ from pydantic_core import ErrorDetails
 from segnet.classes import ClassSet, difference
 from segnet.config.renamed import NEW_KEYS, upgrade
 from segnet.config.sections import CLASSES_FILE, LISTS, Config, DataConfig, NeckLayerConfig, StageConfig
-from segnet.config.yaml_files import Dumper, Origins, Tree, merge, override_tree, read_mapping, read_tree, refuse
+from segnet.config.yaml_files import (
+    Dumper,
+    Origins,
+    Tree,
+    merge,
+    override_tree,
+    read_mapping,
+    read_tree,
+    refuse,
+    refuse_undecodable,
+)
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import is_inside, place_of
 
@@ -66,7 +76,8 @@ def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
     if isinstance(error["input"], dict | list):
         return refuse(where, f"{key}: {expected}" if key else expected)
-    return refuse(where, f"{key}: found {error['input']!r:.100}, {expected}")
+    is_text = error["type"] == "string_type" and error["input"] is not None  # in YAML no is false, and 2024 a number
+    return refuse(where, f"{key}: found {error['input']!r:.100}, {expected}", "put it in quotes" if is_text else "")
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -83,7 +94,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 
 def root_fault(root: Path) -> tuple[str, str] | None:
-    """What is found in place of a data folder, and the cure: it is not there, or the one that is meant lies above or below."""
+    """What is found in place of a data folder, and the cure: it is not there, or has no lists, and one above or below has."""
     remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
     if not os.path.isdir(root):
         if os.path.exists(root):
@@ -96,7 +107,7 @@ def root_fault(root: Path) -> tuple[str, str] | None:
     below = _folders_in(root)
     around = [*below, *Path(os.path.abspath(root)).parents[:2], *(path for folder in below for path in _folders_in(folder))]
     near = next((path for path in around if os.path.isdir(path / LISTS)), None)
-    return (f"no {LISTS}/ in it", f"did you mean {near}?") if near else None
+    return f"no {LISTS}/ in it", f"did you mean {near}?" if near else remedy
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -109,6 +120,7 @@ def _folders_in(folder: Path) -> list[Path]:
 def load_data_folder(root: Path) -> DataConfig:
     """The data set in a folder, with the classes of its classes.yaml. Raises UserError (config), (data) where there is none."""
     lines: Origins = {}
+    refuse_undecodable(str(root), root)
     data = _with_classes({"data": {"root": str(root)}}, lines)["data"]
     assert isinstance(data, dict)
     if "classes" not in data and not (root / CLASSES_FILE).exists():
@@ -165,12 +177,18 @@ def _validated(kind: type[_SectionType], tree: Tree, origin: _Origin, path: tupl
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         details = [d for d in error.errors() if d["type"] != "too_short" or d["input"] == []]  # no echo of a bad item
+        details = [d for d in details if not _is_of_another_branch(d)]
         if any(d["loc"] == ("data", "root") and d["type"] != "missing" for d in details):
             details = [
                 d for d in details if d["loc"] != ("data", "classes") or d["type"] != "missing"
             ]  # they stand in that folder
         first, *others = [_mistake({**detail, "loc": (*path, *detail["loc"])}, origin) for detail in details]
         raise UserError(first.code, first.path, first.found, first.remedy, also=tuple(others)) from None
+
+
+def _is_of_another_branch(error: ErrorDetails) -> bool:
+    """Whether an error says that a list or mapping is none of the words that a key takes in place of a list."""
+    return isinstance(error["input"], list | dict) and bool(error["loc"]) and str(error["loc"][-1]).startswith("literal[")
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:

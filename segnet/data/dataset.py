@@ -24,10 +24,12 @@ from segnet.data.layout import (
     label_faults,
     label_warnings,
     mask_path,
+    merge_alike,
     overlap_faults,
     parse_split,
     read_split,
     require_same_size,
+    split_path,
 )
 from segnet.data.sampler import SampleKey
 from segnet.data.transforms import JointTransform, eval_transform
@@ -58,7 +60,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.root, self.split, self.classes, self.transform, self.seed = root, split, classes, transform, seed
         self.ids = read_split(root, split)
         pictures, faults = find_pictures(root, self.ids)
-        raise_first(faults, limit=SHOWN)
+        raise_first(merge_alike(faults, lambda _: split_path(root, split)), limit=SHOWN)
         self.pictures = [pictures[name] for name in self.ids]
         self.decoded: DecodedSamples | None = None
 

@@ -299,6 +299,23 @@ def file_fault(path: Path, root: Path) -> UserError | None:
     return None
 
 
+_CURED_TOGETHER = ("a mask in mode ", "is a link out of the data folder")  # so begin the faults of many files with one cure
+
+
+def merge_alike(faults: Sequence[UserError], place: Callable[[UserError], Path]) -> list[UserError]:
+    """`faults`, where those of one kind with one cure and one place, such as their split, are one line with a count."""
+    alike = defaultdict[tuple[str, Path | None], list[UserError]](list)
+    for number, fault in enumerate(faults):
+        kind = next((start for start in _CURED_TOGETHER if fault.found.startswith(start)), None)
+        alike[(kind, place(fault)) if kind else (str(number), None)].append(fault)
+    return [_merged(group, where) if where and group[1:] else group[0] for (_, where), group in alike.items()]
+
+
+def _merged(faults: Sequence[UserError], where: Path) -> UserError:
+    first = faults[0]
+    return UserError(first.code, where, f"{len(faults)} files, such as {first.path}: {first.found}", first.remedy)
+
+
 def _bad(path: Path, found: str, remedy: str) -> UserError:
     return UserError(ExitCode.DATA, path, found, remedy)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from typing import cast
 
@@ -11,7 +10,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.sampler import SampleKey
-from segnet.data.workers import choose_socket_folder, clear_folder, number_of_exit, require_open_files, tell_errors, too_few_files
+from segnet.data.workers import (
+    choose_socket_folder,
+    clear_folder,
+    lost_worker_error,
+    number_of_exit,
+    require_open_files,
+    tell_errors,
+    too_few_files,
+)
 from segnet.system.distributed import this_ranks_part
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.processes import kill_children, stop_signals_blocked
@@ -62,10 +69,8 @@ class _Loader(DataLoader[Sample]):
         if "DataLoader timed out" in reason:
             kill_children()
             found, remedy = f"no batch for {self.timeout:g} seconds", "see whether the disk hangs, or raise data.worker_timeout"
-        elif number and not isinstance(error, OSError):
-            found, remedy = f"a data worker was lost ({os.strerror(number)})", "lower data.workers"
-        elif "DataLoader worker" in reason or "Pin memory thread" in reason:
-            found, remedy = f"a data worker was lost ({reason})", "free memory or /dev/shm, or lower data.workers"
+        elif lost := lost_worker_error(error):
+            return lost
         elif isinstance(error, ConnectionError | EOFError):
             found, remedy = "a data worker was lost (it closed its connection)", "lower data.workers"
         else:

@@ -10,6 +10,8 @@ import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from segnet.system.errors import ExitCode, UserError
@@ -98,3 +100,27 @@ def number_of_exit(error: BaseException) -> int | None:
     """The `errno` with which `_end_worker` ended a worker, from torch's words or those of the cause."""
     found = re.search(r"exited unexpectedly with exit code (\d+)", f"{error} {error.__cause__}")
     return int(found[1]) if found and int(found[1]) > 1 else None
+
+
+def lost_worker_error(error: BaseException) -> UserError | None:
+    """What torch says of a worker that ended; None for any other error."""
+    reason, number = (str(error).splitlines() or [""])[0], number_of_exit(error)
+    if number:
+        reason = os.strerror(number)
+        return UserError(ExitCode.WORKER_LOST, "data.workers", f"a data worker was lost ({reason})", "lower data.workers")
+    if "DataLoader worker" in reason or "Pin memory thread" in reason:
+        remedy = "free memory or /dev/shm, or lower data.workers"
+        return UserError(ExitCode.WORKER_LOST, "data.workers", f"a data worker was lost ({reason})", remedy)
+    return None
+
+
+@contextmanager
+def explain_lost_worker() -> Iterator[None]:
+    """Raises UserError (worker lost) where a worker ends while the body is at something else than its next batch, since torch
+    then interrupts whatever runs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if lost := lost_worker_error(error):
+            raise lost from None
+        raise

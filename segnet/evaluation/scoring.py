@@ -11,6 +11,7 @@ from tqdm import tqdm
 from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import Sample
 from segnet.data.loader import split_of
+from segnet.data.workers import explain_lost_worker
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.metrics.confusion import Scores
@@ -61,7 +62,7 @@ def count_split(
     """
     model = prepare_to_predict(model, inference)
     hidden = None if is_main() else True  # None: hidden where there is no terminal
-    with agreed():
+    with agreed(), explain_lost_worker():
         for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=hidden, file=sys.stderr):
             if stop():
                 break

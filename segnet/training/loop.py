@@ -18,6 +18,7 @@ from segnet.config.sections import Config
 from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
+from segnet.data.workers import explain_lost_worker
 from segnet.evaluation.scoring import EvaluationStopped, count_split
 from segnet.runs.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save_checkpoint
 from segnet.runs.environment import record_environment
@@ -258,10 +259,10 @@ class Training:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Raises UserError, with what to change, where torch says that memory is full or an operation is not deterministic."""
+    """Raises UserError, with what to change, where memory is full, a data worker died or an operation is not deterministic."""
     remedy = "set train.recompute=activations, raise train.accumulate, or lower train.batch_size or augment.crop_size"
     try:
-        with explain_full_memory(remedy):
+        with explain_full_memory(remedy), explain_lost_worker():
             yield
     except RuntimeError as error:
         found = (str(error).splitlines() or [""])[0]

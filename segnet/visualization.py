@@ -1,4 +1,4 @@
-"""Pictures made from pictures, masks and predictions, as uint8 arrays; charts, as SVG. No files."""
+"""Drawings of images, masks and predictions as uint8 arrays. No files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def to_array(image: Tensor) -> np.ndarray:
 
 
 def colorize(mask: Tensor, classes: ClassSet) -> np.ndarray:
-    """(H, W) class ids -> (H, W, 3): each pixel in the colour of its class."""
+    """The mask (H, W) in the colours of its classes, (H, W, 3) uint8."""
     palette = np.asarray(classes.palette, dtype=np.uint8).reshape(256, 3)
     return palette[mask.cpu().numpy()]
 
 
-_BAND = 1 << 18  # pixels that are worked on at a time, so that memory does not grow with the picture
+_BAND = 1 << 18  # pixels that are drawn at a time, so that memory does not grow with the image
 
 
 def overlay(image: Tensor, mask: Tensor, classes: ClassSet, *, opacity: float = 0.55) -> np.ndarray:
-    """The picture (3, H, W) under its mask (H, W) -> (H, W, 3). Black classes and ignored pixels stay transparent.
+    """The image (3, H, W) with its mask (H, W) over it, (H, W, 3) uint8. Black classes and ignored pixels stay transparent.
 
     Edges between classes are drawn in full colour.
     """
@@ -50,7 +50,7 @@ def overlay(image: Tensor, mask: Tensor, classes: ClassSet, *, opacity: float = 
 
 
 def _edges(ids: np.ndarray) -> np.ndarray:
-    """(H, W) class ids -> (H, W) bool: where the pixel above or to the left is of another class."""
+    """(H, W) bool: True where the pixel above or to the left is of another class."""
     edge = np.zeros(ids.shape, dtype=bool)
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edge[1:, :] |= ids[1:, :] != ids[:-1, :]
@@ -58,7 +58,7 @@ def _edges(ids: np.ndarray) -> np.ndarray:
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], *, gap: int = 4) -> np.ndarray:
-    """Pictures in rows and columns, each column as wide as its widest, on white: one (H, W, 3) picture."""
+    """One (H, W, 3) array with the given arrays in rows and columns on white; a column is as wide as its widest cell."""
     heights = [max(cell.shape[0] for cell in row) for row in rows]
     widths = [max(row[column].shape[1] for row in rows) for column in range(len(rows[0]))]
     canvas = np.full((sum(heights) + gap * (len(rows) - 1), sum(widths) + gap * (len(widths) - 1), 3), 255, dtype=np.uint8)
@@ -70,9 +70,9 @@ def grid(rows: Sequence[Sequence[np.ndarray]], *, gap: int = 4) -> np.ndarray:
 
 
 def activation_grid(image: Tensor, stages: Sequence[tuple[Tensor, Tensor]], *, height: int = 120) -> np.ndarray:
-    """A picture and, column by column, what each decoder stage makes of it: unpooled above, deconvolved below.
+    """An image and one column for each decoder stage: its unpooled input above, its deconvolved output below.
 
-    Of each (C, h, w) the channel with the largest sum of the stage's output is shown, brightest = its maximum.
+    Shown is the channel whose output has the largest sum, scaled to its own maximum.
     """
     size = (height, round(height * image.shape[2] / image.shape[1]))
     columns = [[to_array(image), np.full((*image.shape[1:], 3), 255, np.uint8)]]
@@ -94,12 +94,12 @@ def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """To (height, width) without smoothing, so that single pixels stay visible."""
+    """The array resized to (height, width) by the nearest pixel, so that single pixels stay visible."""
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
 def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet, *, pairs_per_row: int = 4) -> np.ndarray:
-    """Pictures (3, H, W), all of one size, each beside its overlay in which ignored pixels are hatched in white."""
+    """Images (3, H, W) of one size, each beside its overlay, on which ignored pixels are hatched in white."""
     cells = []
     for image, mask in samples:
         shown = overlay(image, mask, classes)
@@ -113,7 +113,7 @@ def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet, *
 
 
 def comparison_row(image: Tensor, truth: Tensor, prediction: Tensor, classes: ClassSet) -> list[np.ndarray]:
-    """One row of a grid: picture | truth | prediction."""
+    """The cells of one row of a grid: image, truth, prediction."""
     return [to_array(image), colorize(truth, classes), colorize(prediction.to(torch.uint8), classes)]
 
 
@@ -122,13 +122,13 @@ UNCERTAINTY_COLORS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (2
 
 
 def cut_out(mask: Tensor, classes: ClassSet) -> np.ndarray:
-    """(H, W) class ids -> (H, W, 4): each pixel in the colour of its class, transparent where it is not scored."""
+    """The mask (H, W) in the colours of its classes, (H, W, 4) uint8, transparent where it is ignored."""
     scored = mask.cpu().numpy() != IGNORE_INDEX
     return np.dstack([colorize(mask, classes) * scored[..., None], scored * np.uint8(255)])
 
 
 def error_map(truth: Tensor, prediction: Tensor, classes: ClassSet) -> np.ndarray:
-    """Two (H, W) masks -> (H, W, 4): WRONG where they differ, striped where the truth is ignored, elsewhere transparent."""
+    """(H, W, 4) uint8: WRONG where two masks differ, stripes where the truth is ignored, transparent elsewhere."""
     true, predicted = truth.cpu().numpy(), prediction.cpu().numpy()
     ignored = true == IGNORE_INDEX
     shown = np.zeros((*true.shape, 4), np.uint8)

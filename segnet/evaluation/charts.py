@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 434.0, 12.0, 250.0  # of the area between i
 
 
 class Chart(NamedTuple):
-    """What a chart says in words: `title` and `description` are its text for who does not see it."""
+    """The words of a chart. Screen readers speak `title` and `description` in place of the drawing."""
 
     title: str
     description: str
@@ -25,7 +25,7 @@ class Chart(NamedTuple):
 
 
 class _Axes(NamedTuple):
-    """Ticks of two axes that begin at 0, and where a value stands in the drawing."""
+    """The ticks of two axes that begin at 0, and the place of a value in the drawing."""
 
     x_ticks: list[float]
     y_ticks: list[float]

@@ -22,7 +22,8 @@ from segnet.inference.exported import Network
 from segnet.tasks.segmentation_score import Evaluation, PictureScore
 from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, to_array, uncertainty_map
 
-USUAL_COUNT, MAX_SHARE = 200, 200_000  # pictures, when their number is not known before; bytes of one
+USUAL_COUNT = 200  # pictures in a report, where an iterator does not say how many it has
+MAX_SHARE = 200_000  # bytes of one picture's layers
 LONGEST_SIDE = 1024  # pixels; a larger picture is reduced
 
 
@@ -39,7 +40,7 @@ class ReportPicture(NamedTuple):
 def predicted(
     model: Network, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
 ) -> Iterator[ReportPicture]:
-    """`pictures` of a split with what `evaluation.evaluate_fully` saw: they are predicted again, which gives the same masks."""
+    """`pictures` of a split with their images, masks and predictions; predicting them again gives the masks that were scored."""
     model, rows = prepare_to_predict(model, inference), {name: row for row, name in enumerate(dataset.ids)}
     for score in pictures:
         image, truth, _ = dataset.read(rows[score.id])
@@ -85,7 +86,7 @@ def picture_section(evaluation: Evaluation, pictures: Iterable[ReportPicture], c
 
 
 def _gallery(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:
-    """Lists of figures, one for each side of a gap in the ranks: the worst, and the best."""
+    """The figures as HTML lists: the worst and the best, or one list where no rank between them is left out."""
     share = min(MAX_SHARE, room // max(1, operator.length_hint(pictures, USUAL_COUNT)))
     ordered = _worst_first(evaluation.pictures)
     rank_of = {picture.id: rank for rank, picture in enumerate(ordered, start=1)}
@@ -135,7 +136,7 @@ def _largest(pixels: Sequence[int], classes: ClassSet) -> str:
 
 
 def _layers(picture: ReportPicture, classes: ClassSet, room: int) -> dict[str, bytes]:
-    """The layers as WebP, at one size: the largest that this finds with at most `room` bytes in all."""
+    """The layers as WebP, all of one size, reduced until they take at most `room` bytes."""
     sides, scale = picture.mask.shape, min(1.0, LONGEST_SIDE / max(picture.mask.shape))
     while True:
         height, width = (max(1, round(side * scale)) for side in sides)
@@ -147,7 +148,7 @@ def _layers(picture: ReportPicture, classes: ClassSet, room: int) -> dict[str, b
 
 
 def _resize(picture: ReportPicture, size: tuple[int, int]) -> ReportPicture:
-    """Smoothly where values may be mixed, by the nearest pixel where they are class ids."""
+    """The picture at another size: image and uncertainty interpolated, class ids from the nearest pixel."""
     if picture.mask.shape == size:
         return picture
     image = F.interpolate(picture.image[None].float(), size, mode="bilinear", antialias=True)[0].round().byte()

@@ -14,7 +14,7 @@ def part(name: str) -> str:
 
 
 def text_of(value: str) -> str:
-    """`value` for an element or a quoted attribute; what UTF-8 cannot say becomes a question mark."""
+    """`value` escaped for an element or a quoted attribute; a character that UTF-8 lacks becomes a question mark."""
     return html.escape(value.encode("utf-8", "replace").decode())
 
 

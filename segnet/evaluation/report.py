@@ -25,7 +25,8 @@ from segnet.system.files import write_text
 from segnet.tasks.segmentation_score import Evaluation
 from segnet.tasks.task import Measure
 
-PAGE, LEAST_ROOM = 9_400_000, 1_000_000  # bytes of the page without the words about pictures; of all pictures at least
+PAGE = 9_400_000  # bytes of a page, without the captions of its pictures
+LEAST_ROOM = 1_000_000  # bytes for all pictures, also where the rest of the page is long
 
 
 def write_report(
@@ -67,7 +68,7 @@ def write_report(
 
 
 def _navigation(there: Mapping[str, bool]) -> str:
-    """Links to the sections, without those that are said not to be there."""
+    """Links to the sections; those that `there` maps to False are left out."""
     sections = {
         "classes": "Classes",
         "pictures": "Pictures",
@@ -122,7 +123,7 @@ def _class_head(classes: ClassSet, index: int) -> str:
 
 
 def _confusion(scores: Scores, classes: ClassSet) -> str:
-    """The head and the rows of the table: percent of the row, and pixels for those who ask for them."""
+    """The head and the rows of the table. A cell shows the percentage of its row; its title holds the pixels."""
     names = "".join(f'<th scope="col"><span><bdi>{text_of(name)}</bdi></span></th>' for name in classes.names)
     lines = [f'<thead><tr><th scope="col">truth ↓ &nbsp; prediction →</th>{names}</tr></thead>', "<tbody>"]
     for truth, counts in enumerate(scores.confusion):
@@ -163,7 +164,7 @@ def _reliability(reliability: Reliability) -> str:
 
 
 def _curves(path: Path | None) -> str:
-    """The section about the training, or nothing where there is no log of it."""
+    """The section with the learning curves, or nothing without a log."""
     if path is None or not path.is_file():
         return ""
     figures = []

@@ -1,11 +1,11 @@
-"""How well predicted contours follow the true ones: boundary F1 and boundary IoU, exact integers until the last division.
+"""Boundary F1 and boundary IoU: the agreement of predicted contours with the true ones, exact integers until the last division.
 
 Ignored pixels belong to no contour and to no band, whatever the network predicts there. A class that ends at ignored pixels
 has its contour there, in truth and prediction alike: Pascal VOC outlines every object with them. A distance is measured
-straight across them.
+across ignored pixels as across all others.
 
-The picture's edge: boundary IoU counts it as contour, as its authors' program does. For boundary F1 it is none, since an
-object that is cut off there has no boundary that a network could miss.
+Boundary IoU counts the edge of the image as contour, as its authors' program does. Boundary F1 does not: an object that is
+cut off there has no boundary that a network could miss.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def _f1(true: int, found: int, predicted: int, confirmed: int) -> float:
 
 
 def contour_matches(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
-    """(H, W) uint8 class ids, truth with 255 for ignored -> (K, 4) int64 pixels of each class:
+    """Contour pixels of each class, (K, 4) int64, from (H, W) uint8 truth (255: ignored) and prediction.
 
-    of the true contour, those of them near the predicted contour, of the predicted contour, those of them near the true one.
-    Near is closer than 0.75 % of the picture's diagonal, in a straight line. A contour pixel of a class has a neighbour that
-    is not of its class at one of its four sides.
+    The columns: pixels of the true contour; those of them near the predicted contour; pixels of the predicted contour; those
+    of them near the true contour. A pixel is on the contour of its class when one of its four neighbours is of another class.
+    Near means closer than 0.75 % of the image's diagonal, in a straight line.
     """
     disc = _disc(*truth.shape)
     masks = (truth, prediction.where(truth != IGNORE_INDEX, IGNORE_INDEX))
@@ -81,7 +81,7 @@ def contour_matches(truth: Tensor, prediction: Tensor, num_classes: int) -> Tens
 
 
 def _contour(mask: Tensor) -> Tensor:
-    """(H, W) bool: scored pixels beside one of another class or an ignored one."""
+    """(H, W) bool: the scored pixels with a neighbour that is of another class or ignored."""
     contour = torch.zeros_like(mask, dtype=torch.bool)
     for dimension in (0, 1):
         length = mask.shape[dimension] - 1
@@ -92,7 +92,7 @@ def _contour(mask: Tensor) -> Tensor:
 
 
 def _disc(height: int, width: int) -> list[int]:
-    """The pixels nearer than 0.75 % of the diagonal: how far they reach to each side in the row 0, 1, 2, … rows away."""
+    """The half width of the disc of radius 0.75 % of the diagonal, in the row 0, 1, 2, … rows from its centre."""
     farthest = (9 * (height**2 + width**2) - 1) // 160_000  # the largest square of a distance below 0.0075² · diagonal²
     return [math.isqrt(farthest - rows**2) for rows in range(math.isqrt(farthest) + 1)]
 
@@ -117,11 +117,11 @@ def _dilate(bits: Tensor, disc: list[int]) -> Tensor:
 
 
 def band_overlaps(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
-    """(H, W) uint8 class ids, truth with 255 for ignored -> (K, 2) int64 pixels of each class:
+    """Band pixels of each class, (K, 2) int64, from (H, W) uint8 truth (255: ignored) and prediction.
 
-    in the bands of both truth and prediction, and in either. The band of a class are its pixels within d of what is not
-    of it, the picture's outside included; d = 2 % of the diagonal, rounded, at least 1, in steps of which a diagonal one is
-    one, as in the authors' program, which erodes d times by a 3×3 square.
+    The columns: pixels in the bands of both truth and prediction; pixels in either. The band of a class are its pixels within
+    distance d of a pixel that is not of it, or of the outside of the image. d is 2 % of the diagonal, rounded, at least 1; a
+    diagonal step counts 1, as in the authors' program, which erodes d times by a 3×3 square.
     """
     prediction = prediction.where(truth != IGNORE_INDEX, IGNORE_INDEX)
     true, predicted = _band(truth), _band(prediction)
@@ -131,7 +131,7 @@ def band_overlaps(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor
 
 
 def _band(mask: Tensor) -> Tensor:
-    """(H, W) bool: scored pixels within d of one of another class, of an ignored one, or of the picture's outside."""
+    """(H, W) bool: the scored pixels within distance d of another class, an ignored pixel or the outside of the image."""
     distance = max(1, round(0.02 * math.hypot(*mask.shape)))
     band = _window(mask, distance, torch.maximum, 0) != _window(mask, distance, torch.minimum, 255)
     for edge in (band[:distance], band[-distance:], band[:, :distance], band[:, -distance:]):
@@ -153,5 +153,5 @@ def _window(values: Tensor, distance: int, extreme: Callable[[Tensor, Tensor], T
 
 
 def _count(ids: Tensor, num_classes: int) -> Tensor:
-    """(K,) int64: how often each class id occurs in (N,) uint8."""
+    """The number of pixels of each class, (K,) int64, among (N,) uint8 class ids."""
     return torch.bincount(ids, minlength=num_classes)

@@ -1,4 +1,4 @@
-"""Whether a network is as often right as it is sure: reliability diagram and expected calibration error.
+"""The calibration of a network's confidence: reliability diagram and expected calibration error (Guo et al. 2017).
 
 All counts are integers – a confidence counts as a multiple of 2⁻²⁴ – so that any order, batching and number of ranks gives
 the same result to the bit.
@@ -30,7 +30,7 @@ class Reliability(NamedTuple):
 
 
 def count_reliability(confidence: Tensor, correct: Tensor) -> Tensor:
-    """N confidences (float, 0..1) and whether each is right -> (15, 3) int64: pixels, correct ones, sum of 2²⁴ · confidence."""
+    """Counts of each bin, (15, 3) int64: pixels, correct pixels, sum of 2²⁴ · confidence; from N confidences 0..1 and N bools."""
     fixed = (confidence.flatten() * _ONE).round().int()
     bins = ((fixed * BINS - 1) >> 24).clamp_(0, BINS - 1)  # a mean of probabilities may be a rounding error above 1
     pixels = torch.bincount(bins, minlength=BINS)
@@ -40,7 +40,7 @@ def count_reliability(confidence: Tensor, correct: Tensor) -> Tensor:
 
 
 def reliability(counts: Tensor) -> Reliability:
-    """What the sum of `count_reliability` over pictures says."""
+    """The reliability of the summed counts of `count_reliability`."""
     pixels, correct, total = counts.T.tolist()
     return Reliability(
         pixels=tuple(pixels),

@@ -13,7 +13,7 @@ from segnet.classes import IGNORE_INDEX
 
 
 class Scores(NamedTuple):
-    """What a confusion matrix says. Shares are 0..1; NaN where there is nothing to divide by.
+    """The scores that follow from a confusion matrix. Shares are 0..1; NaN where there is nothing to divide by.
 
     A class without a pixel in truth and prediction is absent: its values are NaN and the means leave it out.
     """

@@ -15,7 +15,7 @@ from segnet.tasks.task import AnswerType, Task
 
 
 def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """The train and the val split. Raises UserError (data) for a fault of theirs, (config) when ranks would have no pictures."""
+    """The train and the val split. Raises UserError (data) for their faults, (config) when a rank would get no image."""
     data, parts = config.data, config.train.accumulate * world_size()
     if config.train.batch_size < parts:
         found = f"{config.train.batch_size} pictures for {parts} parts (ranks × train.accumulate)"
@@ -34,5 +34,5 @@ def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDatas
 
 
 def open_train_set(config: Config, task: Task[AnswerType]) -> SegmentationDataset:
-    """The train split, augmented as `config` says. Raises UserError (data) for a fault of its."""
+    """The train split, augmented as `config` says. Raises UserError (data) for its faults."""
     return task.open_split(config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)

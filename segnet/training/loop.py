@@ -1,4 +1,4 @@
-"""The training loop. A run is a function of its configuration: stop it anywhere, resume it, and the weights are the same."""
+"""The training loop. A run is a function of its configuration: stopped and resumed anywhere, it gives the same weights."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
 
 
 class Stop(NamedTuple):
-    """Why a run ends before its last step: the signal that a rank received; None when the time is up."""
+    """The reason to end a run before its last step: the signal that a rank received, or None when the time is up."""
 
     signal: int | None
 
@@ -186,7 +186,7 @@ class Training:
         return to_device(batch, self.device)
 
     def _stop(self) -> Stop | None:
-        """Why the run has to end now, if it has. One step at least is made, so that a run gets on under any time limit."""
+        """The reason to end the run now, or None. At least one step is made, so a run advances under any time limit."""
         limit = 60 * self.config.train.max_minutes
         time_is_up = limit > 0 and self.state.step > self.sampler.start and time.perf_counter() - self.started > limit
         own = self.signals[0] if self.signals else _TIME_IS_UP if time_is_up else 0

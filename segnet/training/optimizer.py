@@ -12,7 +12,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW in four groups: encoder or not × kernels (decayed) or biases and batch normalisation (not)."""
+    """SGD or AdamW with four groups of parameters: encoder or not, and kernels or others. Weight decay acts on kernels alone."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         groups.setdefault((name.startswith("encoder."), parameter.dim() > 1), []).append(parameter)
@@ -34,7 +34,7 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimiz
 
 
 def build_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of weights and batch statistics; its decay grows over the first steps, (1 + n) / (10 + n), to `decay`."""
+    """A moving average of weights and batch statistics. Its decay after n updates is min(decay, (1 + n) / (10 + n))."""
 
     @torch.no_grad()
     def average(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:

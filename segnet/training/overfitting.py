@@ -1,4 +1,4 @@
-"""Whether a network can learn one batch."""
+"""A sanity check: overfit one batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segnet.training.step import build_state, to_device, train_step
 def overfit_one_batch(config: Config, steps: int) -> Scores:
     """Train on the first batch alone, at the constant rate `optim.lr`, and score the network on that batch. Nothing is written.
 
-    The sanity check of a new data set or network: an mIoU near 1, or pictures, masks and network do not belong together.
+    An mIoU far below 1 on the batch that was learnt means that images, masks or network do not fit together.
     Raises UserError (data) for a fault of the data set, (numeric) when the loss is not finite.
     """
     device = choose_device(config.device)

@@ -10,7 +10,7 @@ from segnet.system.devices import choose_precision, warn_if_emulated
 
 
 def resolve_precisions(config: Config, device: torch.device, began: Checkpoint | None) -> tuple[Config, Config]:
-    """`config` twice, with the precisions that its "auto" means: to compute with, and to be stored in checkpoints.
+    """`config` with the precision that "auto" means here, twice: the one to compute with, and the one to store in checkpoints.
 
     A resumed run keeps what it `began` with, since other arithmetic gives other bits. Checkpoints keep an "auto" of
     `inference.precision`, so that evaluation and prediction choose for the device that they run on.

@@ -20,7 +20,7 @@ from segnet.training.step import TrainState
 
 
 class RunPictures(NamedTuple):
-    """What a run learns from and is scored on: the pictures of both splits, by name and by content."""
+    """The pictures of both splits of a run, by name and by content, to notice when they change."""
 
     ids: list[str]
     names: int  # a digest of both lists
@@ -37,7 +37,7 @@ class RunPictures(NamedTuple):
 
 
 def restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Config, pictures: RunPictures) -> None:
-    """Bring `state` to where a checkpoint stands. Raises UserError (checkpoint) when it is of other configuration or data."""
+    """Set `state` to that of a checkpoint. Raises UserError (checkpoint) when its configuration or data are others."""
     training = checkpoint.training
     if training is None:
         raise UserError(ExitCode.CHECKPOINT, path, "holds no training state", "resume from a last.pt")
@@ -60,7 +60,7 @@ def restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Confi
 
 
 def training_values(state: TrainState, rows: int, pictures: RunPictures, inference_precision: str) -> dict[str, Any]:
-    """The training part of a checkpoint: what `_restore_values` and `restore` read, and nothing else."""
+    """The training part of a checkpoint: the values that `restore` and `_restore_values` read."""
     return {
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
@@ -92,7 +92,7 @@ def _restore_values(state: TrainState, checkpoint: Checkpoint, training: dict[st
 
 
 def _intact(best: Path) -> bool:
-    """Whether the best checkpoint can be read; where not, the next evaluation makes a new one."""
+    """True when the best checkpoint can be read; otherwise the next validation writes a new one."""
     try:
         load_checkpoint(best)
     except UserError as error:
@@ -103,7 +103,7 @@ def _intact(best: Path) -> bool:
 
 
 def start_from(run: Path) -> str:
-    """How what a run has learnt is of use to one with another configuration."""
+    """The advice for continuing with another configuration: a new run that starts from the encoder of this one."""
     return f"start another --run from its encoder: model.encoder_weights={run}"
 
 
@@ -119,7 +119,7 @@ _FREE_TO_CHANGE |= {
 
 
 def _changed_keys(old: Config, new: Config) -> list[str]:
-    """The keys that differ and change what is learnt, each with its old and its new value."""
+    """The keys that differ and affect the weights, each with its old and its new value."""
 
     def flatten(value: object, path: str = "") -> dict[str, object]:
         if not isinstance(value, dict):

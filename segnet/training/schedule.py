@@ -9,7 +9,7 @@ from segnet.data.dataset import SegmentationDataset
 
 
 def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
-    """The rate of step 0..total_steps-1: a warm-up to `optim.lr`, then the schedule down towards zero.
+    """The learning rate of step 0..total_steps-1: a warm-up to `optim.lr`, then the schedule down towards zero.
 
     The warm-up is linear from zero; that of one_cycle (Smith & Topin 2018) follows a cosine from a twenty-fifth of the peak.
     """
@@ -26,13 +26,13 @@ def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
 
 
 def total_steps(config: Config, train_set: SegmentationDataset) -> int:
-    """How many steps the run has: enough for every epoch, at least one."""
+    """The number of steps of the run: `train.epochs` in batches, rounded up, at least one."""
     return max(1, math.ceil(config.train.epochs * len(train_set) / config.train.batch_size))
 
 
 def due(step: int, total_steps: int, every: int) -> bool:
-    """Whether something that happens every so many steps, and at the end, happens after `step` steps.
+    """True after every `every` steps and after the last one, for what is done at intervals.
 
-    Not shortly before the end, where the end would only repeat it.
+    False in the half interval before the end, where the end repeats it at once.
     """
     return step == total_steps or (step % every == 0 and total_steps - step >= every / 2)

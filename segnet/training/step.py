@@ -26,7 +26,7 @@ from segnet.training.optimizer import build_ema, build_optimizer
 
 @dataclass
 class TrainState:
-    """Everything that changes while training, and all that a checkpoint needs to continue."""
+    """Everything that changes during training: what a checkpoint holds for resuming."""
 
     model: EncoderDecoder
     network: nn.Module  # what a step calls: the model, compiled where asked, its gradients averaged over the ranks
@@ -44,12 +44,12 @@ class TrainState:
 
     @property
     def scored_model(self) -> EncoderDecoder:
-        """The network that is evaluated and kept: the moving average, where there is one."""
+        """The network that is validated and kept as best: the moving average where there is one, else the model."""
         return cast(EncoderDecoder, self.ema.module) if self.ema else self.model
 
 
 def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: float, config: Config) -> None:
-    """One update of the weights, the optimizer and the moving average, on this rank's part of a batch, on the model's device.
+    """Update weights, optimizer and moving average once, from this rank's part of a batch, which is on the model's device.
 
     The loss is a mean over the whole batch: the sums of all parts and ranks are divided by the counts of all of them.
     Where it or its gradient is not finite, the weights stay as they are and `state.first_bad` remembers the step.
@@ -93,7 +93,7 @@ def _forward(network: nn.Module, image: Tensor, precision: str) -> Tensor:
 
 
 def _exchanging_gradients(network: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """Whether the backward pass averages gradients over the ranks; with several parts, the last one does for all."""
+    """A context in which the backward pass averages gradients over the ranks if `now`: once a step, with its last part."""
     return nullcontext() if now or not isinstance(network, DistributedDataParallel) else network.no_sync()
 
 

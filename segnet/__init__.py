@@ -21,7 +21,7 @@ evaluation/     from a split to a score: charts · markup · scoring · gallery 
 prediction/     from files to files: manifest · rle · inputs · outputs · existing · summary · pipeline
 export          a network as a file for other programs
 training/       the training loop: criterion · data · precision · schedule · optimizer · step · overfitting · resuming · loop
-benchmarks/     what is claimed, measured: timing · plain · memory · network
+benchmarks/     what is claimed, measured: timing · plain · memory · network · data · recipes
 """
 
 from segnet.config.loading import load_config

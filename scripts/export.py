@@ -5,8 +5,8 @@ examples:
   python scripts/export.py runs/camvid --out camvid.xml --int8 data/camvid/JPEGImages
   python scripts/export.py runs/camvid/last.pt --out camvid.pt2
 
-Its input is float32 (B, 3, H, W), RGB in 0..255, of any size; its output float32 logits (B, K, H, W). The file is kept only
-when it computes what the network does. evaluate.py and predict.py take an .onnx or .xml file where they take a checkpoint.
+Its input is float32 (B, C, H, W) in 0..255, of any size; its output float32 logits (B, K, H, W). The file is kept only if it
+computes what the network does. evaluate.py and predict.py take an .onnx or .xml file in the place of a checkpoint.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx, .xml or .pt2")
     parser.add_argument("--int8", metavar="PICTURES", help="compute in int8, calibrated on a picture, a folder or a quoted glob")
-    parser.add_argument("--calibrate", type=int, default=100, metavar="N", help="calibrate on so many of them (100)")
+    parser.add_argument("--calibrate", type=int, default=100, metavar="N", help="the number of pictures to calibrate on (100)")
     arguments = parser.parse_args()
     if arguments.calibrate < 1:
         parser.error("--calibrate is 1 or more")
@@ -39,7 +39,7 @@ def main() -> None:
         print(f"warning: {left_out_warning(left)}", file=sys.stderr)
     pictures = found[:: max(1, len(found) // arguments.calibrate)][: arguments.calibrate]
     for picture in pictures:
-        pixel_count(picture)  # refuses what is no picture before the work begins
+        pixel_count(picture)  # raises an error for a damaged picture, before the work begins
     model, _, config = load_model(arguments.source)
     checkpoint = find_checkpoint(arguments.source)
     if not isinstance(model, EncoderDecoder):

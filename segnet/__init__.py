@@ -10,8 +10,8 @@ config/         every setting, typed and checked: yaml_files · sections · rena
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundaries · calibration
 visualization   arrays drawn from images and masks; no files
-models/         the networks: compilation · recomputation · pretrained · encoder_decoder · folding · initialization ·
-                inspection
+models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder · folding ·
+                initialization · inspection
 data/           from files to batches: cache · palettes · images · transforms · sampler · workers · listing · split_forms ·
                 layout · checking · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · scenes · archives · sample · plan · public_sets · unpacking
@@ -22,7 +22,7 @@ evaluation/     from a split to a score: charts · markup · scoring · gallery 
 prediction/     from files to files: manifest · rle · inputs · outputs · existing · summary · pipeline
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
-benchmarks/     what is claimed, measured: timing · plain · memory · network
+benchmarks/     what is claimed, measured: timing · plain · memory · network · data · recipes
 """
 
 from segnet.config.loading import load_config

@@ -1,14 +1,15 @@
-"""Write a trained network as a file that runs without this program: ONNX, OpenVINO or a torch.export program.
+"""A trained network as a file that runs without this program: ONNX, OpenVINO or a torch.export program.
 
-What is exported is the folded network, with the form of pooling that compares (`layers`): the other one's indices become
-scatters, which runtimes are slow at. Batch, height and width stay free. Before a file gets its name it is read back and run on
-odd and even sizes beside the network that it came from.
+The folded network is exported, with the form of pooling that compares codes (`layers/pooling.py`): the native form's indices
+become scatter operations, which runtimes execute slowly. Batch, height and width stay free. The file is written under a temporary
+name, read back, and compared with the network on odd and even sizes; then it gets its own name.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import tempfile
 import warnings
@@ -28,30 +29,30 @@ from segnet.models.folding import fold
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder, move_into_place, short_name
 
-TOLERANCE = 1e-3  # of the largest logit, between the exported network and ours
-AGREEMENT = 0.9  # of the pixels, at least, on which a quantised network and ours must see one class
-CALIBRATION_SIDE = 1024  # pixels: of a larger calibration picture its middle is used
+TOLERANCE = 1e-3  # largest error of a logit of the file, relative to the largest logit
+AGREEMENT = 0.9  # smallest fraction of pixels for which a quantised network and the original predict the same class
+CALIBRATION_SIDE = 1024  # pixels; of a larger calibration picture the middle is used
 METADATA_FILE = "segnet.json"  # in a .pt2 file
 
 Predict = Callable[[Tensor], Tensor]
 
 
-class Report(NamedTuple):
-    """What was written, and how near it is."""
+class ExportResult(NamedTuple):
+    """The files of an export, and how closely they agree with the network."""
 
     files: tuple[Path, ...]
-    difference: float | None  # largest of a logit, as a share of the largest logit; None for a quantised network
-    agreement: float | None  # of a quantised network: share of the calibration pixels that keep their class
+    difference: float | None  # largest error of a logit, relative to the largest logit; None for a quantised network
+    agreement: float | None  # of a quantised network: fraction of the calibration pixels that keep their class
 
 
-def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequence[Path] = ()) -> Report:
-    """Write `model` to `path`, whose suffix says how: .onnx, .xml (OpenVINO, weights in .bin beside it) or .pt2.
+def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequence[Path] = ()) -> ExportResult:
+    """Write `model` to `path` in the format of its suffix: .onnx, .xml (OpenVINO, weights in a .bin beside it) or .pt2.
 
-    The file maps float32 `image` (B, 3, H, W), RGB in 0..255, to float32 `logits` (B, K, H, W) of the same size, for any
-    B, H and W (.pt2: H and W from `model.total_stride` on, see `trace`). With calibration `pictures`, for .xml, its convolutions
+    The file computes float32 `logits` (B, K, H, W) from a float32 `image` (B, C, H, W) in 0..255, for any B, H and W
+    (.pt2: H and W of at least `model.total_stride`, see `trace`). With calibration `pictures`, for .xml only, its convolutions
     compute in int8.
-    Raises UserError: (config) for another suffix, (data) for a picture that cannot be read, (environment) for a package that
-    is missing or a full disk, (checkpoint) when the file does not compute what the network does. Then nothing was written.
+    Raises UserError, with nothing written: (config) for another suffix, (data) for a picture that cannot be read, (environment)
+    for a missing package or a full disk, (checkpoint) if the file does not compute what the network does.
     """
     if path.suffix not in SUFFIXES:
         raise UserError(ExitCode.CONFIG, path, f"ends in '{path.suffix}'", f"name a file that ends in {', '.join(SUFFIXES)}")
@@ -59,10 +60,10 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
         raise UserError(ExitCode.CONFIG, path, "int8 is for OpenVINO", "name a file that ends in .xml")
     needed = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("onnx", "onnxscript", "openvino"), ".pt2": ()}
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import makes it warn
-    os.environ.setdefault("NNCF_CI", "1")  # else nncf reports every use to its makers
+    os.environ.setdefault("NNCF_CI", "1")  # otherwise nncf sends usage statistics
     for package in (*needed[path.suffix], *(["nncf"] if pictures else [])):
         require(package, path)
-    model = fold(model).cpu().to(memory_format=torch.contiguous_format)  # of channels_last, torch.export.save has doubts
+    model = fold(model).cpu().to(memory_format=torch.contiguous_format)  # torch.export.save warns of channels_last
     make_folder(path.parent)
     with tempfile.TemporaryDirectory(prefix=f".{short_name(path.name)}.", suffix=".tmp", dir=path.parent) as name:
         temporary = Path(name) / path.name
@@ -70,7 +71,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
             files = _write(model, metadata, temporary, pictures)
             report = _check(model, temporary, path, pictures)
             targets = tuple(path.with_name(file.name) for file in files)
-            for file, target in zip(files, targets, strict=True):  # weights first: with an old .xml their digest does not fit
+            for file, target in zip(files, targets, strict=True):  # weights first: an old .xml beside them is refused
                 move_into_place(file, target)
         except OSError as error:
             if error.filename is not None and Path(error.filename) in pictures:
@@ -80,13 +81,8 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
     return report._replace(files=tuple(reversed(targets)))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Writing
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def _write(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequence[Path]) -> list[Path]:
-    """Write the file, last of those beside it."""
+    """The written files; the one at `path` is the last."""
     metadata = metadata._replace(quantized=bool(pictures))
     program = trace(model)
     if path.suffix == ".pt2":
@@ -102,19 +98,21 @@ def _write(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequ
 
 
 def trace(model: EncoderDecoder) -> ExportedProgram:
-    """A folded network as a graph with free batch, height and width.
+    """The graph of a folded network, with free batch, height and width.
 
-    In torch it takes sides of `model.total_stride` or more, through `module(check_guards=False)`: some of its guards hold for the
-    traced size alone. onnxruntime and OpenVINO ignore guards and take any size.
+    In torch it runs through `module(check_guards=False)`, because some of its guards hold for the traced size alone, and takes
+    sides of at least `model.total_stride`. onnxruntime and OpenVINO ignore guards and take any size.
     """
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    side = model.total_stride * 3
+    side = 3 * model.total_stride
+    image = torch.zeros(2, model.in_channels, side + 6, side + 9)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.export.export(model, (torch.zeros(2, 3, side + 6, side + 9),), dynamic_shapes=(free,))
+        return torch.export.export(model, (image,), dynamic_shapes=(free,))
 
 
 def _to_onnx(program: ExportedProgram, metadata: Metadata) -> bytes:
+    """The content of an .onnx file, not yet sealed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         onnx = torch.onnx.export(
@@ -122,7 +120,7 @@ def _to_onnx(program: ExportedProgram, metadata: Metadata) -> bytes:
         )
     assert onnx is not None
     onnx.model.metadata_props[KEY] = metadata.to_json()
-    for value in (*onnx.model.graph.inputs, *onnx.model.graph.outputs):  # torch has names such as s40 for them
+    for value in (*onnx.model.graph.inputs, *onnx.model.graph.outputs):  # torch names them s40 and the like
         assert value.shape is not None
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
             value.shape[axis] = name
@@ -130,6 +128,7 @@ def _to_onnx(program: ExportedProgram, metadata: Metadata) -> bytes:
 
 
 def _write_openvino(onnx: bytes, metadata: Metadata, path: Path, pictures: Sequence[Path]) -> list[Path]:
+    """The written files of an ONNX network as OpenVINO's: the .bin and the .xml."""
     openvino = require("openvino", path)
     network = openvino_core(openvino).read_model(io.BytesIO(onnx))
     if pictures:
@@ -137,7 +136,7 @@ def _write_openvino(onnx: bytes, metadata: Metadata, path: Path, pictures: Seque
         nncf.set_log_level(logging.ERROR)
         images = nncf.Dataset(pictures, _calibration_image)
         others = {node.get_type_name() for node in network.get_ops()} - {"Convolution", "Constant", "Parameter", "Result"}
-        exact = nncf.IgnoredScope(types=sorted(others), validate=False)  # pooling pads with -inf, and winners are compared
+        exact = nncf.IgnoredScope(types=sorted(others), validate=False)  # pooling pads with -inf and compares values
         network = nncf.quantize(network, images, subset_size=len(pictures), ignored_scope=exact)
     network.set_rt_info(metadata.to_json(), [KEY])
     unsealed, weights = path.with_name("network.xml"), path.with_name("network.bin")
@@ -147,71 +146,86 @@ def _write_openvino(onnx: bytes, metadata: Metadata, path: Path, pictures: Seque
 
 
 def _calibration_image(picture: Path) -> np.ndarray:
-    """(1, 3, h, w) float32 in 0..255: a picture, or its middle."""
+    """(1, C, h, w) float32 in 0..255: the image of a picture, cut to the middle CALIBRATION_SIDE pixels of each side."""
     image = open_image(picture)
     top, left = (max(0, side - CALIBRATION_SIDE) // 2 for side in image.shape[1:])
     return image[None, :, top:, left:][..., :CALIBRATION_SIDE, :CALIBRATION_SIDE].float().contiguous().numpy()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Checking
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _check(model: EncoderDecoder, temporary: Path, path: Path, pictures: Sequence[Path]) -> Report:
-    """Read the file back and compare. Raises UserError (checkpoint), which names `path`, when it differs too much."""
+def _check(model: EncoderDecoder, temporary: Path, path: Path, pictures: Sequence[Path]) -> ExportResult:
+    """How closely the `temporary` file agrees with the network. Raises UserError (checkpoint) for `path` if it does not."""
     try:
         exported = _open(temporary)
         if pictures:
-            agreement = _agreement(model, exported, pictures)
-        else:
-            smallest = model.total_stride if path.suffix == ".pt2" else 1
-            difference = largest_difference(model, exported, model.total_stride, smallest)
+            return ExportResult((), None, _require_agreement(model, exported, path, pictures))
+        return ExportResult((), _require_same_logits(model, exported, path), None)
     except UserError as error:
         raise UserError(error.code, path, error.found, error.remedy) from None
-    if pictures:
-        if not agreement >= AGREEMENT:
-            found = f"in int8 {1 - agreement:.1%} of the calibration pixels change their class; nothing was written"
-            raise UserError(ExitCode.CHECKPOINT, path, found, "give more pictures such as it is for, or leave out --int8")
-        return Report((), None, agreement)
+
+
+def _require_agreement(model: EncoderDecoder, exported: Predict, path: Path, pictures: Sequence[Path]) -> float:
+    """`_agreement` on the calibration pictures. Raises UserError (checkpoint) if it is below AGREEMENT."""
+    same = _agreement(model, exported, pictures)
+    if not same >= AGREEMENT:
+        found = f"in int8 {1 - same:.1%} of the calibration pixels change their class; nothing was written"
+        remedy = "give more pictures of the kind that the network is for, or leave out --int8"
+        raise UserError(ExitCode.CHECKPOINT, path, found, remedy)
+    return same
+
+
+def _require_same_logits(model: EncoderDecoder, exported: Predict, path: Path) -> float:
+    """`largest_difference` of the file. Raises UserError (checkpoint) if it is above TOLERANCE."""
+    smallest = model.total_stride if path.suffix == ".pt2" else 1
+    difference = largest_difference(model, exported, smallest)
     if not difference <= TOLERANCE:
         found = f"differs from the network by {difference:.1e} of the largest logit, allowed {TOLERANCE}; nothing was written"
-        raise UserError(ExitCode.CHECKPOINT, path, found, "install other versions of the packages, or another format")
-    return Report((), difference, None)
+        raise UserError(ExitCode.CHECKPOINT, path, found, "install other versions of the packages, or choose another format")
+    return difference
 
 
 def _open(path: Path) -> Predict:
-    """What a user of the file just written would run."""
+    """The network in a file that this process has just written."""
     if path.suffix != ".pt2":
         return load_exported(path).model
-    module = torch.export.load(path).module(check_guards=False)  # written by this process: it is safe to read
+    module = torch.export.load(path).module(check_guards=False)  # safe to read: this process wrote it
     assert isinstance(module, nn.Module)
     return module
 
 
 @torch.no_grad()
-def largest_difference(model: Predict, exported: Predict, stride: int, smallest: int = 1) -> float:
-    """Of the logits of noise, odd and even sizes, a single picture and three, as a share of the largest of that size."""
-    worst = 0.0
-    odd = (max(smallest, stride - 1), stride + 1), (2 * stride + 1, 3 * stride - 1)
-    for height, width in ((smallest, smallest), *odd, (2 * stride, 3 * stride)):
+def largest_difference(model: EncoderDecoder, exported: Predict, smallest: int = 1) -> float:
+    """The largest error of a logit of `exported`, relative to the largest logit of `model` for the same image.
+
+    The images are noise of odd and even sizes, from `smallest` pixels a side on, in batches of one and three. Infinity if a
+    shape differs or a logit is NaN.
+    """
+    stride = model.total_stride
+    sizes = [
+        (smallest, smallest),
+        (max(smallest, stride - 1), stride + 1),
+        (2 * stride + 1, 3 * stride - 1),
+        (2 * stride, 3 * stride),
+    ]
+    largest = 0.0
+    for height, width in sizes:
         for batch in (1, 3):
-            noise = torch.Generator().manual_seed(height)
-            image = torch.randint(0, 256, (batch, 3, height, width), generator=noise).float()
+            generator = torch.Generator().manual_seed(height)
+            image = torch.randint(0, 256, (batch, model.in_channels, height, width), generator=generator).float()
             expected, found = model(image), exported(image)
             if found.shape != expected.shape:
-                return float("inf")
-            share = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
-            worst = max(worst, float(share.nan_to_num(nan=float("inf"))))
-    return worst
+                return math.inf
+            error = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
+            largest = max(largest, float(error.nan_to_num(nan=math.inf)))
+    return largest
 
 
 @torch.no_grad()
-def _agreement(model: Predict, exported: Predict, pictures: Sequence[Path]) -> float:
-    """Share of the pixels of up to eight pictures for which both see the same class."""
+def _agreement(model: EncoderDecoder, exported: Predict, pictures: Sequence[Path]) -> float:
+    """The fraction of the pixels of up to eight `pictures` for which both networks predict the same class."""
     same = total = 0
     for picture in pictures[:: max(1, len(pictures) // 8)][:8]:
         image = torch.from_numpy(_calibration_image(picture))
         equal = model(image).argmax(dim=1) == exported(image).argmax(dim=1)
-        same, total = same + int(equal.sum()), total + equal.numel()
+        same += int(equal.sum())
+        total += equal.numel()
     return same / total

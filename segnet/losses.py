@@ -1,7 +1,7 @@
-"""The loss that training minimises, as sums that add up over the parts of a batch and over ranks.
+"""The loss that training minimises, and class weights.
 
-A loss is a sum over pixels, divided by a count that the masks alone decide. Each part of a batch computes its own sum, all
-divide by the count of the whole batch, and the quotients add up: loss and gradient do not depend on how a batch is split.
+The loss is a sum over pixels divided by a count that depends on the masks alone. Each part of a batch, and each rank, divides
+its sum by the count of the whole batch; these quotients add up to the loss of the batch, and their gradients to its gradient.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from segnet.classes import IGNORE_INDEX
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Criterion:
-    """Cross-entropy, averaged over the pixels that are not ignored.
+    """Cross-entropy, averaged over the scored pixels: those that are not ignored.
 
-    With class weights it is the weighted mean: the sum is divided by the sum of the pixels' weights, as torch does it.
+    With class weights it is the weighted mean, as in torch: the sum is divided by the sum of the pixels' weights.
     """
 
     weight: Tensor | None = None  # (K,)
-    smoothing: float = 0.0  # the share of the target that is spread evenly over the classes
+    smoothing: float = 0.0  # the fraction of the target that is spread evenly over the classes
 
     def counts(self, mask: Tensor) -> Tensor:
-        """The divisor of the loss for (B, H, W) class ids: the sum of the weights of the scored pixels, a float64 scalar."""
+        """The divisor of the loss for (B, H, W) class ids, a float64 scalar: the sum of the weights of the scored pixels."""
         scored = mask != IGNORE_INDEX
         if self.weight is None:
             return scored.sum().double()
         return (self.weight.double()[mask.where(scored, 0).long()] * scored).sum()
 
     def __call__(self, logits: Tensor, mask: Tensor, counts: Tensor | None = None) -> Tensor:
-        """The scalar loss of (B, K, H, W) logits and (B, H, W) class ids, divided by `counts` (default: those of `mask`).
+        """The scalar loss of (B, K, H, W) logits for (B, H, W) class ids, divided by `counts` (default: those of `mask`).
 
-        Without a scored pixel the loss is 0 and its gradient is 0.
+        Loss and gradient are 0 if no pixel is scored.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         counts = self.counts(mask) if counts is None else counts
         return self._cross_entropy(logits, mask) / counts.to(logits.dtype).where(counts > 0, math.inf)
 
     def _cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The sum over the scored pixels.
+        """The sum of the weighted cross-entropies of the scored pixels.
 
-        Torch's own sum (reduction="sum") adds in any order on CUDA, and over flattened pixels takes up to five times as long
-        on the CPU.
+        Not by reduction="sum": on CUDA it adds in no fixed order, and on the CPU, over flattened pixels, it is up to five times
+        as slow.
         """
         weight = None if self.weight is None else self.weight.to(logits.dtype)
         losses = F.cross_entropy(
@@ -58,10 +58,10 @@ class Criterion:
 
 
 def median_frequency_weights(pixels: Sequence[int], pixels_of_pictures: Sequence[int], power: float = 1.0) -> Tensor:
-    """Class weights (K,) float32: median(freq) / freq, to the `power` (Eigen & Fergus 2015, section 6.3.2).
+    """Class weights (K,) float32: (median(frequency) / frequency) ** power (Eigen & Fergus 2015, section 6.3.2).
 
-    freq(c) = pixels of c / all pixels, ignored ones too, of the pictures in which c occurs. A class that never occurs
-    weighs 0 and has no part in the median.
+    The frequency of a class is the number of its pixels / the number of all pixels, ignored ones included, of the pictures in
+    which it occurs. A class that never occurs has weight 0 and is left out of the median.
     """
     frequencies = [p / n if p else 0.0 for p, n in zip(pixels, pixels_of_pictures, strict=True)]
     median = statistics.median([f for f in frequencies if f] or [1.0])
@@ -69,9 +69,10 @@ def median_frequency_weights(pixels: Sequence[int], pixels_of_pictures: Sequence
 
 
 def enet_weights(pixels: Sequence[int], power: float = 1.0) -> Tensor:
-    """Class weights (K,) float32: 1 / ln(1.02 + share), to the `power` (ENet, Paszke et al. 2016).
+    """Class weights (K,) float32: (1 / ln(1.02 + frequency)) ** power (ENet, Paszke et al. 2016).
 
-    share(c) = pixels of c / all scored pixels, so the weights lie between 1.4 and 50. A class that never occurs weighs 0.
+    The frequency of a class is the number of its pixels / the number of all scored pixels, so with power 1 the weights lie
+    between 1.4 and 50. A class that never occurs has weight 0.
     """
     total = max(1, sum(pixels))
     return torch.tensor([math.log(1.02 + p / total) ** -power if p else 0.0 for p in pixels], dtype=torch.float32)

@@ -137,7 +137,7 @@ def test_all_that_a_checkpoint_knows_travels_in_the_file(exported, package):
     assert loaded.classes == expected.data.class_set
     assert loaded.config.inference.flip
     original = build_model(expected.model, 3)
-    assert (loaded.model.field_of_view, loaded.model.total_stride) == (original.reach, original.stride)
+    assert (loaded.model.field_of_view, loaded.model.total_stride) == (original.field_of_view, original.total_stride)
     assert fold(loaded.model) is loaded.model
 
 
@@ -165,7 +165,7 @@ def test_dropout_and_another_network_are_refused(exported):
 SIGNALLED = """
 import faulthandler, gc, signal, sys
 from pathlib import Path
-from segnet.runtime import load_exported
+from segnet.inference.exported import load_exported
 faulthandler.enable()
 first, second = (load_exported(Path(sys.argv[1]), precision) for precision in ("float32", "bfloat16"))
 del first
@@ -182,9 +182,6 @@ def test_a_signal_after_networks_have_gone_is_handled(exported):
     _, path = exported("openvino")
     done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
-
-
-# ---- Int8 -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -215,9 +212,6 @@ def test_int8_computes_in_bytes_and_says_how_many_pixels_agree(tiny_config, tmp_
 def test_int8_is_openvinos(tiny_config, tmp_path, pictures):
     with refused(ExitCode.CONFIG, "int8 is for OpenVINO – name a file that ends in .xml"):
         export_model(trained(tiny_config.model), Metadata(tiny_config, 7, None), tmp_path / "a.onnx", pictures)
-
-
-# ---- Commands -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -259,9 +253,6 @@ def test_mistakes_of_the_command(run_script, run, tmp_path):
         found = run_script("export", *arguments)
         assert (found.returncode, len(found.stderr.splitlines())) == (code, 1), found.stderr
         assert message in found.stderr
-
-
-# ---- Refusals -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "openvino", "nncf"])
@@ -347,11 +338,11 @@ def test_differences_are_looked_for_in_the_last_row_and_in_larger_batches(tiny_c
             logits[..., -1, :] = 0
         return logits
 
-    assert largest_difference(model, model, 4) == 0
-    assert largest_difference(model, last_row, 4) > 0.05
-    assert largest_difference(model, lambda image: model(image[:1]).expand(len(image), -1, -1, -1), 4) > 0.05
-    assert largest_difference(model, lambda image: model(image) * float("nan"), 4) == float("inf")
-    assert largest_difference(model, lambda image: model(image)[..., 1:], 4) == float("inf")
+    assert largest_difference(model, model) == 0
+    assert largest_difference(model, last_row) > 0.05
+    assert largest_difference(model, lambda image: model(image[:1]).expand(len(image), -1, -1, -1)) > 0.05
+    assert largest_difference(model, lambda image: model(image) * float("nan")) == float("inf")
+    assert largest_difference(model, lambda image: model(image)[..., 1:]) == float("inf")
 
 
 def test_a_full_disk_leaves_nothing(tiny_config, tmp_path, monkeypatch):

@@ -44,11 +44,6 @@ def with_gradient(criterion: Criterion, logits: Tensor, mask: Tensor, counts: Te
     return loss.detach(), torch.autograd.grad(loss, logits)[0]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Every criterion
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [1, 2, 4])
 @every_criterion
 def test_the_parts_of_a_batch_add_up_to_the_whole(criterion, size):
@@ -131,11 +126,6 @@ def test_counts_by_hand():
     assert Criterion(weight=weight).counts(mask).item() == 8
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Cross-entropy
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("weight", [None, WEIGHT])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_torchs_mean_over_scored_pixels(weight, smoothing):
@@ -149,11 +139,6 @@ def test_a_certain_right_answer_costs_nothing():
     """Logits go in, not probabilities: a softmax before the loss would leave 0.55 here."""
     logits = torch.tensor([[50.0, 0.0, 0.0]]).view(1, 3, 1, 1)
     assert Criterion()(logits, torch.zeros(1, 1, 1, dtype=torch.uint8)).item() < 1e-6
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Class weights
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_weights_by_hand():

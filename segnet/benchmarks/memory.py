@@ -8,17 +8,13 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segnet.benchmarks.timing import Report
+from segnet.benchmarks.timing import Facts
+from segnet.models.compilation import CompiledPerSize
 from segnet.system.devices import autocast
 
 
-def forward_in(network: nn.Module, image: Tensor, precision: str) -> Tensor:
-    with autocast(image.device, precision):
-        return network(image)
-
-
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the storages made inside that are still alive, but for those of `known` tensors."""
+    """A count of the bytes of the storages that are made inside and still alive, without those of the `known` tensors."""
 
     def __init__(self, *known: Tensor) -> None:
         super().__init__()
@@ -37,15 +33,15 @@ class LiveBytes(TorchDispatchMode):
 
 
 def saved_bytes(network: nn.Module, image: Tensor, precision: str) -> int:
-    """What stands in memory between forward and backward, besides weights, pictures and logits."""
-    with LiveBytes(image, *network.parameters(), *network.buffers()) as live:
-        logits = forward_in(network, image, precision)
+    """The bytes in memory between forward and backward pass, without weights, images and logits."""
+    with LiveBytes(image, *network.parameters(), *network.buffers()) as live, autocast(image.device, precision):
+        logits = network(image)
     return live.count() - logits.untyped_storage().nbytes()
 
 
-def saved_facts(network: nn.Module, image: Tensor, precision: str) -> Report:
-    """Per picture: what a third one adds to two. A compiler plans memory where this count cannot see it."""
-    if hasattr(network, "_orig_mod"):
+def saved_facts(network: nn.Module, image: Tensor, precision: str) -> Facts:
+    """`saved_bytes` per image: those of three minus those of two. None for a compiled network, whose buffers are not counted."""
+    if isinstance(network, CompiledPerSize):
         return {"saved_bytes": None}
     two, three = (saved_bytes(network, image[[0] * count], precision) for count in (2, 3))
     return {"saved_bytes": three - two}

@@ -1,7 +1,7 @@
-"""How fast the network is beside the plain one, in inference and in a training step, on the machine at hand.
+"""The speed of the network and of the plain network, in inference and in a training step, on this machine.
 
-All ways of doing the same work take turns in one process, so what else the machine does meets them alike. Before that their
-answers are compared, with the same weights and pictures. A few large convolutions take turns with them: the machine's peak.
+All ways of doing the same work take turns in one process, so that other programs on the machine slow all of them. Before
+that their outputs for the same weights and images are compared.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import cast, get_args
 
 import torch
@@ -17,38 +18,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segnet.benchmarks.memory import forward_in, saved_facts
+from segnet.benchmarks.memory import saved_facts
 from segnet.benchmarks.plain import PlainEncoderDecoder
-from segnet.benchmarks.timing import Report, Way, calling, compare_ways
+from segnet.benchmarks.timing import Facts, Way, compare_ways
 from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import Config, OptimConfig, Recompute
 from segnet.data.dataset import Sample
 from segnet.inference.answers import compute_logits
 from segnet.losses import Criterion
 from segnet.models.compilation import CompiledPerSize
-from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder
 from segnet.models.folding import fold
-from segnet.system.devices import choose_device, choose_precision
+from segnet.system.devices import autocast, choose_device, choose_precision
 from segnet.system.errors import ExitCode, UserError
 from segnet.training.step import TrainState, build_state, train_step
 
 PLAIN = "plain float32"
-LARGEST_ERROR = {  # relative, of the norm; a mistake makes errors of about 1
+LARGEST_ERROR = {  # relative, of the norm; a mistake in a layer gives about 1
     ("inference", "float64"): {"logits": 1e-6},
-    ("inference", "float32"): {"logits": 0.2},  # rounding decides between winners that nearly tie
-    ("inference", "bfloat16"): {"logits": 0.9},  # fresh networks answer to chance: rounding moves winners, and those the rest
+    ("inference", "float32"): {"logits": 0.2},  # rounding changes the winner where two values nearly tie
+    ("inference", "bfloat16"): {"logits": 0.9},  # the same, in many more windows; an untrained network amplifies it
     ("training", "float64"): {"logits": 1e-6, "loss": 1e-6, "gradient": 1e-4},
-    ("training", "float32"): {"logits": 0.2, "loss": 0.01},  # and batch statistics of few values amplify it
+    ("training", "float32"): {"logits": 0.2, "loss": 0.01},  # batch statistics of few values amplify it, too
     ("training", "bfloat16"): {"logits": 0.9, "loss": 0.05},
 }
 
 
-def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Report:
-    """`train.batch_size` pictures of `augment.crop_size`, uint8, to float32 logits, as prediction and evaluation have them.
+def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Facts:
+    """The speed from `train.batch_size` uint8 images of `augment.crop_size` to float32 logits, as in prediction and evaluation.
 
-    bfloat16 is left out where the device emulates it, which may take minutes, unless `emulated`.
-
-    Raises UserError (numeric) where a way's answer is not the plain network's.
+    Without `emulated`, bfloat16 is left out where the device emulates it, which may take minutes.
+    Raises UserError (numeric) if the logits of a way are not those of the plain network.
     """
     model, plain, image = _networks(config)
     networks: dict[str, tuple[nn.Module, str]] = {}
@@ -58,11 +58,11 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
         if compiled:
             networks[f"compiled {precision}"] = CompiledPerSize(network), precision
     plain_image = image.contiguous()  # NCHW
-    ways = [Way(PLAIN, "float32", calling(plain, plain_image), {})]
+    ways = [Way(PLAIN, "float32", partial(plain, plain_image), {})]
     with torch.inference_mode():
-        side = max(48, model.neck.smallest * model.total_stride)
+        side = _side_for_float64(model)
         corner = image[..., :side, :side]
-        exact = fold(model.double())(corner), plain.double()(corner.contiguous())  # folded in float64, too
+        exact = fold(model.double())(corner), plain.double()(corner.contiguous())  # the folding is in float64, too
         exact_facts = _agreement("folded float64", ("inference", "float64"), {"logits": exact})
         plain.float()
         with _exact_float32(), FlopCounterMode(display=False) as counter:
@@ -73,40 +73,39 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
             facts = _agreement(name, ("inference", precision), {"logits": (logits, expected)})
             facts["float64_relative_error"] = exact_facts["relative_error"]
             facts["same_class"] = (logits.argmax(dim=1) == expected.argmax(dim=1)).double().mean().item()
-            ways.append(Way(name, precision, calling(compute_logits, network, image, 1.0, precision), facts))
+            ways.append(Way(name, precision, partial(compute_logits, network, image, 1.0, precision), facts))
         return compare_ways(ways, counter.get_total_flops(), rounds, image)
 
 
-def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Report:
-    """A step of `train.batch_size` pictures of `augment.crop_size`: forward, backward and update, as a run makes it.
+def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Facts:
+    """The speed of a training step on `train.batch_size` images of `augment.crop_size`: forward, backward and update.
 
-    The plain step has the same optimizer, no moving average and no check for finite gradients. The
-    learning rate is 0, so all steps are made at the same weights. bfloat16 is left out where the device emulates
-    it, unless `emulated`.
-    Raises UserError (numeric) where loss or gradients are not the plain network's.
+    The plain step has the same optimizer, but no moving average and no check for finite gradients. The learning rate is 0, so
+    that all steps start from the same weights. Without `emulated`, bfloat16 is left out where the device emulates it.
+    Raises UserError (numeric) if logits, loss or gradients are not those of the plain network.
     """
-    batch_size, device = config.train.batch_size, choose_device(config.device)
+    device = choose_device(config.device)
     model, plain, image = _networks(config)
     state = build_state(config, len(config.data.class_set), device, pretrained=False)
     state.model.load_state_dict(model.state_dict())
     del model
     num_classes = len(config.data.class_set)
-    coarse = torch.randint(0, num_classes + 1, (batch_size, 1, 9, 9), device=device).float()
+    coarse = torch.randint(0, num_classes + 1, (len(image), 1, 9, 9), device=device).float()
     mask = F.interpolate(coarse, image.shape[-2:])[:, 0].byte()
     mask[mask == num_classes] = IGNORE_INDEX
     batch, plain_image = Sample(image, mask, ""), image.contiguous()  # NCHW
-    weighted = config.loss.class_weights != "none"  # by ones, which take as long as any
-    weight = torch.ones(num_classes, device=device) if weighted else None
+    weighted = config.loss.class_weights != "none"
+    weight = torch.ones(num_classes, device=device) if weighted else None  # they take as long as any others
     criterion = Criterion(weight=weight, smoothing=config.loss.label_smoothing)
     step = _PlainStep(plain, config.optim, criterion)
     exact = _float64_agreement(state.model, plain, batch, criterion, step)
     with _exact_float32(), FlopCounterMode(display=False) as counter:
         expected = _gradients(plain, plain_image, "float32", lambda logits: step.loss(logits, mask))
     facts = saved_facts(plain, plain_image, "float32")
-    ways = [Way(PLAIN, "float32", calling(step, plain_image, mask), facts)]
-    kinds = [("ours float32", "float32", "plain", False)]
+    ways = [Way(PLAIN, "float32", partial(step, plain_image, mask), facts)]
+    kinds = [("ours float32", "float32", "nothing", False)]
     kinds += [(f"ours bfloat16 {recompute}", "bfloat16", recompute, False) for recompute in get_args(Recompute)]
-    kinds += [(f"compiled {precision}", precision, "plain", True) for precision in ("float32", "bfloat16") if compiled]
+    kinds += [(f"compiled {precision}", precision, "nothing", True) for precision in ("float32", "bfloat16") if compiled]
     measured = _precisions(device, emulated)
     for name, precision, recompute, is_compiled in (kind for kind in kinds if kind[1] in measured):
         network = CompiledPerSize(state.model) if is_compiled else state.model
@@ -127,39 +126,45 @@ def _precisions(device: torch.device, emulated: bool) -> list[str]:
 
 
 def _networks(config: Config) -> tuple[EncoderDecoder, PlainEncoderDecoder, Tensor]:
-    """Ours and the plain one with the same fresh weights and measured batch statistics, and (B, 3, H, W) uint8 pictures."""
-    device, batch = choose_device(config.device), config.train.batch_size
-    model, num_classes = (
-        build_state(config, len(config.data.class_set), device, pretrained=False).model,
-        len(config.data.class_set),
-    )
+    """Our network and the plain one, with the same initial weights and batch statistics, and a (B, C, H, W) uint8 image."""
+    device = choose_device(config.device)
+    batch = config.train.batch_size
+    model = build_state(config, len(config.data.class_set), device, pretrained=False).model
     generator = torch.Generator().manual_seed(config.seed)
-    height, width = config.augment.crop_size
-    smooth = F.interpolate(torch.rand(max(2, batch), 3, 12, 12, generator=generator), (height, width), mode="bilinear")
-    pictures = (204 * smooth + 51 * torch.rand(smooth.shape, generator=generator)).byte().to(device)  # noise: no ties
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    coarse = torch.rand(max(2, batch), model.in_channels, 12, 12, generator=generator)
+    smooth = F.interpolate(coarse, config.augment.crop_size, mode="bilinear")
+    images = (204 * smooth + 51 * torch.rand(smooth.shape, generator=generator)).byte().to(device)  # noise: no ties
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
     for norm in norms:
-        norm.momentum = None  # a plain mean
+        norm.momentum = None  # then the running statistics are those of this batch
     with torch.no_grad():
-        model.train()(pictures)
+        model.train()(images)
     for norm in norms:
         norm.momentum = 0.1
-    plain = PlainEncoderDecoder(config.model, num_classes).to(device)
+    plain = PlainEncoderDecoder(config.model, model.num_classes, model.in_channels).to(device)
     plain.load_state_dict(model.state_dict())
-    return model.eval(), plain.eval(), pictures[:batch].contiguous(memory_format=torch.channels_last)
+    return model.eval(), plain.eval(), images[:batch].contiguous(memory_format=torch.channels_last)
+
+
+def _side_for_float64(model: EncoderDecoder) -> int:
+    """The side of the corner of an image that is compared in float64, pixels: the plain network needs `neck.smallest`."""
+    return max(48, model.neck.smallest * model.total_stride)
 
 
 class _PlainStep:
-    """A training step as most scripts have it."""
+    """A training step of the plain network, with torch's own loss and optimizer."""
 
     def __init__(self, network: nn.Module, optim: OptimConfig, criterion: Criterion) -> None:
-        self.network, self.weight, self.smoothing = network, criterion.weight, criterion.smoothing
+        self.network = network
+        self.weight = criterion.weight
+        self.smoothing = criterion.smoothing
         self.optimizer: torch.optim.Optimizer
-        parameters, decay = network.parameters(), optim.weight_decay
         if optim.name == "sgd":
-            self.optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=optim.momentum, weight_decay=decay)
+            self.optimizer = torch.optim.SGD(
+                network.parameters(), lr=0.0, momentum=optim.momentum, weight_decay=optim.weight_decay
+            )
         else:
-            self.optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay)
+            self.optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=optim.weight_decay)
 
     def loss(self, logits: Tensor, mask: Tensor) -> Tensor:
         weight = None if self.weight is None else self.weight.to(logits.dtype)
@@ -172,7 +177,7 @@ class _PlainStep:
 
 
 def _our_step(state: TrainState, batch: Sample, criterion: Criterion, config: Config) -> Callable[[], object]:
-    """A training step as `training` makes it."""
+    """A call that makes one training step of our network."""
 
     def run() -> None:
         state.model.recompute = config.train.recompute
@@ -182,13 +187,14 @@ def _our_step(state: TrainState, batch: Sample, criterion: Criterion, config: Co
 
 
 def _changed(config: Config, precision: str, recompute: str) -> Config:
+    """`config` with another `train.precision` and `train.recompute`."""
     train = config.train.model_copy(update={"precision": precision, "recompute": recompute})
     return config.model_copy(update={"train": train})
 
 
 @contextmanager
 def _exact_float32() -> Iterator[None]:
-    """Float32 convolutions and products in float32: a GPU rounds the factors to TF32 where allowed."""
+    """A context in which a GPU does not round the factors of float32 products to TF32."""
     cudnn, allowed = torch.backends.cudnn, torch.backends.cuda.matmul.allow_tf32
     options = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
     with cudnn.flags(**options, allow_tf32=False):
@@ -205,7 +211,8 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
     dropouts = [module for module in network.modules() if isinstance(module, nn.Dropout)]
     for dropout in dropouts:
         dropout.eval()
-    logits = forward_in(network, image, precision)
+    with autocast(image.device, precision):
+        logits = network(image)
     loss = loss_of(logits)
     loss.backward()
     gradients = {name.removeprefix("network."): parameter.grad for name, parameter in network.named_parameters()}
@@ -218,11 +225,11 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
 
 def _float64_agreement(
     model: EncoderDecoder, plain: nn.Module, batch: Sample, criterion: Criterion, step: _PlainStep
-) -> dict[str, Report]:
-    """Each choice of `recompute` against the plain network in float64, on a corner of the images."""
-    side = max(48, model.neck.smallest * model.total_stride)
+) -> dict[str, Facts]:
+    """The relative errors of each choice of `recompute` in float64, on a corner of the images."""
+    side = _side_for_float64(model)
     image, mask = batch.image[..., :side, :side], batch.mask[..., :side, :side]
-    mask = mask.where(mask != IGNORE_INDEX, 0)  # a corner may have no other
+    mask = mask.where(mask != IGNORE_INDEX, 0)  # otherwise a corner may have no scored pixel
     expected = _gradients(plain.double(), image.contiguous(), "float64", lambda logits: step.loss(logits, mask))
     found = {}
     for recompute in get_args(Recompute):
@@ -235,8 +242,8 @@ def _float64_agreement(
     return found
 
 
-def _agreement(name: str, kind: tuple[str, str], pairs: dict[str, tuple[Tensor, Tensor]]) -> Report:
-    """The relative error of each quantity, (found, expected). Raises UserError (numeric) where one is too large."""
+def _agreement(name: str, kind: tuple[str, str], pairs: dict[str, tuple[Tensor, Tensor]]) -> Facts:
+    """The relative error of each quantity in `pairs`, (found, expected). Raises UserError (numeric) if one is too large."""
     errors = {}
     for quantity, (found, expected) in pairs.items():
         difference = (found.double() - expected.double()).norm()
@@ -244,5 +251,6 @@ def _agreement(name: str, kind: tuple[str, str], pairs: dict[str, tuple[Tensor, 
         at_most = LARGEST_ERROR[kind].get(quantity, math.inf)
         if not errors[quantity] <= at_most:
             text = f"its {quantity} differs from the plain network's by {errors[quantity]:.2g} (relative; at most {at_most:g})"
-            raise UserError(ExitCode.NUMERIC, name, text, "its speed means nothing; do not use it here, and report it")
+            remedy = "its speed is not measured; do not use it on this machine, and report the error"
+            raise UserError(ExitCode.NUMERIC, name, text, remedy)
     return {"relative_error": errors}

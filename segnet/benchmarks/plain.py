@@ -1,7 +1,7 @@
-"""The networks as most implementations write them: what ours must equal, and what speed and memory are compared with.
+"""The same networks, written with torch's own operations: the reference for results, speed and memory.
 
 NCHW, float32, eager; pooling with int64 indices, `F.max_unpool2d`, transposed convolutions, then batch normalisation and ReLU.
-Parameters and buffers have the names and shapes of `models.EncoderDecoder`: each loads the other's weights.
+Parameters and buffers have the names and shapes of `models.EncoderDecoder`, so each loads the other's weights.
 """
 
 from __future__ import annotations
@@ -14,24 +14,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnet.config.sections import ModelConfig, NormalizationConfig, StageConfig
+from segnet.models.encoder_decoder import IN_CHANNELS
 
 Operation = type[nn.Conv2d] | type[nn.ConvTranspose2d]
 
 
 class PlainEncoderDecoder(nn.Module):
-    """SegNet and its relatives by nothing but torch's own operations.
+    """SegNet and its relatives.
 
-    Pictures have at least the size that the neck's kernels fit into (DeconvNet: 193×193); `EncoderDecoder` takes any.
+    With a neck, images must be large enough for its kernels (DeconvNet: 193×193); `EncoderDecoder` takes any size.
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+    def __init__(self, config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> None:
         super().__init__()
         decoder = nn.ConvTranspose2d if config.decoder_operation == "deconvolution" else nn.Conv2d
         self.normalize = _Normalize(config.normalization)
-        self.encoder, self.neck = nn.ModuleList(), nn.Sequential()
-        self.upsampling, self.decoder = nn.ModuleList(), nn.ModuleList()
+        self.encoder = nn.ModuleList()
+        self.neck = nn.Sequential()
+        self.upsampling = nn.ModuleList()
+        self.decoder = nn.ModuleList()
         self.fixed = config.upsampling == "bilinear"
-        width = 3
+        width = in_channels
         for stage in config.encoder:
             self.encoder.append(_stage(nn.Conv2d, width, stage, config.kernel_size, relu=True))
             width = stage.widths[-1]
@@ -49,7 +52,7 @@ class PlainEncoderDecoder(nn.Module):
         self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in 0..255 -> (B, K, H, W) logits."""
+        """The (B, K, H, W) logits of a (B, C, H, W) image in 0..255."""
         x, pooled = self.normalize(image), []
         for stage, dropout in zip(self.encoder, self.encoder_dropout, strict=True):
             x = stage(x)
@@ -76,15 +79,15 @@ class _Normalize(nn.Module):
 
     def __init__(self, config: NormalizationConfig) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(1, -1, 1, 1))
         self.local_response = config.local_response
 
     def forward(self, image: Tensor) -> Tensor:
         x = (image.to(self.mean.dtype) - self.mean) / self.std
         if not self.local_response:
             return x
-        square = F.pad((x**2)[:, None], (0, 0, 0, 0, 2, 2))  # over five channels, of which two on either side are zeros
+        square = F.pad((x**2)[:, None], (0, 0, 0, 0, 2, 2))  # two zeros on each side of the channels
         return x / (1 + 1e-4 * F.avg_pool3d(square, (5, 1, 1), stride=1)[:, 0]) ** 0.75
 
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from segnet.config.loading import read_stored_config
 from segnet.config.sections import Config
-from segnet.models.encoder_decoder import EncoderDecoder, field_of_view
+from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.field_of_view import field_of_view
 from segnet.system.errors import ExitCode, UserError
 
 FORMAT = 2

@@ -13,7 +13,7 @@ from segnet.config.loading import override_config
 from segnet.config.sections import Config
 from segnet.inference.exported import SUFFIXES, Network, load_exported
 from segnet.models.encoder_decoder import EncoderDecoder
-from segnet.models.folding import convert_decoder
+from segnet.models.folding import convert_decoder_weights
 from segnet.runs.checkpoint import find_checkpoint, load_checkpoint, load_weights
 from segnet.system.devices import choose_precision
 from segnet.system.errors import ExitCode, UserError
@@ -43,7 +43,7 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     _require_its_classes(classes, checkpoint.config, found)
     with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
         model = EncoderDecoder(config.model, len(classes))
-    load_weights(model, convert_decoder(checkpoint.weights, checkpoint.config.model, config.model), found)
+    load_weights(model, convert_decoder_weights(checkpoint.weights, checkpoint.config.model, config.model), found)
     model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config)
 

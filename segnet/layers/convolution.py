@@ -1,4 +1,4 @@
-"""Convolution with stride 1, whose kernel gradient is computed in the memory layout that is fast on this processor."""
+"""Convolution with stride 1, with the gradient of its kernel computed in the faster memory layout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_WIDE, _LARGE = 64, 100_000_000  # channels, and products for each of a kernel's taps, from which copies in NCHW pay (measured)
+_WIDE = 64  # channels from which copies in NCHW are faster (measured)
+_LARGE = 100_000_000  # products for each pixel of a kernel, from which they are
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    """`F.conv2d(x, kernel, bias, padding=padding)`, and the same gradients up to rounding."""
+    """`F.conv2d(x, kernel, bias, padding=padding)`, with the same gradients up to rounding."""
     if _gradient_in_nchw(x, kernel):
         return cast(Tensor, _Convolution.apply(x, kernel, bias, padding))
     return F.conv2d(x, kernel, bias, padding=padding)
@@ -27,9 +28,9 @@ class Convolution(nn.Conv2d):
 
 
 def _gradient_in_nchw(x: Tensor, kernel: Tensor) -> bool:
-    """Whether oneDNN computes the gradient of `kernel` faster from NCHW copies than from channels_last.
+    """True where oneDNN computes the gradient of `kernel` faster from NCHW copies than from channels_last.
 
-    So it is for float32 on processors whose widest vectors are AVX2's, in large layers: 1.04 to 2.3 times as fast, with copies.
+    It does in large float32 layers on processors with AVX2 and without AVX-512: 1.04 to 2.3 times as fast, copies included.
     """
     return (
         kernel.requires_grad
@@ -45,7 +46,7 @@ def _gradient_in_nchw(x: Tensor, kernel: Tensor) -> bool:
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution whose backward pass asks for the two gradients one by one, each in the layout that is fast for it."""
+    """A convolution that computes the gradient of x in the layout of x, and those of kernel and bias in NCHW."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, padding: int) -> Tensor:
@@ -57,17 +58,17 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, kernel = ctx.saved_tensors
-        of_x, of_kernel, of_bias, _ = ctx.needs_input_grad
-        grad_x = _gradients(grad, x, kernel, ctx.padding, [True, False, False])[0] if of_x else None
+        needs_x, needs_kernel, needs_bias, _ = ctx.needs_input_grad
+        grad_x = _gradients(grad, x, kernel, ctx.padding, [True, False, False])[0] if needs_x else None
         grad, x, kernel = (tensor.contiguous() for tensor in (grad, x, kernel))  # NCHW
-        _, grad_kernel, grad_bias = _gradients(grad, x, kernel, ctx.padding, [False, of_kernel, of_bias])
+        _, grad_kernel, grad_bias = _gradients(grad, x, kernel, ctx.padding, [False, needs_kernel, needs_bias])
         return grad_x, grad_kernel, grad_bias, None
 
 
 def _gradients(
     grad: Tensor, x: Tensor, kernel: Tensor, padding: int, wanted: list[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of input, kernel and bias, of a convolution with stride 1; None where not `wanted`."""
+    """The gradients of x, kernel and bias for a convolution with stride 1, each None unless `wanted`."""
     backward = torch.ops.aten.convolution_backward
     sides = [padding, padding]
     return cast(Any, backward(grad, x, kernel, [kernel.shape[0]], [1, 1], sides, [1, 1], False, [0, 0], 1, wanted))

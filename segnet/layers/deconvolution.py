@@ -1,4 +1,4 @@
-"""Deconvolution (transposed convolution), 1-D and 2-D, and the two forms that it equals."""
+"""Deconvolution (transposed convolution), 1-D and 2-D, as a sum of kernels, as a convolution and as a matrix."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from segnet.layers.convolution import convolve
 
 
 def deconvolve(x: Tensor, kernel: Tensor, *, stride: int = 1, crop: int = 0) -> Tensor:
-    """Throw every sample back over its receptive field, weighted by the kernel, and add: transposed convolution.
+    """Transposed convolution: the sum of the kernels placed at every sample, `stride` apart, each times its sample.
 
-    x (B, C, *n), kernel (C, D, *k), 1-D or 2-D -> (B, D, *m) with m = (n - 1) * stride + k - 2 * crop. As a matrix it is
-    the transpose of the convolution with the same kernel, stride and padding = crop.
-    With stride 1 it is a convolution with the kernel flipped and its channels swapped, and computed as that.
+    x (B, C, *n), kernel (C, D, *k), 1-D or 2-D -> (B, D, *m) with m = (n - 1) * stride + k - 2 * crop. `crop` samples are cut
+    off at each end. Its matrix is the transpose of the matrix of the convolution with the same kernel, stride and padding = crop.
+    With stride 1 it equals a convolution with the `flipped` kernel, and is computed as one.
     """
     dimensions = kernel.dim() - 2
     if stride == 1 and all(crop < side for side in kernel.shape[2:]):
@@ -30,14 +30,14 @@ def deconvolve(x: Tensor, kernel: Tensor, *, stride: int = 1, crop: int = 0) -> 
 
 
 def flipped(kernel: Tensor) -> Tensor:
-    """The kernel of the convolution that equals a stride-1 deconvolution, and back: (C, D, *k) -> (D, C, *k)."""
+    """The kernel of the convolution that equals a deconvolution with stride 1, or the reverse: (C, D, *k) -> (D, C, *k)."""
     return kernel.flip(tuple(range(2, kernel.dim()))).transpose(0, 1)
 
 
 def interleave_zeros(x: Tensor, stride: int) -> Tensor:
-    """(B, C, *n) -> (B, C, *((n - 1) * stride + 1)): stride - 1 zeros between neighbours, in every direction.
+    """x with stride - 1 zeros between neighbours, along each axis: (B, C, *n) -> (B, C, *((n - 1) * stride + 1)).
 
-    Sub-pixel convolution: `deconvolve(x, k, stride=s)` equals `deconvolve(interleave_zeros(x, s), k)`.
+    `deconvolve(x, k, stride=s)` equals `deconvolve(interleave_zeros(x, s), k)`, which is called sub-pixel convolution.
     """
     sides = [(n - 1) * stride + 1 for n in x.shape[2:]]
     interleaved = x.new_zeros((*x.shape[:2], *sides))
@@ -49,18 +49,18 @@ def interleave_zeros(x: Tensor, stride: int) -> Tensor:
 
 
 def as_matrix(operation: Callable[[Tensor], Tensor], size: tuple[int, ...]) -> Tensor:
-    """The (m, n) float64 matrix of a linear operation on one-channel signals of `size`, n samples in all.
+    """The (m, n) float64 matrix of a linear operation on signals (1, 1, *size) of n samples.
 
-    operation(x).flatten() = matrix @ x.flatten(). The matrix of a deconvolution is the transpose of the convolution's.
+    operation(x).flatten() = matrix @ x.flatten().
     """
     impulses = torch.eye(math.prod(size), dtype=torch.float64).view(-1, 1, *size)
     return operation(impulses).flatten(1).T
 
 
 class Deconvolution(nn.Module):
-    """A 2-D deconvolution with stride 1, cropped by `padding` on each side: (B, C, H, W) -> (B, D, H + k - 1 - 2p, …).
+    """A 2-D deconvolution with stride 1, cropped by `padding` = p on each side: (B, C, H, W) -> (B, D, H + k - 1 - 2p, …).
 
-    Parameters as `nn.ConvTranspose2d(C, D, k, padding=padding)` has them: weight (C, D, k, k), bias (D,).
+    Its parameters are those of `nn.ConvTranspose2d(C, D, k, padding=p)`: weight (C, D, k, k), bias (D,).
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
@@ -73,7 +73,7 @@ class Deconvolution(nn.Module):
         return convolve(x, flipped(self.weight), self.bias, self.weight.shape[-1] - 1 - self.padding)
 
     def as_convolution(self) -> nn.Conv2d:
-        """The convolution that it equals, in evaluation mode, with weights of its own."""
+        """A convolution that computes the same, with copied weights, in evaluation mode."""
         inputs, outputs, kernel_size, _ = self.weight.shape
         convolution = skip_init(nn.Conv2d, inputs, outputs, kernel_size, padding=kernel_size - 1 - self.padding).to(self.weight)
         with torch.no_grad():

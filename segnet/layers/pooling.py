@@ -1,12 +1,13 @@
-"""Pooling that remembers where, unpooling that puts it back, convolution and deconvolution: what an encoder-decoder is made of.
+"""2×2 max-pooling that stores the place of each maximum in one byte, and max-unpooling to those places.
 
-Every operation is stated by what it equals, and tests prove each equality. Sizes are (height, width); x is (B, C, h, w).
+A place is one of four codes, 2 * row + column inside the window. Two operations are each other's adjoint: `_place` writes one
+value per window at its place (unpooling, and the gradient of pooling), `_pick` reads the value there (the gradient of unpooling).
 
-    max_pool, max_unpool          the winner of each 2x2 window in one byte
-    convolve, Convolution         with stride 1; the gradient of its kernel in the layout that is fast here
-    deconvolve, Deconvolution     transposed convolution, 1-D and 2-D, with stride and crop
-    interleave_zeros              sub-pixel convolution: deconvolution with stride s is interleaving, then stride 1
-    as_matrix                     any of them as the matrix that it is
+Each operation has two forms. On a CPU the native operations of torch with int64 indices are several times faster than
+any composition, so the indices are computed from the stored bytes when they are needed. On a GPU, under torch.compile and
+torch.export, and in deterministic mode a form compares codes: it keeps the memory layout, needs no atomics and can be fused.
+
+x is (B, C, h, w); sizes are (height, width).
 """
 
 from __future__ import annotations
@@ -19,28 +20,19 @@ from torch import Tensor
 
 Size = tuple[int, int]
 
-#
-# Windows are 2x2 and do not overlap, so a winner is one of four codes, 2*row + column inside its window. Two
-# operations on codes suffice, and they are each other's adjoint: `_place` puts one value per window where its winner
-# stands (unpooling; the gradient of pooling), `_pick` reads there (the gradient of unpooling).
-#
-# Each has two forms. On a CPU the native operations with int64 indices are several times faster than any composition,
-# so bytes are stored and indices are made when needed. Elsewhere – on a GPU, under torch.compile and torch.export, in
-# deterministic mode – the form that compares codes keeps the memory layout, has no atomics and fuses.
-
 
 class Pooled(NamedTuple):
-    """Values (B, C, ceil(h/2), ceil(w/2)) and, per value, the byte 0..3 = 2*row + column of its place in the window."""
+    """The maxima of the windows and their places."""
 
-    values: Tensor
-    winner: Tensor
+    values: Tensor  # (B, C, ceil(h/2), ceil(w/2))
+    winner: Tensor  # uint8 of the same shape: 2 * row + column in the window, 0..3
 
 
 def max_pool(x: Tensor) -> Pooled:
-    """2x2 max-pooling with stride 2 in ceil mode (as Caffe pools): a last odd row or column makes its own windows.
+    """2×2 max-pooling with stride 2 in ceil mode, as in Caffe: windows over a last odd row or column are smaller.
 
-    Values and gradients equal `F.max_pool2d(x, 2, ceil_mode=True)` bit for bit; of equal values the first in row-major
-    order wins, NaN wins over numbers. The encoder of SegNet (Badrinarayanan et al. 2017, section 3).
+    Values and gradients equal those of `F.max_pool2d(x, 2, ceil_mode=True)` bit for bit: of equal values the first in
+    row-major order wins, and NaN wins over numbers. The pooling of SegNet's encoder (Badrinarayanan et al. 2017, section 3).
     """
     return Pooled(*_MaxPool.apply(x))
 
@@ -48,8 +40,8 @@ def max_pool(x: Tensor) -> Pooled:
 def max_unpool(values: Tensor, winner: Tensor, size: Size) -> Tensor:
     """Each value at the place of its winner, zeros elsewhere: (B, C, ceil(H/2), ceil(W/2)) -> (B, C, H, W).
 
-    `size` is (H, W) of what was pooled. Equals `F.max_unpool2d` with the native indices, forward and backward.
-    Raises ValueError when `size` does not pool to the size of `values`.
+    `size` is (H, W), which was pooled. Values and gradients equal those of `F.max_unpool2d` with the native indices.
+    Raises ValueError if `size` does not pool to the size of `values`.
     """
     expected = pooled_size(size)
     if values.shape != winner.shape or tuple(values.shape[-2:]) != expected:
@@ -58,7 +50,7 @@ def max_unpool(values: Tensor, winner: Tensor, size: Size) -> Tensor:
 
 
 def pooled_size(size: Size) -> Size:
-    """(ceil(h/2), ceil(w/2)), in the one form that the exporter sees to be the same wherever it stands."""
+    """(ceil(h/2), ceil(w/2)). All code calls this function, so that torch.export recognises equal sizes."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
@@ -90,24 +82,24 @@ class _MaxUnpool(torch.autograd.Function):
 
 
 def _native(x: Tensor) -> bool:
-    """Whether the native operations with indices are the faster form here."""
+    """True where the native operations with indices are used."""
     return x.is_cpu and not torch.compiler.is_compiling() and not torch.are_deterministic_algorithms_enabled()
 
 
 def _place(values: Tensor, winner: Tensor, size: Size) -> Tensor:
-    """(B, C, h, w) values to (B, C, H, W): each at its winner's place, zeros elsewhere."""
+    """(B, C, H, W): each of the (B, C, h, w) values at its winner's place, zeros elsewhere."""
     if _native(values):
         return F.max_unpool2d(values, _indices(winner, size), [2, 2], output_size=size)
     rows, columns = (torch.arange(n, device=values.device) for n in size)
-    code = 2 * (rows % 2)[:, None, None] + (columns % 2)[:, None]  # (H, W, 1): each pixel's place in its window
+    code = 2 * (rows % 2)[:, None, None] + (columns % 2)[:, None]  # (H, W, 1): the code of each pixel
     values, winner = (
         x.permute(0, 2, 3, 1).index_select(1, rows // 2).index_select(2, columns // 2) for x in (values, winner)
-    )  # (B, H, W, C), as channels_last stores it: each pixel sees its window
+    )  # (B, H, W, C), the order of channels_last: the value and winner of each pixel's window
     return torch.where(winner == code, values, values.new_zeros(())).permute(0, 3, 1, 2)
 
 
 def _pick(x: Tensor, winner: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, C, h, w): what stands at each winner's place."""
+    """(B, C, h, w): the values of x (B, C, H, W) at the winners' places."""
     batch, channels, height, width = x.shape
     h, w = winner.shape[-2:]
     if _native(x):
@@ -122,6 +114,7 @@ def _pick(x: Tensor, winner: Tensor) -> Tensor:
 
 
 def _pool_native(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and winners, from the indices of torch's own pooling."""
     values, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
     width = x.shape[-1]
     offset = indices.to(torch.int32) - _first_indices(values, width)  # 0, 1, W or W + 1
@@ -130,6 +123,7 @@ def _pool_native(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pool_comparing(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and winners, from comparisons of the four pixels of each window."""
     height, width = x.shape[-2:]
     h, w = pooled_size((height, width))
     corners = _corners(F.pad(x, (0, 2 * w - width, 0, 2 * h - height), value=float("-inf")))
@@ -142,17 +136,17 @@ def _pool_comparing(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _corners(x: Tensor) -> list[Tensor]:
-    """The four members of each window, by code; the sides of x are even."""
+    """The four pixels of each window, by code, each (B, C, h, w). The sides of x are even."""
     return [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
 
 
 def _first_indices(pooled: Tensor, width: int) -> Tensor:
-    """(h, w) int32: the flat index, in a plane of the given width, of the first member of each window of `pooled`."""
+    """(h, w) int32: the flat index of the first pixel of each window, in a plane of `width`. `pooled` is (B, C, h, w)."""
     rows, columns = (torch.arange(n, dtype=torch.int32, device=pooled.device) for n in pooled.shape[-2:])
     return rows[:, None] * (2 * width) + columns * 2
 
 
 def _indices(winner: Tensor, size: Size) -> Tensor:
-    """(B, C, h, w) int64: the winners as flat indices into the plane of `size`, as native pooling returns them."""
+    """(B, C, h, w) int64: the winners as flat indices into a plane of `size`, as torch's own pooling returns them."""
     first = _first_indices(winner, size[1])
     return torch.add(first, winner & 1).add_(winner >> 1, alpha=size[1]).long()

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 
 class CompiledPerSize(nn.Module):
-    """A network that torch compiles once for each size of its input, up to `LIMIT` sizes; others run uncompiled, said once,
-    and so do all where torch cannot compile, as without a C++ compiler.
+    """A network that torch compiles once for each size of its input, for up to `LIMIT` sizes; other sizes run uncompiled.
 
-    Not once for all sizes: torch 2.14 cannot compile the ceilings in the sizes of pooled maps ("truth value of Relational").
-    What is asked of it beside a forward pass, the network answers.
+    Where torch cannot compile, as without a C++ compiler, all sizes run uncompiled, after one warning.
+
+    It is not compiled for all sizes at once, because torch 2.14 cannot compile the rounding up in the sizes of pooled
+    activations ("truth value of Relational"). Other attributes than a module's are those of the network.
     """
 
     LIMIT = 8  # torch's own, after which it stops compiling a function
@@ -27,7 +28,7 @@ class CompiledPerSize(nn.Module):
         self._compiled = torch.compile(network.forward, dynamic=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the network gives, for an image of any size."""
+        """The network's output for an image of any size. The first of a size beyond the limit prints a note."""
         if self._failed:
             return cast(Tensor, self.network(image))
         if image.shape not in self._sizes and len(self._sizes) == self.LIMIT:

@@ -1,4 +1,4 @@
-"""Equivalent forms of a trained network: batch normalisation folded into convolutions, decoders of either operation."""
+"""Equivalent forms of a trained network: batch normalisation folded into convolutions, decoders of the other operation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segnet.config.sections import ModelConfig
 from segnet.layers.deconvolution import Deconvolution, flipped
-from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder
 
 Weights = dict[str, Tensor]
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
-def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Weights:
-    """`weights` of a network built by `old` for one built by `new` that differs in `decoder_operation` alone.
+def convert_decoder_weights(weights: Weights, old: ModelConfig, new: ModelConfig) -> Weights:
+    """The weights of a network of `old` for a network of `new`, which may differ in `decoder_operation` alone.
 
     With stride 1 a deconvolution is a convolution with flipped kernels, so both networks compute the same function.
     """
@@ -31,21 +31,24 @@ def convert_decoder(weights: Weights, old: ModelConfig, new: ModelConfig) -> Wei
 
 
 def fold(model: _Model, precision: str = "float32") -> _Model:
-    """A copy that only predicts, faster: batch normalisation is multiplied into the convolution before it, and a deconvolution
-    is the convolution that it equals. The same function up to rounding; what is folded already stays as it is, and so does
-    an exported network, which was folded before.
+    """A faster copy of a network for prediction, which computes the same function up to rounding.
 
-    At a lower precision than float32 the kernels are rounded once, instead of by autocast in every call, under which such a
-    network must run.
+    Batch normalisation is multiplied into the convolution before it, and each deconvolution becomes the convolution that it
+    equals. A folded network stays as it is; an exported network was folded before its export and is returned itself.
+    At a `precision` below float32 the kernels are rounded once; the copy must then run under autocast, which would
+    otherwise round them in every call.
     """
     if not isinstance(model, EncoderDecoder):
         return model
     model = copy.deepcopy(model).eval()
-    for block in [block for stage in (*model.encoder, model.neck, *model.decoder) for block in stage]:
-        if isinstance(block, nn.Sequential) and isinstance(block.norm, nn.modules.batchnorm._BatchNorm):
-            conv = block.conv.as_convolution() if isinstance(block.conv, Deconvolution) else cast(nn.Conv2d, block.conv)
-            block.conv, block.norm = fuse_conv_bn_eval(conv, block.norm), nn.Identity()
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and precision != "float32":
-            module.to(getattr(torch, precision))
+    for stage in (*model.encoder, model.neck, *model.decoder):
+        for block in stage.children():
+            if isinstance(block, nn.Sequential) and isinstance(block.norm, BatchNorm):
+                conv = block.conv.as_convolution() if isinstance(block.conv, Deconvolution) else cast(nn.Conv2d, block.conv)
+                block.conv = fuse_conv_bn_eval(conv, block.norm)
+                block.norm = nn.Identity()
+    if precision != "float32":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(getattr(torch, precision))
     return model.to(memory_format=torch.channels_last)

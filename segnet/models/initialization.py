@@ -1,4 +1,4 @@
-"""Build a network with its first weights: He's initialisation, pretrained encoders, mirrored decoders."""
+"""A network with its first weights: He initialisation, pretrained encoders, mirrored decoders."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from torch import nn
 
 from segnet.config.sections import ModelConfig
 from segnet.layers.deconvolution import Deconvolution, flipped
-from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.encoder_decoder import IN_CHANNELS, EncoderDecoder
 from segnet.models.pretrained import load_encoder
 
 
-def build_model(config: ModelConfig, num_classes: int) -> EncoderDecoder:
-    """A network with fresh weights: He initialisation, then `config.encoder_weights` over the encoder if given, and then its
-    mirror image over the decoder if `config.decoder_weights` says so.
+def build_model(config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> EncoderDecoder:
+    """A network with its first weights, in channels_last memory format.
 
-    Raises UserError (checkpoint) when those weights are missing or do not fit.
+    All layers get He's; then encoder and neck get those of `config.encoder_weights`, unless that is null; then the decoder
+    gets the transposed kernels of the encoder, if `config.decoder_weights` is "mirrored".
+    Raises UserError (checkpoint) when the encoder's weights are missing or do not fit.
     """
-    model = EncoderDecoder(config, num_classes)
+    model = EncoderDecoder(config, num_classes, in_channels)
     _initialize(model)
     if config.encoder_weights is not None:
         load_encoder(model.encoder, model.neck, config.encoder_weights)
@@ -39,9 +40,9 @@ def _initialize(model: EncoderDecoder) -> None:
 
 @torch.no_grad()
 def _mirror_encoder(model: EncoderDecoder) -> None:
-    """Give each layer of the decoder the transpose of the convolution that it mirrors, where the two have mirrored shapes.
+    """Give each decoder layer the transpose of the encoder convolution that it mirrors, if the shapes fit.
 
-    A deconvolution with the very tensor of a convolution is its transpose; a convolution needs the kernels turned around.
+    A deconvolution with the kernel of a convolution is its transpose; a convolution with the flipped kernel is, too.
     """
     for stage, mirror in zip(model.decoder, reversed(model.encoder), strict=True):
         for layer, twin in zip(_convolutions(stage), reversed(_convolutions(mirror)), strict=False):
@@ -51,4 +52,5 @@ def _mirror_encoder(model: EncoderDecoder) -> None:
 
 
 def _convolutions(stage: nn.Module) -> list[nn.Conv2d | Deconvolution]:
+    """The convolutions and deconvolutions of a stage, in order."""
     return [module for module in stage.modules() if isinstance(module, nn.Conv2d | Deconvolution)]

@@ -1,4 +1,4 @@
-"""The weights that an encoder starts from, VGG16's or a run's: found by name, checked by shape, copied all or not at all."""
+"""The first weights of an encoder, those of VGG16 or of an earlier run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _DOWNLOADS = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg16_bn": VGG16_BN_Weights
 
 
 def load_encoder(encoder: nn.ModuleList, neck: nn.Sequential, source: str) -> None:
-    """Copy weights into an encoder and a neck: those of a run's network, or torchvision's VGG16.
+    """Copy the weights of a checkpoint's encoder and neck, or of torchvision's VGG16, into an encoder and a neck.
 
-    Of VGG16 the convolutions, and batch normalisation where it has it; the convolutions that open the neck take its fully
-    connected layers where the weights hold them (DeconvNet). `source`: "vgg16" or "vgg16_bn" (downloaded once, checksum
-    verified, cached by torch), a file with such weights, a run folder (its best checkpoint) or a checkpoint.
-    Raises UserError (checkpoint) that names the first parameter that is missing or does not fit; nothing is then copied.
+    `source` is "vgg16" or "vgg16_bn" (downloaded once, verified by checksum, cached by torch), a file with such weights, a run
+    folder (its best checkpoint) or a checkpoint. VGG16 gives its convolutions, its batch normalisation (vgg16_bn), and its
+    fully connected layers, if the file holds them, as the first convolutions of the neck (DeconvNet).
+    Raises UserError (checkpoint) for the first parameter that is missing or has another shape; then nothing was copied.
     """
-    weights = _read(source)
+    weights = _read_weights(source)
     if any(name.startswith("encoder.") for name in weights):
         targets = [*_own_names("encoder", encoder), *_own_names("neck", neck)]
     else:
@@ -35,30 +35,33 @@ def load_encoder(encoder: nn.ModuleList, neck: nn.Sequential, source: str) -> No
     for name, parameter in targets:
         values = weights.get(name)
         if values is None:
-            raise _bad(source, f"no '{name}' in it, its first tensor is '{next(iter(weights), '')}'")
+            raise _source_error(source, f"no '{name}' in it, its first tensor is '{next(iter(weights), '')}'")
         flat = name.startswith("classifier.") and values.numel() == parameter.numel()
         if values.shape != parameter.shape and not flat:
             found, expected = tuple(values.shape), tuple(parameter.shape)
-            raise _bad(source, f"'{name}' is {found}, the encoder's is {expected}")
+            raise _source_error(source, f"'{name}' is {found}, the encoder's is {expected}")
         pairs.append((parameter, values))
     with torch.no_grad():
         for parameter, values in pairs:
             parameter.copy_(values.reshape(parameter.shape))
 
 
-def _bad(source: str, found: str) -> UserError:
+def _source_error(source: str, found: str) -> UserError:
     remedy = "expected torchvision's vgg16 or vgg16_bn, a file with such weights, or a run with the same encoder"
     return UserError(ExitCode.CHECKPOINT, source, found, remedy)
 
 
-def _read(source: str) -> dict[str, Tensor]:
-    """The table of tensors that `source` names. Raises UserError (checkpoint), (environment) where it cannot be downloaded."""
+def _read_weights(source: str) -> dict[str, Tensor]:
+    """The tensors of a `source` by name.
+
+    Raises UserError: (checkpoint) if it is missing, damaged or of another form, (environment) if it cannot be downloaded.
+    """
     path = Path(source) / "best.pt" if os.path.isdir(source) else Path(source)
     try:
         if source in _DOWNLOADS:
             return _DOWNLOADS[source].get_state_dict(progress=True, check_hash=True)
         if not path.is_file():
-            raise _bad(str(path), f"no such file{place_of(path)}")
+            raise _source_error(str(path), f"no such file{place_of(path)}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -75,24 +78,27 @@ def _read(source: str) -> dict[str, Tensor]:
         reason = "it is no table of tensors that torch.save wrote"  # torch would advise to load it unsafely
         if source in _DOWNLOADS:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _bad(source, f"cannot be read: {reason}") from None
+        raise _source_error(source, f"cannot be read: {reason}") from None
     if not isinstance(content, dict):
-        raise _bad(source, "not a table of tensors")
-    if "format" in content:  # a checkpoint of this program, under whose digest every byte is
+        raise _source_error(source, "not a table of tensors")
+    if "format" in content:  # a checkpoint of this program: its digest covers every byte
         verify_digest(path)
     inside = next((content[key] for key in ("weights", "state_dict", "model") if isinstance(content.get(key), dict)), content)
     if not all(isinstance(value, Tensor) for value in inside.values()):
-        raise _bad(source, f"not a table of tensors but of {', '.join(map(repr, [*inside][:5]))}")
+        raise _source_error(source, f"not a table of tensors but of {', '.join(map(repr, [*inside][:5]))}")
     return inside
 
 
 def _own_names(part: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The names of a module's tensors in the networks of this program."""
+    """Each tensor of a part of the network, with its name in a checkpoint."""
     return ((f"{part}.{name}", tensor) for name, tensor in module.state_dict().items())
 
 
 def _encoder_names(encoder: nn.ModuleList, *, with_norm: bool) -> Iterator[tuple[str, Tensor]]:
-    """torchvision's name of each encoder tensor: conv, (norm,) ReLU take a place each, and so does every pooling."""
+    """Each tensor of the encoder with its name in torchvision's VGG16.
+
+    There a convolution, a batch normalisation (vgg16_bn), a ReLU and a pooling each count as one place.
+    """
     place = 0
     for stage in encoder:
         assert isinstance(stage, nn.Sequential)
@@ -107,8 +113,9 @@ def _encoder_names(encoder: nn.ModuleList, *, with_norm: bool) -> Iterator[tuple
 
 
 def _neck_names(neck: nn.Sequential) -> Iterator[tuple[str, Tensor]]:
-    """torchvision's name of the neck's convolutions: VGG's fc6 and fc7 are the same numbers in another shape."""
-    convolutions = [block.conv for block in neck if isinstance(block.conv, nn.Conv2d)]
+    """Each tensor of the neck's first two convolutions with its name in VGG16: fc6 and fc7 hold the same numbers in 2-D."""
+    blocks = [block for block in neck if isinstance(block, nn.Sequential)]
+    convolutions = [block.conv for block in blocks if isinstance(block.conv, nn.Conv2d)]
     for place, conv in zip((0, 3), convolutions, strict=False):
         for kind in ("weight", "bias"):
             yield f"classifier.{place}.{kind}", getattr(conv, kind)

@@ -1,13 +1,9 @@
-"""Training in less memory: the backward pass keeps a few tensors and computes the rest again from them.
-
-A network is a chain of steps. `apply` takes a step; `Recomputation` takes it too, but forgets what autograd would save of it
-until the backward pass asks. Then it takes the same steps once more, from the last tensor that was kept.
-"""
+"""Training in less memory: the forward pass keeps a few tensors, and the backward pass computes the others again from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -15,42 +11,60 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
-Operation = Callable[..., Any]  # a module or a function; of several outputs, the first goes on to the next
 
+@contextmanager
+def recomputing(network: nn.Module, kept: Collection[nn.Module]) -> Iterator[None]:
+    """A context for one forward pass of `network`: of all activations, only the inputs of the `kept` modules stay in memory.
 
-def apply(operation: Operation, x: Tensor, *arguments: object) -> Any:
-    """`operation(x, *arguments)`: autograd saves what it wants."""
-    return operation(x, *arguments)
-
-
-class Recomputation:
-    """Used in place of `apply` on each step of one forward pass: of all tensors, the inputs of `kept` alone stay in memory.
-
-    Each step's x is what the step before gave; a sequence counts as the steps that are its members. Nothing may change a
-    kept input in place. Gradients, batch statistics and dropout are those of `apply`, bit for bit where the operations give
-    the same bits every time.
+    The network must be a chain: its modules without children run one after the other, the first argument of each is the first
+    output of the one before, and no other operation stands between them. Nothing may change a kept input in place.
+    Gradients, batch statistics and dropout are those without recomputation, bit for bit if the operations are deterministic.
     """
+    recording = _Recording(kept)
+    hooks = [module.register_forward_pre_hook(recording.begin) for module in network.modules()]
+    try:
+        with saved_tensors_hooks(recording.forget, _recall):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Recording:
+    """The spans of one forward pass: each kept input starts a new one."""
 
     def __init__(self, kept: Collection[nn.Module]) -> None:
-        self._kept = kept
-        self._span: _Span | None = None
+        self.kept = kept
+        self.span: _Span | None = None
 
-    def __call__(self, operation: Operation, x: Tensor, *arguments: object) -> Any:
-        if self._span is None or operation in self._kept:
-            self._span = _Span(x)
-        if type(operation) is nn.Sequential:
-            for member in operation:
-                x = self(member, x)
-            return x
-        return self._span.run(operation, x, *arguments)
+    def begin(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Record a call of `module`, before it runs."""
+        x, *arguments = inputs
+        if self.span is None or module in self.kept:
+            self.span = _Span(x)
+        if next(module.children(), None) is None:
+            draws = isinstance(module, nn.Dropout) and module.p > 0
+            self.span.steps.append(_Step(module, tuple(arguments), _random_state(x.device) if draws else None))
+
+    def forget(self, tensor: Tensor) -> tuple[_Span, int]:
+        """The span and number of a tensor that autograd saves, in its place."""
+        assert self.span is not None
+        self.span.saved += 1
+        return self.span, self.span.saved - 1
+
+
+def _recall(saved: tuple[_Span, int]) -> Tensor:
+    """The tensor that `_Recording.forget` replaced."""
+    span, number = saved
+    return span.recall(number)
 
 
 class _Complete(Exception):
-    """Everything that was saved is there again; the last operation need not be finished."""
+    """All saved tensors exist again; the last step need not be finished."""
 
 
 class _Span:
-    """Steps in a row, and the tensor that they start from. What they save is a number until the backward pass wants it."""
+    """Consecutive steps and the tensor that they start from. What the steps save is computed again when autograd asks for it."""
 
     def __init__(self, start: Tensor) -> None:
         self.start = start.detach().requires_grad_(start.requires_grad)
@@ -60,32 +74,25 @@ class _Span:
         device = start.device.type
         self.autocast = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
 
-    def run(self, operation: Operation, x: Tensor, *arguments: object) -> Any:
-        draws = isinstance(operation, nn.Dropout) and operation.p > 0
-        self.steps.append(_Step(operation, arguments, _random_state(x.device) if draws else None))
-        with saved_tensors_hooks(self._forget, self._recall):
-            return operation(x, *arguments)
-
-    def _forget(self, tensor: Tensor) -> int:
-        self.saved += 1
-        return self.saved - 1
-
-    def _recall(self, number: int) -> Tensor:
+    def recall(self, number: int) -> Tensor:
         if number not in self.again:
             self.again = self._recompute()
         return self.again.pop(number)
 
     def _recompute(self) -> dict[int, Tensor]:
-        """All that the steps saved, in order. A convolution saves its input before it computes, so a last one costs nothing."""
+        """All tensors that the steps saved, by number.
+
+        A convolution at the end of a span is not computed again: it saves its input first, and then all is complete.
+        """
         again: dict[int, Tensor] = {}
 
-        def remember(tensor: Tensor) -> Tensor:
+        def save(tensor: Tensor) -> Tensor:
             again[len(again)] = tensor.detach()
             if len(again) == self.saved:
                 raise _Complete
-            return tensor.new_empty(0)  # nobody goes back through this second graph
+            return tensor.new_empty(0)  # nothing runs backward through this second graph
 
-        with suppress(_Complete), torch.enable_grad(), self.autocast, saved_tensors_hooks(remember, lambda empty: empty):
+        with suppress(_Complete), torch.enable_grad(), self.autocast, saved_tensors_hooks(save, lambda empty: empty):
             x = self.start
             for step in self.steps:
                 x = step.repeat(x)
@@ -93,13 +100,14 @@ class _Span:
 
 
 class _Step(NamedTuple):
-    """What was done once, and the state of the random numbers before it if it draws any."""
+    """A call of a module: its arguments after x, and the state of the random numbers before it if it draws any."""
 
-    operation: Operation
+    module: nn.Module
     arguments: tuple[object, ...]
     random_state: Tensor | None
 
     def repeat(self, x: Tensor) -> Tensor:
+        """The first output of the module for x."""
         if self.random_state is None:
             output = self._call(x)
         else:
@@ -109,10 +117,10 @@ class _Step(NamedTuple):
         return output if isinstance(output, Tensor) else output[0]
 
     def _call(self, x: Tensor) -> Any:
-        if not isinstance(self.operation, nn.Module) or not (buffers := dict(self.operation.named_buffers())):
-            return self.operation(x, *self.arguments)
-        copies = {name: buffer.clone() for name, buffer in buffers.items()}  # so that no statistic is updated twice
-        return functional_call(self.operation, copies, (x, *self.arguments))
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}  # so that no statistic is updated twice
+        if not buffers:
+            return self.module(x, *self.arguments)
+        return functional_call(self.module, buffers, (x, *self.arguments))
 
 
 def _random_state(device: torch.device) -> Tensor:

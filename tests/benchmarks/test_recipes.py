@@ -2,24 +2,22 @@
 
 import json
 import os
-import runpy
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, refused
+from helpers import refused
 
+from segnet.benchmarks.recipes import Row, collect, spread, table
 from segnet.system.errors import ExitCode
-
-RESULTS = runpy.run_path(str(ROOT / "scripts" / "results.py"))
 
 
 def test_a_spread_is_a_mean_and_the_deviation_of_a_sample():
-    assert RESULTS["spread"]([50.0], 2) == "50.00"
-    assert RESULTS["spread"]([1.0, 3.0], 1) == "2.0 ± 1.4"
+    assert spread([50.0], 2) == "50.00"
+    assert spread([1.0, 3.0], 1) == "2.0 ± 1.4"
 
 
 def finished_run(run: Path, miou: float, minutes: float, split: str = "val") -> None:
-    """What results.py reads of a run."""
+    """A run folder with the files that `collect` reads."""
     (run / "evaluation" / split).mkdir(parents=True)
     scores = {"miou": miou, "global_accuracy": 0.9, "mean_accuracy": 0.8}
     (run / "evaluation" / split / "metrics.json").write_text(json.dumps(scores))
@@ -30,13 +28,13 @@ def finished_run(run: Path, miou: float, minutes: float, split: str = "val") -> 
 def test_a_row_has_the_mean_over_the_seeds_that_are_done(tmp_path):
     finished_run(tmp_path / "tiny" / "seed0", 0.5, 10.0)
     finished_run(tmp_path / "tiny" / "seed2", 0.6, 12.0)
-    found = RESULTS["collect"](tmp_path, RESULTS["Row"](Path("configs/tiny.yaml"), "val", False), [0, 1, 2])
+    found = collect(tmp_path, Row(Path("configs/tiny.yaml"), "val", False), [0, 1, 2])
     assert (found["seeds"], found["miou"], found["minutes"]) == ([0, 2], [0.5, 0.6], [10.0, 12.0])
     assert found["curves"][0] == [[1.5, 0.25], [10.0, 0.5]]
-    assert RESULTS["table"]([found]).splitlines()[2] == (
+    assert table([found]).splitlines()[2] == (
         "| `configs/tiny.yaml` | val | 55.00 ± 7.07 | 90.00 ± 0.00 | 80.00 ± 0.00 | 2 | 11.0 ± 1.4 | CPU, 2.15, abc |"
     )
-    assert RESULTS["collect"](tmp_path, RESULTS["Row"](Path("configs/tiny.yaml"), "test", False), [0, 2]) is None
+    assert collect(tmp_path, Row(Path("configs/tiny.yaml"), "test", False), [0, 2]) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"miou": 0.5}', "{", "\x00"])
@@ -45,12 +43,12 @@ def test_files_that_people_edited_are_named_or_unknown(tmp_path, name, content):
     run = tmp_path / "tiny" / "seed0"
     finished_run(run, 0.5, 10.0)
     (run / name).write_text(content)
-    row = RESULTS["Row"](Path("configs/tiny.yaml"), "val", False)
+    row = Row(Path("configs/tiny.yaml"), "val", False)
     if name == "environment.json" and content[-1:] == "}":
-        assert set(RESULTS["collect"](tmp_path, row, [0])["environment"].values()) == {"unknown"}
+        assert set(collect(tmp_path, row, [0])["environment"].values()) == {"unknown"}
     else:
         with refused(ExitCode.DATA, str(run / name), "not a JSON object"):
-            RESULTS["collect"](tmp_path, row, [0])
+            collect(tmp_path, row, [0])
 
 
 def test_recipes_are_trained_scored_and_not_done_twice(run_script, tiny_config_file, tmp_path):

@@ -12,11 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.benchmarks.memory import saved_bytes
 from segnet.benchmarks.plain import PlainEncoderDecoder
-from segnet.config.sections import ModelConfig, Recompute
+from segnet.config.sections import ModelConfig, NormalizationConfig, Recompute
+from segnet.export import largest_difference, trace
 from segnet.inference.answers import compute_logits
 from segnet.layers.deconvolution import Deconvolution
-from segnet.models.encoder_decoder import EncoderDecoder, StridedDeconvolution, Unpooling
-from segnet.models.folding import convert_decoder, fold
+from segnet.models.encoder_decoder import EncoderDecoder, StridedDeconvolution, Unpooling, Winners
+from segnet.models.folding import convert_decoder_weights, fold
 from segnet.models.initialization import build_model
 from segnet.models.inspection import summarize
 
@@ -120,6 +121,21 @@ def test_uint8_and_float_pictures_give_the_same_logits():
     assert torch.equal(model(image), model(image.float()))
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_an_image_may_have_any_number_of_channels(channels):
+    normalization = NormalizationConfig.model_construct(mean=(120.0,) * channels, std=(60.0,) * channels, local_response=False)
+    config = SMALL.model_copy(update={"normalization": normalization})
+    model = build_model(config, 3, channels).eval()
+    plain = PlainEncoderDecoder(config, 3, channels).eval()
+    plain.load_state_dict(model.state_dict())
+    image = torch.randint(0, 256, (2, channels, 9, 14), dtype=torch.uint8)
+    torch.testing.assert_close(model(image), plain(image), rtol=1e-3, atol=1e-3)
+    assert model.in_channels == channels
+    assert summarize(config, 3, (16, 16), channels)[0].parameters == sum(p.numel() for p in model.encoder[0].parameters())
+    program = trace(fold(model)).module(check_guards=False)
+    assert largest_difference(fold(model), program, smallest=model.total_stride) < 1e-3
+
+
 def test_no_parameter_is_shared_or_idle():
     model = build_model(SMALL, 3)
     model(torch.randint(0, 256, (1, 3, 16, 16)).float()).square().sum().backward()
@@ -138,8 +154,8 @@ def test_a_deconvolution_decoder_loads_as_a_convolution_decoder_and_back():
     torch.manual_seed(0)
     convolution = SMALL.model_copy(update={"decoder_operation": "convolution"})
     original, converted, back = (build_model(config, 3).eval() for config in (SMALL, convolution, SMALL))
-    converted.load_state_dict(convert_decoder(original.state_dict(), SMALL, convolution))
-    back.load_state_dict(convert_decoder(converted.state_dict(), convolution, SMALL))
+    converted.load_state_dict(convert_decoder_weights(original.state_dict(), SMALL, convolution))
+    back.load_state_dict(convert_decoder_weights(converted.state_dict(), convolution, SMALL))
     image = torch.randint(0, 256, (1, 3, 13, 22), dtype=torch.uint8)
     assert torch.equal(original(image), converted(image))
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in original.state_dict().items())
@@ -189,14 +205,9 @@ def test_ablations_forget_the_winners_and_keep_the_size(name, size):
 
 def test_a_learnt_upsampling_starts_as_bilinear_interpolation():
     x = torch.randn(1, 3, 6, 7)
-    ours = StridedDeconvolution(3)(x, torch.empty(0), (12, 14))
+    ours = StridedDeconvolution(3)(x, Winners(torch.empty(0), (12, 14)))
     theirs = F.interpolate(x, scale_factor=2, mode="bilinear")
     torch.testing.assert_close(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Training in less recompute
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def training_step(config: ModelConfig, recompute: Recompute, size: tuple[int, int], precision: torch.dtype) -> dict[str, Tensor]:
@@ -267,8 +278,8 @@ def test_recomputing_activations_computes_no_convolution_again():
 def test_memory_is_a_matter_of_training_alone(recompute):
     model = build_model(SMALL, 3)
     keys = model.state_dict().keys()
-    assert kept_bytes(model, recompute, 1) < kept_bytes(model, "plain", 1)
-    assert kept_bytes(model.eval(), recompute, 1) == kept_bytes(model.eval(), "plain", 1)
+    assert kept_bytes(model, recompute, 1) < kept_bytes(model, "nothing", 1)
+    assert kept_bytes(model.eval(), recompute, 1) == kept_bytes(model.eval(), "nothing", 1)
     with torch.no_grad():
         assert kept_bytes(model.train(), recompute, 1) == 0
     assert model.state_dict().keys() == keys
@@ -282,8 +293,8 @@ NECK = '"neck": [{"width": 1, "kernel_size": 3}, {"operation": "deconvolution", 
 
 
 @pytest.mark.parametrize("more", ['"upsampling": "unpool"', '"upsampling": "bilinear"', '"upsampling": "deconvolution"', NECK])
-def test_reach_is_how_far_a_pixel_is_seen(more):
-    """Everything on one side of a line changes: outputs farther away than `reach` stay, and some about that far do not."""
+def test_no_pixel_is_seen_from_beyond_the_field_of_view(more):
+    """One side of a line changes: outputs farther away than `field_of_view` stay, and some about that far do not."""
     model = EncoderDecoder(ModelConfig.model_validate_json(f"{{{NARROW}, {more}}}"), 1).eval().double()
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1 / 9)  # positive: nothing is hidden by a ReLU or cancelled

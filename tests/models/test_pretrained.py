@@ -179,8 +179,9 @@ def test_fully_connected_layers_become_the_necks_convolutions(tmp_path):
     torch.save(weights, tmp_path / "vgg.pt")
     model = build_model(NARROW.model_copy(update={"encoder_weights": str(tmp_path / "vgg.pt")}), 2)
     x = torch.randn(2, 6, 3, 3)
-    torch.testing.assert_close(model.neck[0].conv(x).flatten(1), fc6(x.flatten(1)))
-    torch.testing.assert_close(model.neck[1].conv(x[:, :1].expand(-1, 9, -1, -1))[..., 0, 0], fc7(x[:, :1, 0, 0].expand(-1, 9)))
+    first, second = (model.neck.get_submodule(name).conv for name in "01")
+    torch.testing.assert_close(first(x).flatten(1), fc6(x.flatten(1)))
+    torch.testing.assert_close(second(x[:, :1].expand(-1, 9, -1, -1))[..., 0, 0], fc7(x[:, :1, 0, 0].expand(-1, 9)))
 
     weights["classifier.0.weight"] = torch.zeros(9, 6 * 7 * 7)
     torch.save(weights, tmp_path / "vgg.pt")

@@ -22,7 +22,7 @@ from segnet.config.loading import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import passed_over, plan_jobs
-from segnet.prediction.outputs import WRITERS
+from segnet.prediction.outputs import OUTPUTS
 from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import failure_table, summarize
 from segnet.system.command_line import run_command
@@ -38,13 +38,13 @@ def main() -> ExitCode:
     inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=true"
     parser.add_argument("inputs", nargs="+", metavar="INPUT|KEY=VALUE", help=inputs_help)
     parser.add_argument("--out", required=True, metavar="DIR", help="where the masks go")
-    parser.add_argument("--save", default="mask", metavar="KINDS", help=f"of {', '.join(WRITERS)}, comma-separated (mask)")
+    parser.add_argument("--save", default="mask", metavar="KINDS", help=f"of {', '.join(OUTPUTS)}, comma-separated (mask)")
     parser.add_argument("--overwrite", action="store_true", help="predict all again and replace outputs that exist")
     arguments = parser.parse_intermixed_args()
     save = [kind for kind in arguments.save.split(",") if kind]
-    unknown = [kind for kind in save if kind not in WRITERS]
+    unknown = [kind for kind in save if kind not in OUTPUTS]
     if unknown or not save:
-        parser.error(f"--save {arguments.save}: choose of {', '.join(WRITERS)}")
+        parser.error(f"--save {arguments.save}: choose of {', '.join(OUTPUTS)}")
     if not arguments.out:
         parser.error("--out: an empty name; . is this folder")
     last_words = "stopping takes too long: leaving at once; the same command goes on from here"

@@ -1,4 +1,4 @@
-"""The one way from a picture to class probabilities: validation, evaluation and prediction all call it."""
+"""Class probabilities of images, by one path for validation, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from segnet.models.folding import fold
 from segnet.system.devices import autocast, choose_precision
 from segnet.system.errors import ExitCode, UserError
 
-WINDOW = 1536  # pixels: the side of a window where nothing else is asked for; its square is what is seen whole
-FADE = 32  # pixels over which windows that agree are blended
+WINDOW = 1536  # pixels: the default side of a window; an image of at most WINDOW² pixels is predicted whole
+FADE = 32  # pixels over which two windows with equal answers are blended
 SMALLEST_WINDOW = 256  # pixels
 
 
 class Maps(NamedTuple):
-    """The answer for B pictures, on the CPU, at their own size."""
+    """The answer for a batch of B images, on the CPU, at their own size."""
 
     mask: Tensor  # (B, H, W) uint8 class ids
     confidence: Tensor  # (B, H, W) float32, probability of the predicted class
     entropy: Tensor  # (B, H, W) float32, of the probabilities, in nats: 0..log K
     variance: Tensor | None  # (B, H, W) float32 between dropout samples, mean over the classes; None without samples
     mutual_information: Tensor | None  # (B, H, W) float32, nats, of class and dropout; None without samples
-    probabilities: Tensor | None  # (B, K, H, W) float32, sums to 1 over the classes; where asked for
+    probabilities: Tensor | None  # (B, K, H, W) float32, sums to 1 over the classes; None unless requested
 
     def uncertainty(self, num_classes: int) -> Tensor:
-        """(B, H, W) float32, 0 certain .. 1: entropy / log K."""
+        """(B, H, W) float32 from 0 (certain) to 1: entropy / log K."""
         return (self.entropy / math.log(max(2, num_classes))).clamp_(0, 1)
 
 
@@ -45,7 +45,10 @@ def resolve_precision(config: InferenceConfig, device: torch.device) -> Inferenc
 
 
 def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
-    """A copy of the network that only predicts, in the precision of `config`, compiled where asked; an exported one as it is."""
+    """A copy of the network for prediction only, in the precision of `config`, compiled where `config` says so.
+
+    An exported network is returned as it is.
+    """
     model = fold(model, resolve_precision(config, model.device).precision)
     if config.compile and isinstance(model, EncoderDecoder):
         return cast(EncoderDecoder, CompiledPerSize(model))
@@ -53,13 +56,13 @@ def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
 
 
 def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
-    """(B, 3, H, W) RGB 0..255, on any device -> class ids and how sure they are, at the picture's own size.
+    """The maps of (B, 3, H, W) RGB images 0..255, on any device.
 
-    The picture is seen at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
-    dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4); the probabilities are averaged. Batch
-    normalisation always keeps its statistics. The samples are seeded: the same batch has the same answer. Large pictures
-    are seen through windows, on a GPU that runs out of memory through smaller ones. Leaves the model in evaluation mode.
-    Raises UserError (config) for dropout in an exported network, which has none.
+    Probabilities are averaged over views: each scale of `config`, with `flip` also mirrored, and all of these
+    `dropout_samples` times with dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4). Batch normalisation
+    uses its stored statistics. The dropout samples are seeded: equal batches have equal answers. Large images are predicted
+    in windows; when a GPU runs out of memory, in smaller ones, with a note on stderr. The model is left in evaluation mode.
+    Raises UserError (config) for dropout samples of an exported network, which has no dropout.
     """
     if config.dropout_samples and isinstance(model, Runtime):
         found = "an exported network has no dropout"
@@ -80,25 +83,31 @@ def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, prob
 
 
 def predict_probabilities(model: Network, image: Tensor, config: InferenceConfig) -> Tensor:
-    """(B, 3, H, W) RGB 0..255 -> (B, K, H, W) float32 probabilities, as `predict_maps` has them."""
-    found = predict_maps(model, image, config, probabilities=True).probabilities
-    assert found is not None
-    return found
+    """`predict_maps(…).probabilities`: (B, K, H, W) float32."""
+    probabilities = predict_maps(model, image, config, probabilities=True).probabilities
+    assert probabilities is not None
+    return probabilities
 
 
 def choose_windows(model: Network, size: tuple[int, int], config: InferenceConfig) -> Windows:
-    """The windows through which a picture of `size` is seen; one, where it is seen whole.
+    """The windows for an image of `size` (H, W); a single one when it is predicted whole.
 
-    At scale 1 they give the whole picture's answer where the overlap has room for the network's reach; else neighbours
-    differ, and are blended over all of their overlap.
+    At scale 1, windows whose overlap is larger than twice the field of view have the answer of the whole image: they discard
+    the margins. Otherwise neighbours differ and are blended over their whole overlap.
     """
 
-    def rounded(length: int) -> int:  # windows start where the poolings of the whole picture would have theirs
+    def rounded(length: int) -> int:  # up to a multiple of the stride: each window's pooling grid is then that of the image
         return -(-length // model.total_stride) * model.total_stride
 
-    side = rounded(config.window or (max(size) if size[0] * size[1] <= WINDOW**2 else WINDOW))
+    is_whole = size[0] * size[1] <= WINDOW**2
+    side = rounded(config.window or (max(size) if is_whole else WINDOW))
     exact = rounded(2 * model.field_of_view + FADE)
-    overlap = rounded(config.overlap) if config.overlap is not None else exact if 2 * exact <= side else rounded(side // 4)
+    if config.overlap is not None:
+        overlap = rounded(config.overlap)
+    elif 2 * exact <= side:
+        overlap = exact
+    else:
+        overlap = rounded(side // 4)
     overlap = min(overlap, side // 2 // model.total_stride * model.total_stride)
     agreeing = config.scales == (1.0,) and overlap > 2 * model.field_of_view
     return Windows(side, overlap, margin=model.field_of_view if agreeing else 0)
@@ -133,7 +142,8 @@ def _assemble(model: Network, image: Tensor, config: InferenceConfig, windows: W
 
 
 def _answer(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: int) -> Tensor:
-    """(B, K, H, W) mean probabilities; with samples (B, K + 2, H, W): also their variance, and the samples' mean entropy."""
+    """(B, K, H, W) mean probabilities; with dropout samples (B, K + 2, H, W): then the variance between the samples, mean over
+    the classes, and the mean entropy of a sample."""
     if not config.dropout_samples:
         return _mean_over_views(model, image, config, beyond)
     total = squares = entropy = torch.zeros((), device=image.device)
@@ -159,8 +169,8 @@ def _answer(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: in
 def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: int) -> Tensor:
     """(B, K, H, W - beyond): softmax of the logits, averaged over scales and flips.
 
-    The last `beyond` columns of a window are for the mirrored views alone, so that their poolings, too, start where those
-    of the whole mirrored picture would.
+    The last `beyond` columns of a window are read by the mirrored views only: with them the pooling grid of a mirrored window
+    is that of the whole mirrored image.
     """
     plain = image[..., : image.shape[-1] - beyond]
     views = [(scale, flip) for scale in config.scales for flip in ((False, True) if config.flip else (False,))]
@@ -175,7 +185,7 @@ def _mean_over_views(model: nn.Module, image: Tensor, config: InferenceConfig, b
 
 
 def compute_logits(model: nn.Module, image: Tensor, scale: float, precision: str) -> Tensor:
-    """float32 logits of the picture resized by `scale`; `precision` is that of the network, and not "auto"."""
+    """(B, K, h, w) float32 logits of the image resized by `scale`. `precision` is that of the network, never "auto"."""
     if scale != 1.0:
         size = [max(1, round(side * scale)) for side in image.shape[-2:]]
         image = F.interpolate(image.float(), size, mode="bilinear", align_corners=False, antialias=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -117,18 +118,12 @@ def choose_windows(model: Network, size: tuple[int, int], config: InferenceConfi
 def _assemble(model: Network, image: Tensor, config: InferenceConfig, windows: Windows, probabilities: bool) -> Maps:
     model.eval()
     batch, _, *size = image.shape
-    device, classes = model.device, model.num_classes
+    classes = model.num_classes
     mask = torch.empty(batch, *size, dtype=torch.uint8)
     confidence, entropy = torch.empty(batch, *size), torch.empty(batch, *size)
     variance, information = (torch.empty(batch, *size) for _ in range(2)) if config.dropout_samples else (None, None)
     kept = torch.empty(batch, classes, *size) if probabilities else None
-
-    def answer(rows: slice, columns: slice) -> Tensor:
-        beyond = (size[1] - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
-        window = image[..., rows, columns.start : columns.stop + beyond].to(device)
-        return _answer(model, window, config, beyond)
-
-    for rows, columns, values in blend_windows((size[0], size[1]), windows, answer):
+    for rows, columns, values in blend_windows((size[0], size[1]), windows, partial(_answer, model, image, config)):
         mean, where = values[:, :classes], (..., rows, columns)
         highest, ids = mean.max(dim=1)
         mask[where], confidence[where] = ids.to(torch.uint8), highest
@@ -141,9 +136,14 @@ def _assemble(model: Network, image: Tensor, config: InferenceConfig, windows: W
     return Maps(mask, confidence, entropy, variance, information, kept)
 
 
-def _answer(model: nn.Module, image: Tensor, config: InferenceConfig, beyond: int) -> Tensor:
-    """(B, K, H, W) mean probabilities; with dropout samples (B, K + 2, H, W): then the variance between the samples, mean over
-    the classes, and the mean entropy of a sample."""
+def _answer(model: Network, whole: Tensor, config: InferenceConfig, rows: slice, columns: slice) -> Tensor:
+    """The answer of one window of the `whole` image: (B, K, rows, columns) mean probabilities.
+
+    With dropout samples (B, K + 2, rows, columns): then the variance between the samples, mean over the classes, and the mean
+    entropy of a sample.
+    """
+    beyond = (whole.shape[-1] - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
+    image = whole[..., rows, columns.start : columns.stop + beyond].to(model.device)
     if not config.dropout_samples:
         return _mean_over_views(model, image, config, beyond)
     total = squares = entropy = torch.zeros((), device=image.device)

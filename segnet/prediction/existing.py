@@ -66,8 +66,8 @@ class ExistingOutputs:
     def prepare(self, jobs: Sequence[Job]) -> None:
         """Make the folder and the manifest, and delete the temporary files that a killed command left of the same targets."""
         if self.manifest.unreadable:
-            warning = f"{self.manifest.unreadable} lines are none of this program's – ignored"
-            print(f"{self.manifest.path}: {warning}", file=sys.stderr)
+            found = f"{self.manifest.unreadable} lines are not records of this program"
+            print(f"warning: {self.manifest.path}: {found} – they are ignored", file=sys.stderr)
         self.manifest.prepare()
         names = {self.out: {self.manifest.path.name}}
         for target in (path for job in jobs for path in self.targets(job)):

@@ -593,7 +593,8 @@ def test_without_a_readable_manifest_all_outputs_are_someone_elses(
     with refused(Usage, "0.png: exists already and is not of this program, and 3 more"):
         run_jobs(predictor, pictures, tmp_path / "out")
     assert len(written(run_jobs(predictor, pictures, tmp_path / "out", overwrite=True))) == 4
-    assert capsys.readouterr().err == f"{tmp_path}/out/{NAME}: 2 lines are none of this program's – ignored\n"
+    warning = f"warning: {tmp_path}/out/{NAME}: 2 lines are not records of this program – they are ignored\n"
+    assert capsys.readouterr().err == warning
 
 
 # ---------------------------------------------------------------------------------------------------------------------

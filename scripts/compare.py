@@ -1,4 +1,4 @@
-"""Compare two evaluations of one split: the difference of mIoU, accuracy and each class's IoU, and how sure it is.
+"""Compare two evaluations of one split: the differences of mIoU, accuracy and each class's IoU, with their intervals.
 
 examples:
   python scripts/compare.py runs/first runs/second
@@ -6,7 +6,7 @@ examples:
   python scripts/compare.py runs/camvid/evaluation/val /tmp/scores --samples 100000
 
 A and B are run folders that evaluate.py has scored, or folders that it wrote. The interval is a bootstrap over pictures: it
-says how much depends on which pictures the split has, and nothing of how two trainings with other seeds differ.
+covers the choice of the pictures in the split, not the difference between two trainings with different seeds.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from segnet.system.streams import printing_is_the_result
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("a", type=Path, metavar="A", help="a run folder or a folder of evaluate.py")
+    parser.add_argument("a", type=Path, metavar="A", help="a run folder, or a folder that evaluate.py wrote")
     parser.add_argument("b", type=Path, metavar="B", help="another, compared with A")
     parser.add_argument("--split", help="split of the run folders (default: val)")
     samples = count_up_to(1_000_000, least=1)
     parser.add_argument("--samples", type=samples, default=10_000, help="resamples of the bootstrap (default: 10000)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers into this file")
     arguments = parser.parse_args()
     a, b = (read_counts(path, arguments.split) for path in (arguments.a, arguments.b))
     refuse_unlike(a, b, arguments.b)

@@ -25,7 +25,6 @@ from segnet.evaluation.report import write_report
 from segnet.evaluation.results import evaluation_table, save_evaluation
 from segnet.evaluation.scoring import evaluate_fully
 from segnet.inference.loaded_model import load_model
-from segnet.runs.checkpoint import find_checkpoint
 from segnet.system.command_line import count_up_to, run_command
 from segnet.system.devices import choose_device, choose_precision, describe_device, explain_full_memory, warn_if_emulated
 from segnet.system.distributed import agreed, is_main, process_group
@@ -44,14 +43,13 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     with stop_signals_interrupt(), process_group(torch.device("cpu")):  # ranks exchange counts alone, and these are on the CPU
         with agreed(), explain_full_memory("set device=cpu"):
-            model, classes, config = load_model(arguments.source, arguments.overrides)
+            model, classes, config, checkpoint, *_ = load_model(arguments.source, arguments.overrides)
             device = choose_device(config.device)
             precision = choose_precision(config.inference.precision, device)
             model.to(device)
             split = arguments.split or config.data.val_split
             dataset = open_split(config.data, split)
             warn(class_warnings(config.data))
-            checkpoint = find_checkpoint(arguments.source)
             out = arguments.out or checkpoint.parent / "evaluation" / split
             if is_main():
                 make_folder(out)  # before the work, not after it

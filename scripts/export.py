@@ -20,7 +20,6 @@ from segnet.inference.exported import Metadata
 from segnet.inference.loaded_model import load_model
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.prediction.inputs import passed_over, pictures_of
-from segnet.runs.checkpoint import find_checkpoint, load_checkpoint
 from segnet.system.command_line import run_command
 from segnet.system.errors import ExitCode, UserError
 
@@ -40,13 +39,11 @@ def main() -> None:
     pictures = found[:: max(1, len(found) // arguments.calibrate)][: arguments.calibrate]
     for picture in pictures:
         pixel_count(picture)  # raises an error for a damaged picture, before the work begins
-    model, _, config = load_model(arguments.source)
-    checkpoint = find_checkpoint(arguments.source)
+    model, _, config, checkpoint, step, score = load_model(arguments.source)
     if not isinstance(model, EncoderDecoder):
         raise UserError(ExitCode.CHECKPOINT, checkpoint, "exported already", "name a run folder or a checkpoint")
-    _, step, miou, *_ = load_checkpoint(checkpoint)
     print(f"export {checkpoint} on CPU", flush=True)
-    report = export_model(model, Metadata(config, step, miou), arguments.out, pictures)
+    report = export_model(model, Metadata(config, step, score), arguments.out, pictures)
     if report.difference is not None:
         print(f"same logits on odd and even sizes, up to {report.difference:.1e} of the largest")
     if report.agreement is not None:

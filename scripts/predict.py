@@ -5,12 +5,13 @@ examples:
   python scripts/predict.py runs/sample data/sample/JPEGImages --out masks --save mask,overlay inference.flip=true
   python scripts/predict.py runs/camvid/last.pt "drive/**/*.png" --out masks --save mask,uncertainty,json --overwrite
 
-A command that was stopped goes on when it is given again. `torchrun` shares the pictures out over its processes.
+The same command, given again, continues one that was stopped. Under torchrun the ranks share the pictures.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Generator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +23,9 @@ from segnet.config.loading import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import passed_over, plan_jobs
-from segnet.prediction.outputs import WRITERS
+from segnet.prediction.outputs import OUTPUTS
 from segnet.prediction.pipeline import predict_jobs
-from segnet.prediction.summary import failure_table, summarize
+from segnet.prediction.summary import Result, Summary, failure_table, summarize
 from segnet.system.command_line import run_command
 from segnet.system.devices import describe_device, warn_if_emulated
 from segnet.system.distributed import agreed, is_main, process_group, this_ranks_part
@@ -33,27 +34,15 @@ from segnet.system.processes import stop_signals_interrupt
 
 
 def main() -> ExitCode:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
-    inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=true"
-    parser.add_argument("inputs", nargs="+", metavar="INPUT|KEY=VALUE", help=inputs_help)
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the masks go")
-    parser.add_argument("--save", default="mask", metavar="KINDS", help=f"of {', '.join(WRITERS)}, comma-separated (mask)")
-    parser.add_argument("--overwrite", action="store_true", help="predict all again and replace outputs that exist")
-    arguments = parser.parse_intermixed_args()
-    save = [kind for kind in arguments.save.split(",") if kind]
-    unknown = [kind for kind in save if kind not in WRITERS]
-    if unknown or not save:
-        parser.error(f"--save {arguments.save}: choose of {', '.join(WRITERS)}")
-    if not arguments.out:
-        parser.error("--out: an empty name; . is this folder")
+    arguments, save = parse_arguments()
+    out = Path(arguments.out)
     last_words = "stopping takes too long: leaving at once; the same command goes on from here"
-    patience = timedelta(days=30)  # ranks exchange words alone, at the beginning and at the end
+    patience = timedelta(days=30)  # between the two exchanges of the ranks, at the beginning and at the end
     with stop_signals_interrupt(last_words), process_group(torch.device("cpu"), patience=patience):
         with agreed():
-            out = Path(arguments.out)
             inputs, overrides = split_overrides(arguments.inputs)
-            jobs, left = plan_jobs(inputs, out), passed_over(inputs, out)
+            jobs = plan_jobs(inputs, out)
+            left = passed_over(inputs, out)
             predictor = Predictor(arguments.source, overrides)
         noun = "picture" if len(jobs) == 1 else "pictures"
         if is_main():
@@ -63,22 +52,46 @@ def main() -> ExitCode:
                 print(f"warning: {left_out_warning(left)}", file=sys.stderr)
         started = time.monotonic()
         results = predict_jobs(predictor, jobs, out, save=save, overwrite=arguments.overwrite)
-        quiet = None if is_main() else True  # None: plain where there is no terminal
-        with closing(results), tqdm(results, "predict", len(this_ranks_part(jobs)), unit="picture", disable=quiet) as progress:
-            try:
-                summary = summarize(progress)
-            except KeyboardInterrupt:
-                print(f"\nstopped after {progress.n} of {progress.total} pictures; the same command goes on", file=sys.stderr)
-                raise
+        summary = summarize_with_progress(results, len(this_ranks_part(jobs)))
     if is_main():
         if len(jobs) == 1 and summary.failures:
-            raise summary.failures[0]  # nothing else that could have gone well
+            raise summary.failures[0]  # as the error of the command: there is no other picture
         sys.stderr.write(failure_table(summary.failures))
         rate = f", {summary.written / (time.monotonic() - started):.1f} pictures/s" if summary.written else ""
         skipped = f"; {summary.skipped} were there already" if summary.skipped else ""
         passed = f"; {len(left)} left out" if left else ""
         print(f"{summary.written} of {len(jobs)} {noun} written to {arguments.out}{rate}{skipped}{passed}")
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
+
+
+def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
+    """The arguments, and the kinds of output that --save names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
+    inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=true"
+    parser.add_argument("inputs", nargs="+", metavar="INPUT|KEY=VALUE", help=inputs_help)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")
+    save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask)"
+    parser.add_argument("--save", default="mask", metavar="KINDS", help=save_help)
+    parser.add_argument("--overwrite", action="store_true", help="predict every picture again and replace existing outputs")
+    arguments = parser.parse_intermixed_args()
+    save = [kind for kind in arguments.save.split(",") if kind]
+    if not save or not set(save) <= OUTPUTS.keys():
+        parser.error(f"--save {arguments.save}: choose of {', '.join(OUTPUTS)}")
+    if not arguments.out:
+        parser.error("--out: an empty name; . is this folder")
+    return arguments, save
+
+
+def summarize_with_progress(results: Generator[Result, None, None], count: int) -> Summary:
+    """The summary of `results`, with a progress bar over `count` pictures. Ctrl-C prints how many were done."""
+    disable = None if is_main() else True  # None: no bar without a terminal
+    with closing(results), tqdm(results, "predict", count, unit="picture", disable=disable) as progress:
+        try:
+            return summarize(progress)
+        except KeyboardInterrupt:
+            print(f"\nstopped after {progress.n} of {progress.total} pictures; the same command goes on", file=sys.stderr)
+            raise
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def _bad(path: Path, found: str, remedy: str) -> UserError:
     return UserError(ExitCode.DATA, path, found, remedy)
 
 
-def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True, whole: str | None = None) -> Image.Image:
+def _open(
+    path: Path, formats: tuple[str, ...], *, content: bytes | None = None, decode: bool = True, whole: str | None = None
+) -> Image.Image:
     """The decoded first frame. Raises UserError (data) for anything else than a whole picture of a bounded size.
 
     Without `decode` only its header is read. `whole` is the cure for a picture whose depth or bands a decoder would cut;
@@ -44,7 +46,8 @@ def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True, whole: s
         raise _bad(path, "not a file" if path.exists() else "no such file", "name an existing picture")
     try:
         try:
-            return _decoded(path, path, formats, decode=decode, whole=whole)
+            source = path if content is None else io.BytesIO(content)
+            return _decoded(path, source, formats, decode=decode, whole=whole)
         except (ValueError, UnidentifiedImageError):  # so Pillow says that a PNG holds texts or profiles that it does not read
             essence = _png_essence(path)
             if not essence:
@@ -247,16 +250,17 @@ def _inflated(compressed: bytes, name: bytes) -> bytes:
 _EIGHT_BITS = "convert it to grey, RGB or RGBA of 8 bits a band"
 
 
-def open_image(path: Path | str) -> Tensor:
+def open_image(path: Path | str, content: bytes | None = None) -> Tensor:
     """A picture as (3, H, W) uint8 RGB, turned upright by its EXIF orientation.
 
+    `content` is used in place of the bytes of the file; error messages still name `path`.
     Grey is repeated, palettes are resolved, transparency is dropped over its own colour, CMYK is converted, and deeper
     grey integers or floats are scaled from their smallest..largest value to 0..255.
     Raises UserError (data) when the file is missing, damaged, of another format, larger than 100 million pixels, of colours
     of more than 8 bits, or of bands that are not grey, RGB or CMYK with or without alpha.
     """
     path = Path(path)
-    return image_to_tensor(_open(path, FORMATS, whole=_EIGHT_BITS))
+    return image_to_tensor(_open(path, FORMATS, content=content, whole=_EIGHT_BITS))
 
 
 def pixel_count(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,8 +22,8 @@ from segnet.tasks.segmentation import ClassProbabilities
 from segnet.tasks.segmentation_score import Maps
 from segnet.tasks.task import Answers, AnswerType, Spread
 
-WINDOW = 1536  # pixels: the side of a window where nothing else is asked for; its square is what is seen whole
-FADE = 32  # pixels over which windows that agree are blended
+WINDOW = 1536  # pixels: the default side of a window; an image of at most WINDOW² pixels is predicted whole
+FADE = 32  # pixels over which two windows with equal answers are blended
 SMALLEST_WINDOW = 256  # pixels
 
 
@@ -32,7 +33,10 @@ def resolve_precision(config: InferenceConfig, device: torch.device) -> Inferenc
 
 
 def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
-    """A copy of the network that only predicts, in the precision of `config`, compiled where asked; an exported one as it is."""
+    """A copy of the network for prediction only, in the precision of `config`, compiled where `config` says so.
+
+    An exported network is returned as it is.
+    """
     model = fold(model, resolve_precision(config, model.device).precision)
     if config.compile and isinstance(model, EncoderDecoder):
         return cast(EncoderDecoder, CompiledPerSize(model))
@@ -44,12 +48,12 @@ def predict(
 ) -> AnswerType:
     """The answer to (B, C, H, W) images in 0..255, on any device: tensors on the CPU, at the images' own size.
 
-    The network sees the images at each scale of `config`, mirrored too if asked, and all that `dropout_samples` times with
-    dropout on (Monte-Carlo dropout: Kendall et al., BMVC 2017, section 4); `answers` says which values are averaged and
-    what they become. Batch normalisation always uses its running statistics. The samples are seeded: the same batch has the
-    same answer. Large images are seen through windows; on a GPU that runs out of memory the windows become smaller. The
+    `answers` says which values are averaged over the views, and what the mean becomes. Views are each scale of `config`, with
+    `flip` also mirrored, and all of these `dropout_samples` times with dropout on (Monte-Carlo dropout: Kendall et al., BMVC
+    2017, section 4). Batch normalisation uses its stored statistics. The dropout samples are seeded: equal batches have equal
+    answers. Large images are predicted in windows; when a GPU runs out of memory, in smaller ones, with a note on stderr. The
     model is left in evaluation mode.
-    Raises UserError (config) for dropout in an exported network, which has none.
+    Raises UserError (config) for dropout samples of an exported network, which has no dropout.
     """
     if config.dropout_samples and isinstance(model, Runtime):
         found = "an exported network has no dropout"
@@ -82,18 +86,24 @@ def predict_probabilities(model: Network, image: Tensor, config: InferenceConfig
 
 
 def choose_windows(model: Network, size: tuple[int, int], config: InferenceConfig) -> Windows:
-    """The windows through which a picture of `size` is seen; one, where it is seen whole.
+    """The windows for an image of `size` (H, W); a single one when it is predicted whole.
 
-    At scale 1 they give the whole picture's answer where the overlap has room for the network's reach; else neighbours
-    differ, and are blended over all of their overlap.
+    At scale 1, windows whose overlap is larger than twice the field of view have the answer of the whole image: they discard
+    the margins. Otherwise neighbours differ and are blended over their whole overlap.
     """
 
-    def rounded(length: int) -> int:  # windows start where the poolings of the whole picture would have theirs
+    def rounded(length: int) -> int:  # up to a multiple of the stride: each window's pooling grid is then that of the image
         return -(-length // model.total_stride) * model.total_stride
 
-    side = rounded(config.window or (max(size) if size[0] * size[1] <= WINDOW**2 else WINDOW))
+    is_whole = size[0] * size[1] <= WINDOW**2
+    side = rounded(config.window or (max(size) if is_whole else WINDOW))
     exact = rounded(2 * model.field_of_view + FADE)
-    overlap = rounded(config.overlap) if config.overlap is not None else exact if 2 * exact <= side else rounded(side // 4)
+    if config.overlap is not None:
+        overlap = rounded(config.overlap)
+    elif 2 * exact <= side:
+        overlap = exact
+    else:
+        overlap = rounded(side // 4)
     overlap = min(overlap, side // 2 // model.total_stride * model.total_stride)
     agreeing = config.scales == (1.0,) and overlap > 2 * model.field_of_view
     return Windows(side, overlap, margin=model.field_of_view if agreeing else 0)
@@ -110,20 +120,14 @@ def _assemble(
 ) -> AnswerType:
     """The answer, put together from those of the windows."""
     model.eval()
-    height, width = image.shape[-2:]
-
-    def values_in(rows: slice, columns: slice) -> Tensor:
-        beyond = (width - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
-        window = image[..., rows, columns.start : columns.stop + beyond].to(model.device)
-        return _values(model, window, config, answers, beyond)
-
+    size = (image.shape[-2], image.shape[-1])
     whole: AnswerType | None = None
-    for rows, columns, values in blend_windows((height, width), windows, values_in):
+    for rows, columns, values in blend_windows(size, windows, partial(_values, model, image, config, answers)):
         spread = Spread(values[:, -2:-1], values[:, -1:]) if config.dropout_samples else None
         mean = values[:, :-2] if config.dropout_samples else values
         part = answers.finish(mean, spread, keep_mean=keep_mean)
         if whole is None:
-            whole = _empty_like(part, (height, width))
+            whole = _empty_like(part, size)
         for target, source in zip(whole, part, strict=True):
             if target is not None and source is not None:
                 target[..., rows, columns] = source
@@ -137,8 +141,16 @@ def _empty_like(part: AnswerType, size: tuple[int, int]) -> AnswerType:
     return cast(AnswerType, cast(Any, type(part))(*tensors))
 
 
-def _values(model: nn.Module, image: Tensor, config: InferenceConfig, answers: Answers[AnswerType], beyond: int) -> Tensor:
-    """(B, C, H, W) mean values; with dropout samples (B, C + 2, H, W): also their variance and their mean statistic."""
+def _values(
+    model: Network, whole: Tensor, config: InferenceConfig, answers: Answers[AnswerType], rows: slice, columns: slice
+) -> Tensor:
+    """The mean values in one window of the `whole` image, (B, C, rows, columns).
+
+    With dropout samples (B, C + 2, rows, columns): then the variance between the samples, averaged over the channels, and the
+    mean statistic of a sample.
+    """
+    beyond = (whole.shape[-1] - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
+    image = whole[..., rows, columns.start : columns.stop + beyond].to(model.device)
     if not config.dropout_samples:
         return _mean_over_views(model, image, config, answers, beyond)
     total = squares = statistic = torch.zeros((), device=image.device)
@@ -166,8 +178,8 @@ def _mean_over_views(
 ) -> Tensor:
     """(B, C, H, W - beyond): the values of `answers`, averaged over scales and flips.
 
-    The last `beyond` columns of a window are for the mirrored views alone, so that their poolings, too, start where those
-    of the whole mirrored image would.
+    The last `beyond` columns of a window are read by the mirrored views only: with them the pooling grid of a mirrored window
+    is that of the whole mirrored image.
     """
     plain = image[..., : image.shape[-1] - beyond]
     flips = (False, True) if config.flip else (False,)
@@ -184,7 +196,7 @@ def _mean_over_views(
 
 
 def compute_logits(model: nn.Module, image: Tensor, scale: float, precision: str) -> Tensor:
-    """float32 logits of the picture resized by `scale`; `precision` is that of the network, and not "auto"."""
+    """(B, K, h, w) float32 logits of the image resized by `scale`. `precision` is that of the network, never "auto"."""
     if scale != 1.0:
         size = [max(1, round(side * scale)) for side in image.shape[-2:]]
         image = F.interpolate(image.float(), size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,10 +1,10 @@
-"""From a picture to its mask, in Python; `jobs` does it for whole folders."""
+"""Predictor: the mask of one picture, in Python. `segnet.prediction` writes the masks of many pictures as files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,13 @@ from segnet.data.images import image_to_tensor, open_image
 from segnet.inference.answers import predict_maps, prepare_to_predict, resolve_precision
 from segnet.inference.loaded_model import load_model
 from segnet.system.devices import choose_device, choose_precision
+from segnet.tasks.segmentation_score import Maps
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 
 
 class Prediction(NamedTuple):
-    """What the network says about one picture, on the CPU, at the picture's own size."""
+    """The result for one picture, on the CPU, at the picture's own size."""
 
     image: Tensor  # (3, H, W) uint8 RGB, upright
     mask: Tensor  # (H, W) uint8 class ids
@@ -28,42 +29,46 @@ class Prediction(NamedTuple):
     uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: entropy / log K
     entropy: Tensor  # (H, W) float32, of the probabilities, in nats: 0..log K
     variance: Tensor | None  # (H, W) float32 between dropout samples, mean over the classes; None without samples
-    mutual_information: Tensor | None  # (H, W) float32, nats: what of the entropy dropout explains; None without samples
-    probabilities: Tensor | None  # (K, H, W) float32, where asked for
+    mutual_information: Tensor | None  # (H, W) float32, nats: the part of the entropy due to dropout; None without samples
+    probabilities: Tensor | None  # (K, H, W) float32, sums to 1 over the classes; None unless requested
 
 
 class Predictor:
-    """A trained network that predicts pictures: a run folder or a checkpoint is all it needs."""
+    """A trained network that predicts pictures."""
 
     def __init__(self, path: Path | str, overrides: Sequence[str] = ()) -> None:
-        """Load it, with configuration overrides such as "inference.flip=true" or "device=cpu". Raises UserError."""
-        model, self.classes, config = load_model(path, overrides)
+        """Load a run folder, a checkpoint or an exported file.
+
+        `overrides` change its configuration, e.g. "inference.flip=true" or "device=cpu".
+        Raises UserError as `load_model` does, and (environment) when the device is not there.
+        """
+        loaded = load_model(path, overrides)
+        config = loaded.config
+        self.classes = loaded.classes
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.inference.precision, self.device)
         self.config = config.model_copy(update={"inference": resolve_precision(config.inference, self.device)})
-        self.model = prepare_to_predict(model.to(self.device), self.config.inference)
+        self.model = prepare_to_predict(loaded.model.to(self.device), self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.
 
-        Pictures of any size: large ones are seen through windows. `probabilities` of all classes take 4·K bytes a pixel.
-        Raises UserError (data) for a file that is no picture, ValueError for an array or tensor of another form.
+        A picture may have any size; a large one is predicted in windows. `probabilities` requests those of all K classes:
+        4·K bytes a pixel.
+        Raises UserError (data) for a file that is not a picture, ValueError for an array or tensor of another shape or type.
         """
         image = _as_image(picture)
         maps = predict_maps(self.model, image[None], self.config.inference, probabilities=probabilities)
-        return Prediction(
-            image,
-            mask=maps.mask[0],
-            confidence=maps.confidence[0],
-            uncertainty=maps.uncertainty[0],
-            entropy=maps.entropy[0],
-            variance=None if maps.variance is None else maps.variance[0],
-            mutual_information=None if maps.mutual_information is None else maps.mutual_information[0],
-            probabilities=None if maps.probabilities is None else maps.probabilities[0],
-        )
+        return Prediction(image, **_of_first_image(maps))
+
+
+def _of_first_image(maps: Maps) -> dict[str, Any]:
+    """Every map by its name, without the batch dimension; None stays None."""
+    return {name: None if values is None else values[0] for name, values in maps._asdict().items()}
 
 
 def _as_image(picture: Picture) -> Tensor:
+    """(3, H, W) uint8 RGB on the CPU. Raises as `Predictor.predict`."""
     if isinstance(picture, Path | str):
         return open_image(picture)
     if isinstance(picture, Image.Image):

@@ -1,4 +1,4 @@
-"""Sliding windows over a picture: where they lie, and how their overlapping answers become one. Pure tile mathematics."""
+"""Sliding windows over an image: their places, and the blending of their overlapping answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor
 
 
 class Windows(NamedTuple):
-    """How a picture is cut. Neighbouring windows share `overlap` pixels, of which each leaves `margin` to the other; in the
-    `overlap - 2 * margin` between, one answer fades into the other. overlap ≤ size / 2, margin < overlap / 2.
+    """The layout of windows over an image.
+
+    Two neighbours share `overlap` pixels. Each discards its outer `margin` of them; over the `overlap - 2 * margin` pixels
+    between, the answer of one fades into that of the other.
     """
 
     size: int  # side of a window, pixels
-    overlap: int
-    margin: int
+    overlap: int  # pixels, at most size / 2
+    margin: int  # pixels, less than overlap / 2
 
     @property
     def fade(self) -> int:
@@ -25,7 +27,7 @@ class Windows(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A finished rectangle of the picture."""
+    """A finished rectangle of the image."""
 
     rows: slice
     columns: slice
@@ -33,21 +35,23 @@ class Region(NamedTuple):
 
 
 def plan_windows(length: int, windows: Windows) -> list[slice]:
-    """Windows along a side of `length` pixels: all but the last have the full size, and all start at multiples of the step."""
+    """The windows along a side of `length` pixels, one every `size - overlap` pixels; the last may be shorter."""
     step = windows.size - windows.overlap
     return [slice(start, min(start + windows.size, length)) for start in range(0, max(1, length - windows.overlap), step)]
 
 
 def blend_windows(size: tuple[int, int], windows: Windows, answer: Callable[[slice, slice], Tensor]) -> Iterator[Region]:
-    """Regions that cover a picture of `size` once, from `answer(rows, columns)`: a window's (B, C, rows, columns).
+    """Regions that together cover an image of `size` (H, W) once.
 
-    Weights of neighbours are linear in the position and sum to one. Besides one window, only the seams of one row of
-    windows are kept, so memory does not grow with the picture's area.
+    `answer(rows, columns)` is the answer of a window, (B, C, rows, columns). Where neighbours are blended, their weights are
+    linear in the position and sum to 1. Memory is one window and the seams of one row of windows, whatever the image's
+    height.
     """
     rows, columns = (plan_windows(side, windows) for side in size)
-    below: list[Tensor] = []  # per window of a row: what its fade gives to the next row
+    below: list[Tensor] = []  # the weighted lower seam of each window of a row, to add to the next row
     for i, row in enumerate(rows):
-        beside, above, below = torch.empty(0), below, []
+        above, below = below, []
+        beside = torch.empty(0)  # the weighted right seam of the window before
         for j, column in enumerate(columns):
             values = answer(row, column)
             values, top, bottom = _fade(values, 2, windows, first=i == 0, last=i == len(rows) - 1)
@@ -57,15 +61,20 @@ def blend_windows(size: tuple[int, int], windows: Windows, answer: Callable[[sli
             if i:
                 values[..., : windows.fade, : above[j].shape[3]] += above[j]
             height, width = values.shape[2] - bottom, values.shape[3] - right
-            beside = values[..., width:].clone()  # a clone, or the whole window would stay with its seam
+            beside = values[..., width:].clone()  # a view would keep the whole window in memory
             below.append(values[..., height:, :width].clone())
             y, x = row.start + top, column.start + left
             yield Region(slice(y, y + height), slice(x, x + width), values[..., :height, :width])
 
 
 def _fade(values: Tensor, axis: int, windows: Windows, *, first: bool, last: bool) -> tuple[Tensor, int, int]:
-    """A window without its margins along an axis and weighted where it meets others; what was cut in front; the seam behind."""
-    front, back = 0 if first else windows.margin, 0 if last else windows.margin
+    """(values, front, seam) of a window along an axis, 2 or 3.
+
+    `values` are those of the window without its margins, weighted (in place) where they overlap a neighbour's; `front` is the
+    margin in pixels that was cut before them, `seam` the number of pixels at their end that the next window completes.
+    """
+    front = 0 if first else windows.margin
+    back = 0 if last else windows.margin
     values = values.narrow(axis, front, values.shape[axis] - front - back)
     rise = (torch.arange(windows.fade, device=values.device, dtype=values.dtype) + 0.5) / windows.fade
     rise = rise.view(-1, *[1] * (3 - axis))

@@ -70,7 +70,7 @@ def _read_weights(source: str) -> dict[str, Tensor]:
         raise UserError(ExitCode.ENVIRONMENT, source, f"cannot be downloaded ({error.reason})", remedy) from None
     except OSError as error:
         if source not in _DOWNLOADS:
-            raise _bad(source, f"cannot be read: {error.strerror or error}") from None
+            raise _source_error(source, f"cannot be read: {error.strerror or error}") from None
         found = f"cannot be kept ({error.filename}: {error.strerror})" if error.filename else f"cannot be kept ({error})"
         remedy = "set TORCH_HOME to a folder that can be written, or give model.encoder_weights=FILE"
         raise UserError(ExitCode.ENVIRONMENT, source, found, remedy) from None

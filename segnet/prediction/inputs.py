@@ -1,4 +1,4 @@
-"""The images that a command names, and where their outputs go."""
+"""The pictures that a command names, and the paths of their outputs."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from typing import NamedTuple
 from segnet.data.images import SUFFIXES
 from segnet.data.listing import LeftOut, is_hidden, left_out, left_out_warning, list_pictures
 from segnet.prediction.manifest import NAME, Manifest
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, data_error
 
 
 class Job(NamedTuple):
-    """A picture and where its outputs go: the output path still lacks its suffix."""
+    """A picture to predict."""
 
     picture: Path
-    output: Path
+    output: Path  # without a suffix; each kind of output appends its own
 
 
 def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
-    """One job per picture: OUT / its path below its input folder, without the suffix.
+    """One job per picture; its output is `out` / the picture's path relative to its input folder, without the suffix.
 
     An input is a picture, a folder (searched recursively, see `list_pictures`) or a glob pattern, whose input folder is the
-    part without a wildcard. Pictures below OUT, where OUT lies inside the input folder, and those that a manifest in OUT or
-    in the input folder lists are outputs of an earlier call, not inputs.
-    Raises UserError (data) when an input gives no picture, (config) when there is none or two pictures would share an output.
+    part before the first wildcard. Outputs of an earlier command are no inputs: pictures below `out`, where `out` lies inside
+    the input folder, and pictures that a manifest in `out` or in the input folder lists.
+    Raises UserError: (data) when an input gives no picture; (config) when `inputs` is empty, or two pictures have one output.
     """
     if not inputs:
         raise UserError(ExitCode.CONFIG, "INPUT", "no picture is named", "name a picture, a folder or a quoted glob")
     jobs: dict[Path, Job] = {}
-    found = [_pictures_and_manifests(text) for text in inputs]
-    folders = {out, *(path.parent for _, manifests in found for path in manifests)}
-    own = {real_path(folder) / name for folder in folders for name in Manifest(folder).records}
-    for text, (pictures, _) in zip(inputs, found, strict=True):
+    listed = [_pictures_and_manifests(text) for text in inputs]
+    folders = {out, *(path.parent for _, manifests in listed for path in manifests)}
+    earlier_outputs = {real_path(folder) / name for folder in folders for name in Manifest(folder).records}
+    for text, (pictures, _) in zip(inputs, listed, strict=True):
         for picture, relative in pictures:
-            if _is_below(picture, out, text) or real_path(picture) in own:
+            if _is_below(picture, out, text) or real_path(picture) in earlier_outputs:
                 continue
             job = Job(picture, out / relative.with_suffix(""))
             clash = jobs.setdefault(job.output, job)
@@ -48,57 +48,59 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
                 raise UserError(ExitCode.CONFIG, picture, f"would overwrite the mask of {clash.picture}", remedy)
     if not jobs:
         message = "only outputs of an earlier call"
-        raise UserError(ExitCode.DATA, ", ".join(inputs), message, "name the folder of the pictures")
+        raise data_error(", ".join(inputs), message, "name the folder of the pictures")
     return list(jobs.values())
 
 
 def passed_over(inputs: Sequence[str], out: Path) -> list[LeftOut]:
-    """What looks like a picture in the input folders and is left out by `plan_jobs`."""
-    found = [(left, text) for text in inputs if os.path.isdir(text) for left in left_out(list_pictures(Path(text)))]
-    return list(dict.fromkeys(left for left, text in found if not _is_below(left.path, out, text)))
+    """The files in the input folders that look like pictures and that `plan_jobs` leaves out."""
+    lefts = [(left, text) for text in inputs if os.path.isdir(text) for left in left_out(list_pictures(Path(text)))]
+    return list(dict.fromkeys(left for left, text in lefts if not _is_below(left.path, out, text)))
 
 
 def _is_below(path: Path, out: Path, text: str) -> bool:
-    """Whether `path`, of the input `text`, lies in a folder of outputs inside that input folder."""
+    """True when `out` lies inside the input folder `text`, and `path` lies in `out`."""
     return real_path(Path(text)) in real_path(out).parents and real_path(out) in real_path(path).parents
 
 
 def real_path(path: Path) -> Path:
-    """`path` with every link followed; one that leads to itself stays, where `Path.resolve` would raise."""
+    """`path` with every link followed; a link to itself stays as it is, where `Path.resolve` would raise."""
     return Path(os.path.realpath(path))
 
 
 def pictures_of(text: str) -> list[tuple[Path, Path]]:
-    """(picture, its path below the input folder) for one command-line input, sorted. Raises UserError as `plan_jobs` does."""
+    """(picture, its path relative to the input folder) of one command-line input, sorted. Raises UserError as `plan_jobs`."""
     return _pictures_and_manifests(text)[0]
 
 
 def _pictures_and_manifests(text: str) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """What `pictures_of` says, and where outputs of earlier calls are listed."""
+    """The result of `pictures_of`, and the manifests of earlier commands in the input folder."""
     if not text:
         raise UserError(ExitCode.CONFIG, "INPUT", "an empty name", "name a picture, a folder or a glob; . is this folder")
-    path, expected = Path(text), f"expected files ending in {', '.join(sorted(SUFFIXES))}"
+    path = Path(text)
+    expected = f"expected files ending in {', '.join(sorted(SUFFIXES))}"
     if os.path.isdir(path):
         listing = list_pictures(path)
         if not listing.pictures:
             more = f"; {left_out_warning(left).found} left out" if (left := left_out(listing)) else ""
-            raise UserError(ExitCode.DATA, text, f"no pictures here{more}", expected)
+            raise data_error(text, f"no pictures here{more}", expected)
         return [(p, p.relative_to(path)) for p in listing.pictures], [p for p in listing.others if p.name == NAME]
     if os.path.exists(path) or not glob.has_magic(text):
         return [(path, Path(path.name))], []
     folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
     matches = [(p, p.relative_to(folder)) for p in _matches(text)]
     if not matches:
-        raise UserError(ExitCode.DATA, text, "no pictures here", expected)
+        raise data_error(text, "no pictures here", expected)
     return matches, []
 
 
 def _matches(text: str) -> list[Path]:
-    """The files of a glob pattern, sorted: each once, under its shortest path, since links may lead in circles.
+    """The files of a glob pattern, sorted; each once, by its shortest path, since links may lead in circles.
 
-    What is hidden is left alone unless the pattern names it.
+    Hidden files and folders are left out unless the pattern names them.
     """
-    named, shortest = Path(text).parts, dict[tuple[str, str], Path]()
+    named = Path(text).parts
+    shortest: dict[tuple[str, str], Path] = {}
     for path in sorted(map(Path, glob.glob(text, recursive=True)), key=lambda path: (len(path.parts), path)):
         hidden = [part for part in path.parts if not part.startswith(".") and is_hidden(part) and part not in named]
         if path.is_file() and not hidden:
@@ -106,9 +108,12 @@ def _matches(text: str) -> list[Path]:
     return sorted(shortest.values())
 
 
-def check_targets(targets: Sequence[Path], inputs: set[Path]) -> None:
+def require_free_targets(jobs: Sequence[Job], targets: Sequence[Path]) -> None:
+    """Raise UserError (config) when a target is one of the pictures, two targets have one name, or a file stands in the place
+    of a folder."""
+    pictures = {real_path(job.picture) for job in jobs}
     for target in targets:
-        if real_path(target) in inputs:
+        if real_path(target) in pictures:
             raise UserError(ExitCode.CONFIG, target, "the output would replace an input picture", "choose another --out")
     for target, count in Counter(targets).items():
         if count > 1:

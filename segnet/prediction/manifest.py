@@ -1,4 +1,4 @@
-"""What a folder of predictions holds, and from what it was made: one line of JSON for each step, only ever added to."""
+"""predictions.jsonl: the record of the outputs in a folder and of what they were made from. Lines are only ever appended."""
 
 from __future__ import annotations
 
@@ -13,48 +13,47 @@ from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder, sync_descriptor
 
 NAME = "predictions.jsonl"
-_LONGEST = 1 << 20  # bytes of a line; what is longer is none of ours
+_LONGEST = 1 << 20  # bytes; a longer line is not a record
 
 
 class Record(NamedTuple):
-    """A picture's outputs: announced before the first of them is written, repeated as `done` after the last.
+    """The outputs of one picture. It is added before the first of them is written, and again as `done` after the last.
 
-    So what a killed command left is known as this program's. Paths are relative to the folder of the manifest.
+    The first addition marks what a killed command leaves as written by this program. Paths are relative to the folder of
+    the manifest.
     """
 
     picture: str
     outputs: tuple[str, ...]
     input: str  # SHA-256 of the picture's bytes
-    settings: str  # digest of all else that the outputs depend on
+    settings: str  # digest of everything else that the outputs depend on
     done: bool = False
 
 
 class Manifest:
-    """The records of `folder`: the last one of each output. Lines that are no records count as `unreadable`.
-
-    Raises UserError (environment) when something else than a plain file stands in its place.
-    """
+    """The records of a folder."""
 
     def __init__(self, folder: Path) -> None:
+        """Read the records in `folder`. Raises UserError (environment) when the manifest is not a plain file."""
         self.path = folder / NAME
-        self.records: dict[str, Record] = {}
-        self.unreadable = 0
+        self.records: dict[str, Record] = {}  # the last record of each output
+        self.unreadable = 0  # lines that are not records
         if os.path.lexists(self.path):
             if self.path.is_symlink() or not self.path.is_file():
                 raise UserError(ExitCode.ENVIRONMENT, self.path, "not a plain file", "move it away, or choose another --out")
             for line in _lines(self.path):
                 record = _parse(line)
                 self.records |= dict.fromkeys(record.outputs, record) if record else {}
-                cut_off = not line.endswith(b"\n") and len(line) < _LONGEST  # as a kill leaves the last one
+                cut_off = not line.endswith(b"\n") and len(line) < _LONGEST  # the last line, when a command was killed
                 self.unreadable += record is None and not cut_off
 
     def prepare(self) -> None:
-        """Make folder and file where they are missing, and close a last line that was cut off. Not for several ranks at once."""
+        """Make folder and file where they are missing, and end a last line that was cut off. For one rank alone."""
         make_folder(self.path.parent)
         self._append(b"" if not self.path.exists() or _ends_whole(self.path) else b"\n")
 
     def add(self, record: Record) -> None:
-        """Append `record` in one write, so that lines of several processes stay whole. An announcement is on disk on return."""
+        """Append `record` in one write, so that lines of several processes do not mix. One that is not done is then on disk."""
         self._append(json.dumps(record._asdict()).encode() + b"\n", durable=not record.done)
 
     def _append(self, line: bytes, *, durable: bool = True) -> None:
@@ -82,7 +81,7 @@ def _ends_whole(path: Path) -> bool:
 
 
 def _parse(line: bytes) -> Record | None:
-    """None for a line that this program did not write."""
+    """The record of a line; None for a line that this program did not write."""
     try:
         record = Record(**json.loads(line))
         texts = (record.picture, record.input, record.settings, *record.outputs)

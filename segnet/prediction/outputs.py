@@ -1,10 +1,10 @@
-"""What is written of a predicted picture: each kind of file, how, and under which suffix."""
+"""The kinds of file that are written for a predicted picture: one row of OUTPUTS each."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,46 +14,69 @@ from segnet.classes import ClassSet
 from segnet.data.images import save_image, save_mask
 from segnet.inference.predictor import Prediction
 from segnet.prediction.rle import encode_rle
+from segnet.system.errors import data_error
 from segnet.system.files import atomic_write, write_text
 from segnet.visualization import overlay
 
+_MAX_JPEG = 65_500  # pixels a side that libjpeg writes
+_BYTES_PER_PIXEL = 24  # image, mask and maps of a prediction, with temporaries
 
-class Predicted(NamedTuple):
-    """What the writers write from."""
 
-    picture: str  # its path, relative to the folder of all outputs
+class NamedPrediction(NamedTuple):
+    """All that an output is written from."""
+
+    picture: str  # the path of the picture, relative to the folder of all outputs
     prediction: Prediction
     classes: ClassSet
 
 
-def _save_uncertainty(path: Path, found: Predicted) -> None:
-    """Grey, 0 certain .. 255."""
-    scaled = found.prediction.uncertainty.numpy() * np.float32(255)
+class Output(NamedTuple):
+    """A kind of output file."""
+
+    suffix: str  # appended to the picture's name without its own suffix
+    write: Callable[[Path, NamedPrediction], None]
+    needs_probabilities: bool = False  # whether `write` reads `Prediction.probabilities`
+    max_side: int | None = None  # pixels; None: no limit
+
+
+def _save_mask(path: Path, named: NamedPrediction) -> None:
+    """A palette PNG of class ids."""
+    save_mask(path, named.prediction.mask, named.classes)
+
+
+def _save_overlay(path: Path, named: NamedPrediction) -> None:
+    """A JPEG of the image with the mask's colours over it."""
+    save_image(path, overlay(named.prediction.image, named.prediction.mask, named.classes))
+
+
+def _save_uncertainty(path: Path, named: NamedPrediction) -> None:
+    """A grey PNG, 0 (certain) to 255."""
+    scaled = named.prediction.uncertainty.numpy() * np.float32(255)
     save_image(path, np.rint(scaled, out=scaled).astype(np.uint8))
 
 
-def _save_probabilities(path: Path, found: Predicted) -> None:
-    """(K, H, W) float16 for `numpy.load`. Not compressed, which would save a sixth and take as long as the network."""
-    probabilities = found.prediction.probabilities
+def _save_probabilities(path: Path, named: NamedPrediction) -> None:
+    """(K, H, W) float16 for `numpy.load`, not compressed: that saves a sixth and takes as long as the network."""
+    probabilities = named.prediction.probabilities
     assert probabilities is not None
     header = {"descr": "<f2", "fortran_order": False, "shape": tuple(probabilities.shape)}
-    entry = zipfile.ZipInfo("probabilities.npy")  # dated 1980: the same bytes whenever it is written
+    entry = zipfile.ZipInfo("probabilities.npy")  # always dated 1980: equal predictions give equal bytes
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive, archive.open(entry, "w", force_zip64=True) as array:
         np.lib.format.write_array_header_1_0(array, header)
-        for plane in probabilities.numpy():  # one class at a time, in little memory
+        for plane in probabilities.numpy():  # one class at a time, to save memory
             array.write(plane.astype("<f2"))
 
 
-def _save_json(path: Path, found: Predicted) -> None:
-    """The classes that the picture has, each with its share and its mask in COCO's run-length encoding."""
-    prediction = found.prediction
+def _save_json(path: Path, named: NamedPrediction) -> None:
+    """The classes that the mask holds, each with its share of the pixels and its region in COCO's run-length encoding."""
+    prediction = named.prediction
     height, width = prediction.mask.shape
-    columns = np.ascontiguousarray(prediction.mask.numpy().T)  # in the order of the encoding
+    columns = np.ascontiguousarray(prediction.mask.numpy().T)  # (W, H), the order of the encoding
     pixels = np.bincount(columns.ravel(), minlength=256)
     classes = [
         {
             "id": int(i),
-            "name": found.classes.names[i],
+            "name": named.classes.names[i],
             "pixels": int(pixels[i]),
             "share": int(pixels[i]) / (height * width),
             "rle": {"size": [height, width], "counts": encode_rle((columns == i).T)},
@@ -64,17 +87,38 @@ def _save_json(path: Path, found: Predicted) -> None:
         "confidence": float(prediction.confidence.numpy().mean(dtype=np.float64)),
         "uncertainty": float(prediction.uncertainty.numpy().mean(dtype=np.float64)),
     }
-    content = {"picture": found.picture, "height": height, "width": width, **means, "classes": classes}
+    content = {"picture": named.picture, "height": height, "width": width, **means, "classes": classes}
     write_text(path, json.dumps(content) + "\n")
 
 
-WRITERS: dict[str, tuple[str, Callable[[Path, Predicted], None]]] = {  # what to save -> suffix, how
-    "mask": (".png", lambda path, found: save_mask(path, found.prediction.mask, found.classes)),
-    "overlay": (
-        ".overlay.jpg",
-        lambda path, found: save_image(path, overlay(found.prediction.image, found.prediction.mask, found.classes)),
-    ),
-    "probabilities": (".probabilities.npz", _save_probabilities),
-    "uncertainty": (".uncertainty.png", _save_uncertainty),
-    "json": (".json", _save_json),
+OUTPUTS: dict[str, Output] = {  # by the name that --save takes
+    "mask": Output(".png", _save_mask),
+    "overlay": Output(".overlay.jpg", _save_overlay, max_side=_MAX_JPEG),
+    "probabilities": Output(".probabilities.npz", _save_probabilities, needs_probabilities=True),
+    "uncertainty": Output(".uncertainty.png", _save_uncertainty),
+    "json": Output(".json", _save_json),
 }
+
+
+def output_path(stem: Path, kind: str) -> Path:
+    """The output file of `kind` for the picture whose outputs are called `stem`."""
+    return stem.with_name(stem.name + OUTPUTS[kind].suffix)
+
+
+def need_probabilities(kinds: Iterable[str]) -> bool:
+    """True when one of `kinds` is written from the probabilities of all classes."""
+    return any(OUTPUTS[kind].needs_probabilities for kind in kinds)
+
+
+def bytes_per_pixel(kinds: Iterable[str], num_classes: int) -> int:
+    """The memory that a pixel takes from the reading of its picture to the end of writing, about."""
+    return _BYTES_PER_PIXEL + (4 * num_classes if need_probabilities(kinds) else 0)
+
+
+def require_size(kinds: Iterable[str], picture: Path, side: int) -> None:
+    """Raise UserError (data) when the longer `side` of a picture, in pixels, is more than one of `kinds` can hold."""
+    for kind in kinds:
+        limit = OUTPUTS[kind].max_side
+        if limit is not None and side > limit:
+            found = f"{side:,} pixels long; its {kind} may have {limit:,}"
+            raise data_error(picture, found, f"predict it without {kind}")

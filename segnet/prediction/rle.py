@@ -1,18 +1,19 @@
-"""Run-length encoding of binary masks as COCO's tools read it: what annotation and detection programs exchange."""
+"""The run-length encoding of binary masks that COCO's tools read and write."""
 
 from __future__ import annotations
 
 import numpy as np
 
-_BLOCK = 1 << 20  # runs that are packed at a time, so that memory does not grow with their number
+_BLOCK = 1 << 20  # runs packed at a time, so that temporaries do not grow with the number of runs
 
 
 def encode_rle(mask: np.ndarray) -> str:
-    """The compressed counts of an (H, W) bool mask, `counts` beside `size: [H, W]` in COCO's JSON.
+    """The compressed counts of an (H, W) bool mask: the value of `counts`, beside `size: [H, W]`, in COCO's JSON.
 
-    The runs go down the columns, the first of zeros (perhaps none). From the fourth on a run is its difference from the
-    one before the last; each number is cut into groups of five bits, lowest first, in characters from "0", where bit 6
-    says that another group follows (cocoapi, maskApi.c: rleEncode, rleToString).
+    Counts are the lengths of runs of equal values, column by column. The first run is of zeros and may have length 0. From
+    the fourth run on, the difference from the count two places before is stored. Each number is cut into groups of 5 bits,
+    lowest first; a group is the character 48 + its bits, + 32 when another group follows
+    (cocoapi, maskApi.c: rleEncode, rleToString).
     """
     pixels = mask.ravel(order="F")
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
@@ -24,10 +25,10 @@ def encode_rle(mask: np.ndarray) -> str:
 def _pack(counts: np.ndarray, first: int) -> bytes:
     """The characters of `counts[first : first + _BLOCK]`."""
     values = counts[first : first + _BLOCK].copy()
-    since = max(3, first)  # the first that is a difference
+    since = max(3, first)  # index of the first count that is stored as a difference
     values[since - first :] -= counts[since - 2 : since - 2 + len(values[since - first :])]
     magnitude = np.where(values < 0, ~values, values)
-    groups = np.ones(len(values), dtype=np.int64)  # of five bits, the highest of which is the sign
+    groups = np.ones(len(values), dtype=np.int64)  # of 5 bits per number; the highest bit of the last group is the sign
     for bits in range(4, 64, 5):
         longer = magnitude >> bits > 0
         if not longer.any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segnet.prediction.inputs import Job
 from segnet.system.distributed import gather_texts
@@ -12,38 +12,41 @@ from segnet.system.errors import ExitCode, UserError, printable
 
 
 class Result(NamedTuple):
-    """How a job ended: written, failed or, when its outputs were there already, skipped."""
+    """The end of a job: written, failed or skipped."""
 
     job: Job
     failure: UserError | None = None
-    skipped: bool = False
+    skipped: bool = False  # its outputs were valid already
 
 
 class Summary(NamedTuple):
-    """How many pictures were written and skipped, and why the others failed."""
+    """The results of all pictures, on all ranks."""
 
-    written: int
-    skipped: int
-    failures: tuple[UserError, ...]
+    written: int  # pictures
+    skipped: int  # pictures
+    failures: tuple[UserError, ...]  # one per picture, sorted by path
 
 
 def summarize(results: Iterable[Result]) -> Summary:
-    """The summary of all ranks' results, the same on each of them."""
-    written = skipped = 0
-    failures = []
-    for _, failure, was_there in results:
-        written += not failure and not was_there
-        skipped += was_there
-        if failure:
-            failures.append([int(failure.code), failure.path, failure.found, failure.remedy])
-    texts = [json.loads(text) for text in gather_texts(json.dumps([written, skipped, failures]))]
-    errors = [UserError(ExitCode(code), *rest) for _, _, failed in texts for code, *rest in failed]
-    ordered = tuple(sorted(errors, key=lambda error: error.path))
-    return Summary(sum(text[0] for text in texts), sum(text[1] for text in texts), ordered)
+    """The summary of the results of all ranks, the same on every rank. Consumes this rank's `results` first."""
+    own: dict[str, Any] = {"written": 0, "skipped": 0, "failures": []}
+    for result in results:
+        if result.failure:
+            error = result.failure
+            own["failures"].append([int(error.code), error.path, error.found, error.remedy])
+        elif result.skipped:
+            own["skipped"] += 1
+        else:
+            own["written"] += 1
+    ranks = [json.loads(text) for text in gather_texts(json.dumps(own))]
+    errors = [UserError(ExitCode(code), *rest) for each in ranks for code, *rest in each["failures"]]
+    written = sum(each["written"] for each in ranks)
+    skipped = sum(each["skipped"] for each in ranks)
+    return Summary(written, skipped, tuple(sorted(errors, key=lambda error: error.path)))
 
 
 def failure_table(failures: Sequence[UserError]) -> str:
-    """One line per failed picture – which, what is wrong, the cure – under a heading; nothing when there are none."""
+    """A table with a line per failed picture: its path, what was found, the cure. Empty when there are no failures."""
     if not failures:
         return ""
     rows = [("picture", "what", "cure"), *(tuple(map(printable, (e.path, e.found, e.remedy))) for e in failures)]

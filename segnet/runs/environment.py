@@ -1,4 +1,4 @@
-"""The record of the machine and the versions with which a run was made."""
+"""environment.json: the command, the versions and the machine of a run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SECONDS_FOR_GIT = 10
 
 
 def record_environment(path: Path, device: torch.device, *, precision: Mapping[str, str], resumed_at: int | None) -> None:
-    """Write what a number needs beside it to be believed, or add it for a resumption: versions, device, precision of training
-    and inference, commit, command.
+    """Write command, commit, device, precision, ranks and versions to `path`; with `resumed_at`, a step, add them to the file.
 
-    Says so when a run goes on under another version of torch or on another device, since its bits may then differ.
+    `precision` holds that of training and that of inference. Prints a note when a run resumes with another version of torch,
+    on another device or with another number of ranks: its numbers may then differ in the last bits.
     """
     now = {
         "command": " ".join(sys.argv),
@@ -45,7 +45,7 @@ def record_environment(path: Path, device: torch.device, *, precision: Mapping[s
 
 
 def _earlier_record(path: Path) -> dict[str, Any]:
-    """What stands in environment.json; nothing where it is gone or was edited into something else: the record begins anew."""
+    """The content of environment.json; empty when it is missing or not of this program, and then the record begins anew."""
     try:
         record = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
@@ -54,7 +54,7 @@ def _earlier_record(path: Path) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of this program, or "unknown": a machine needs no git, no repository and no answer from it to train."""
+    """The commit of this program; "unknown" without git, without a repository or when git fails: training needs neither."""
     command = ["git", "describe", "--always", "--dirty"]
     here = Path(__file__).parent
     try:

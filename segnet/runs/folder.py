@@ -1,4 +1,4 @@
-"""What stands in a run folder beside the networks: who holds it, where it goes on, its log, and what it ran on."""
+"""The run folder: held by one training at a time, and resumed from its newest intact checkpoint."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from segnet.system.files import lock_folder, make_folder, remove_stale_temporari
 
 @contextmanager
 def hold_run_folder(run: Path, *, resume: bool) -> Iterator[None]:
-    """Make the folder, for the body alone to write in, without what a killed run left half written.
+    """Make the folder, lock it during the body, and delete the temporary files that a killed run left.
 
-    Raises UserError (config) when it holds a run that is not to be resumed, (environment) when another run is writing there.
+    Raises UserError (config) when it holds a run and `resume` is off, (environment) when another run is writing there.
     """
     _require_new_or_resumed(run, resume)
     make_folder(run)
     with lock_folder(run) as held:
-        _require_new_or_resumed(run, resume)  # another may have come in between
-        if held:  # or they may be another's that writes now
+        _require_new_or_resumed(run, resume)  # again: another run may have begun before the lock
+        if held:  # without a lock they may belong to a run that is writing now
             remove_stale_temporaries(run)
         yield
 
@@ -34,9 +34,10 @@ def _require_new_or_resumed(run: Path, resume: bool) -> None:
 
 
 def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint] | None:
-    """Of last.pt and previous.pt the intact one with the most steps; None where there is neither.
+    """The intact one of LAST and PREVIOUS with more steps, and its path; None when neither exists.
 
-    Says so when one is damaged. Raises UserError (checkpoint) when all are: a run never starts anew unasked.
+    Prints a warning when one is damaged. Raises UserError (checkpoint) when none is intact, so that no run starts anew
+    unasked.
     """
     intact: list[tuple[Path, Checkpoint]] = []
     damaged: list[UserError] = []

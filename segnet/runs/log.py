@@ -17,18 +17,18 @@ from torch.utils.tensorboard import SummaryWriter
 from segnet.system.errors import printable
 from segnet.system.files import atomic_write, sync_to_disk
 
-_LONGEST_ROW = 10_000  # characters; what is longer is no row of a log
+_LONGEST_ROW = 10_000  # characters; a longer line is not a row of a log
 
 
 class RunLog:
-    """metrics.csv – a row per log line and per evaluation, each on disk when written – and the same as TensorBoard scalars.
+    """metrics.csv, with a row per log line and per evaluation, and the same values as TensorBoard scalars.
 
-    Its minutes are those of training and evaluation together, without those between a stop and a resumption.
-    A log that cannot be written (a full disk) is one warning, and training goes on.
+    A row is on disk when `write` returns. The column `minutes` counts the time of training and evaluation, not the time
+    between a stop and a resumption. When the log cannot be written (a full disk), one warning is printed and training goes on.
     """
 
     def __init__(self, run: Path, measures: Sequence[str], *, step: int, rows: int) -> None:
-        """Open the log of a run that continues after `step`, with the first `rows` rows; what a killed run wrote later is cut.
+        """Open the log of a run that continues after `step`, with the first `rows` rows; later ones are of a killed run.
 
         `measures` are the names of what a validation measures; their columns begin with "val_".
         """
@@ -58,18 +58,18 @@ class RunLog:
         return []
 
     def write(self, step: int, values: dict[str, float], **only_on_board: float) -> None:
-        """A row of metrics.csv, and each of its values and of the others as a TensorBoard scalar."""
+        """Add a row to metrics.csv, and each of its values and of `only_on_board` to TensorBoard."""
         minutes = round((time.perf_counter() - self.started) / 60, 3)
         with self._warning():
             length = self.path.stat().st_size
             try:
                 with open(self.path, "a", newline="") as file:
                     csv.DictWriter(file, self.columns, lineterminator="\n").writerow({"step": step, **values, "minutes": minutes})
-                    sync_to_disk(file)  # a checkpoint never knows more than this file
+                    sync_to_disk(file)  # before the checkpoint that counts this row
                 self.rows += 1
             except OSError:
                 with open(self.path, "r+b") as file:
-                    file.truncate(length)  # half a row is none
+                    file.truncate(length)  # removes a row that was written in part
                 raise
         with self._warning():
             for name, value in {**values, **only_on_board}.items():
@@ -78,13 +78,13 @@ class RunLog:
                     self.board.add_scalar(tag, value, step)
 
     def picture(self, tag: str, image: np.ndarray, step: int) -> None:
-        """A picture (H, W, 3) for TensorBoard."""
+        """Add an image, (H, W, 3) uint8, to TensorBoard."""
         with self._warning():
             if self.board:
                 self.board.add_image(tag, image, step, dataformats="HWC")
 
     def text(self, tag: str, text: str, step: int) -> None:
-        """Markdown for TensorBoard."""
+        """Add a text in Markdown to TensorBoard."""
         with self._warning():
             if self.board:
                 self.board.add_text(tag, text, step)
@@ -100,34 +100,34 @@ class RunLog:
         try:
             yield
         except OSError as error:
-            self.board = None  # its writing thread has ended
+            self.board = None  # TensorBoard's writing thread has ended
             if not self.warned:
                 print(f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log", file=sys.stderr)
             self.warned = True
 
 
 def _open_board(folder: Path, *, purge_step: int) -> SummaryWriter | None:
-    """TensorBoard's writer; None, with a warning, where it cannot take the folder's name."""
+    """TensorBoard's writer; None, with a warning, when the folder's name is not UTF-8."""
     try:
         return SummaryWriter(str(folder), purge_step=purge_step)
-    except UnicodeEncodeError:  # names the folder in UTF-8, whatever the file system has
+    except UnicodeEncodeError:
         why = "TensorBoard takes no name that is not UTF-8; training goes on without it, metrics.csv has the numbers"
         print(f"warning: {printable(str(folder))}: {why}", file=sys.stderr)
         return None
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The numbers in each row of a metrics.csv, by column. Empty cells, and what people made unreadable, are left out."""
+    """The numbers in each row of a metrics.csv, by column. Empty cells and cells that hold no number are left out."""
     lines = [line for line in _text_of(path).splitlines() if len(line) < _LONGEST_ROW]
     return [dict(_numbers(row)) for row in csv.DictReader(lines)]
 
 
 def _numbers(row: dict[str, str]) -> Iterator[tuple[str, float]]:
     for column, cell in row.items():
-        with suppress(TypeError, ValueError):  # no text, as where a row is short or long, or no number
+        with suppress(TypeError, ValueError):  # not a text, where a row is short or long, or not a number
             yield column, float(cell)
 
 
 def _text_of(path: Path) -> str:
-    """A text that people may have edited: with any line ends, with a BOM, and with bytes that are not UTF-8."""
+    """The text of a file that people may have edited: a BOM, bytes that are not UTF-8 and NULs are accepted."""
     return path.read_bytes().decode("utf-8-sig", "surrogateescape").replace("\0", "")

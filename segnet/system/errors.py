@@ -43,6 +43,17 @@ class UserError(Exception):
         return "\n".join([printable(line), *map(str, self.also)])
 
 
+def data_error(path: Path | str, found: str, remedy: str = "") -> UserError:
+    """A mistake in a dataset or another input file."""
+    return UserError(ExitCode.DATA, path, found, remedy)
+
+
+def first_line(error: BaseException, length: int | None = None) -> str:
+    """The first line of an error's text, at most `length` characters; the name of its type where it has no text."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:length]
+
+
 def raise_first(faults: Sequence[UserError], *, limit: int | None = None) -> None:
     """Raise the first of `faults` with up to `limit` lines in all, and say how many there are; nothing when there are none."""
     if faults:

@@ -103,7 +103,7 @@ def test_other_splits_classes_pictures_and_truths_are_refused():
 
 def save_examined(run: Path, out: Path, split: str = "val", *overrides: str) -> None:
     """What scripts/evaluate.py does."""
-    model, classes, config = load_model(run, overrides)
+    model, classes, config, *_ = load_model(run, overrides)
     loader = build_loader(SegmentationDataset(Path(config.data.root), split, classes), workers=0)
     save_evaluation(out, evaluate_fully(model, loader, config.inference), classes, split=split)
 

@@ -100,7 +100,7 @@ def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
 
 
 def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data, tiny_classes, tmp_path):
-    model, _, config = load_model(tiny_run)
+    model, _, config, *_ = load_model(tiny_run)
     found = evaluate_fully(
         model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0), config.inference
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import faulthandler
 import gc
@@ -41,7 +42,7 @@ from segnet.prediction import outputs as output_files
 from segnet.prediction import pipeline
 from segnet.prediction.inputs import passed_over, plan_jobs
 from segnet.prediction.manifest import NAME, Manifest, Record
-from segnet.prediction.outputs import WRITERS, Predicted
+from segnet.prediction.outputs import OUTPUTS, NamedPrediction, Output
 from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import Result
 from segnet.system.errors import ExitCode, UserError
@@ -194,9 +195,9 @@ def output_bytes(out: Path) -> dict[str, bytes]:
 
 def test_every_kind_is_written_with_its_suffix_and_content(predictor: Predictor, tmp_path: Path, tiny_classes: ClassSet) -> None:
     picture, out = write_picture(tmp_path / "in" / "deep" / "a.b.png", (13, 10)), tmp_path / "out"
-    assert predict_all(predictor, tmp_path / "in", out, list(WRITERS)) == []
+    assert predict_all(predictor, tmp_path / "in", out, list(OUTPUTS)) == []
     expected = predictor.predict(picture, probabilities=True)
-    assert set(output_bytes(out)) == {f"deep/a.b{suffix}" for suffix, _ in WRITERS.values()}
+    assert set(output_bytes(out)) == {f"deep/a.b{output.suffix}" for output in OUTPUTS.values()}
     mask = Image.open(out / "deep" / "a.b.png")
     assert (mask.mode, mask.size, mask.getpalette()) == ("P", (10, 13), tiny_classes.palette)
     assert torch.equal(open_mask(out / "deep" / "a.b.png", tiny_classes), expected.mask)
@@ -205,6 +206,25 @@ def test_every_kind_is_written_with_its_suffix_and_content(predictor: Predictor,
     assert np.array_equal(uncertainty, (expected.uncertainty * 255).round().numpy())
     probabilities = np.load(out / "deep" / "a.b.probabilities.npz", allow_pickle=False)["probabilities"]
     np.testing.assert_allclose(probabilities, expected.probabilities.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "times"), [("BMP", 2), ("PNG", 3)])
+def test_a_picture_is_opened_for_its_header_and_once_for_digest_and_decoding(
+    kind: str, times: int, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a PNG for its last chunk."""
+    picture = write_picture(tmp_path / "in" / "a.png")
+    Image.open(picture).copy().save(picture, kind)
+    opened, original = [], open
+
+    def counting(file: object, *arguments: object, **options: object) -> object:
+        opened.append(str(file))
+        return original(file, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", counting)
+    monkeypatch.setattr(io, "open", counting)
+    assert predict_all(predictor, tmp_path / "in", tmp_path / "out") == []
+    assert opened.count(str(picture)) <= times
 
 
 def test_inputs_are_left_alone(predictor: Predictor, tmp_path: Path) -> None:
@@ -367,10 +387,10 @@ def test_the_same_prediction_has_the_same_bytes_at_any_time(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_picture(tmp_path / "in" / "a.png")
-    run_jobs(predictor, tmp_path / "in", tmp_path / "out", list(WRITERS))
+    run_jobs(predictor, tmp_path / "in", tmp_path / "out", list(OUTPUTS))
     before = output_bytes(tmp_path / "out")
     monkeypatch.setattr(time, "time", lambda: 2e9)
-    run_jobs(predictor, tmp_path / "in", tmp_path / "out", list(WRITERS), overwrite=True)
+    run_jobs(predictor, tmp_path / "in", tmp_path / "out", list(OUTPUTS), overwrite=True)
     assert output_bytes(tmp_path / "out") == before
 
 
@@ -378,7 +398,7 @@ def test_an_overlay_too_long_for_a_jpeg_is_said_and_the_mask_alone_possible(pred
     write_picture(tmp_path / "in" / "long.png", (1, 65_501))
     write_picture(tmp_path / "in" / "short.png", (1, 65_500))
     (mistake,) = predict_all(predictor, tmp_path / "in", tmp_path / "out", ["mask", "overlay"])
-    found = "65,501 pixels long; the JPEG of an overlay ends at 65,500"
+    found = "65,501 pixels long; its overlay may have 65,500"
     assert mistake == f"{tmp_path}/in/long.png: {found} – predict it without overlay"
     assert set(output_bytes(tmp_path / "out")) == {"short.png", "short.overlay.jpg"}
     assert predict_all(predictor, tmp_path / "in", tmp_path / "out") == []
@@ -502,7 +522,7 @@ def test_an_override_stands_among_the_inputs(tiny_run: Path, pictures: Path, tmp
 
 
 def test_finished_pictures_are_skipped(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
-    out, kinds = tmp_path / "out", list(WRITERS)
+    out, kinds = tmp_path / "out", list(OUTPUTS)
     assert written(run_jobs(predictor, pictures, out, kinds)) == ["0", "1", "2", "3"]
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert written(run_jobs(predictor, pictures, out, kinds)) == []
@@ -573,7 +593,8 @@ def test_without_a_readable_manifest_all_outputs_are_someone_elses(
     with refused(Usage, "0.png: exists already and is not of this program, and 3 more"):
         run_jobs(predictor, pictures, tmp_path / "out")
     assert len(written(run_jobs(predictor, pictures, tmp_path / "out", overwrite=True))) == 4
-    assert capsys.readouterr().err == f"{tmp_path}/out/{NAME}: 2 lines are none of this program's – ignored\n"
+    warning = f"warning: {tmp_path}/out/{NAME}: 2 lines are not records of this program – they are ignored\n"
+    assert capsys.readouterr().err == warning
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -598,20 +619,20 @@ def test_results_come_in_order_and_memory_is_bounded(
             alone = pixels > 0 and flying == pixels
             most = max(most, 0 if alone else flying)
 
-    def slow_open(path: Path) -> torch.Tensor:
+    def slow_open(path: Path, content: bytes) -> torch.Tensor:
         time.sleep(dice.random() / 100)
-        image = open_image(path)
+        image = open_image(path, content)
         count(image[0].numel())
         return image
 
-    def slow_save(path: Path, found: Predicted) -> None:
+    def slow_save(path: Path, named: NamedPrediction) -> None:
         time.sleep(dice.random() / 100)
-        save_mask(path, found.prediction.mask, found.classes)
-        count(-found.prediction.mask.numel())
+        save_mask(path, named.prediction.mask, named.classes)
+        count(-named.prediction.mask.numel())
 
     monkeypatch.setattr(pipeline, "MEMORY", limit * 24)
     monkeypatch.setattr(pipeline, "open_image", slow_open)
-    monkeypatch.setitem(WRITERS, "mask", (".png", slow_save))
+    monkeypatch.setitem(OUTPUTS, "mask", Output(".png", slow_save))
     assert written(run_jobs(predictor, tmp_path / "in", tmp_path / "out")) == [f"{number:02}" for number in range(40)]
     assert flying == 0
     assert limit / 2 < most <= limit

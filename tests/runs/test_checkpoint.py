@@ -46,6 +46,7 @@ def test_the_loaded_network_predicts_as_the_saved_one(tiny_config, tmp_path):
         loaded = load_model(path)
         assert torch.equal(loaded.model(image), model(image))
         assert loaded.classes == tiny_config.data.class_set
+        assert (loaded.path, loaded.step, loaded.score) == (tmp_path / "best.pt", 1, None)
 
 
 def test_overrides_change_how_it_predicts_and_the_training_device_is_forgotten(tiny_config, tmp_path):

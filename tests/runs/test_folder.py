@@ -11,6 +11,7 @@ from helpers import folder_bytes, refused
 
 from segnet.models.initialization import build_model
 from segnet.runs import environment
+from segnet.runs import log as run_log
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
 from segnet.runs.environment import record_environment
 from segnet.runs.folder import hold_run_folder, newest_checkpoint
@@ -133,16 +134,16 @@ def test_minutes_go_on_where_they_stood(tmp_path, last, minutes):
 def test_a_full_disk_costs_rows_and_one_warning(tmp_path, monkeypatch, capsys):
     log = RunLog(tmp_path, MEASURES, step=0, rows=0)
     log.write(1, {"loss": 0.5})
-    real = log.sync_to_disk
+    real = run_log.sync_to_disk
 
     def full(file) -> None:
         file.flush()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(log, "sync_to_disk", full)
+    monkeypatch.setattr(run_log, "sync_to_disk", full)
     log.write(2, {"loss": 0.5})
     log.write(3, {"loss": 0.5})
-    monkeypatch.setattr(log, "sync_to_disk", real)
+    monkeypatch.setattr(run_log, "sync_to_disk", real)
     log.write(4, {"loss": 0.5})
     log.close()
     assert [row["step"] for row in rows(tmp_path)] == ["1", "4"]

@@ -43,6 +43,11 @@ class UserError(Exception):
         return "\n".join([printable(line), *map(str, self.also)])
 
 
+def data_error(path: Path | str, found: str, remedy: str) -> UserError:
+    """A fault of the data: of a dataset, a picture or a mask."""
+    return UserError(ExitCode.DATA, path, found, remedy)
+
+
 def raise_first(faults: Sequence[UserError], *, limit: int | None = None) -> None:
     """Raise the first of `faults` with up to `limit` lines in all, and say how many there are; nothing when there are none."""
     if faults:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segnet.config.loading import class_warnings
 from segnet.config.sections import Config
-from segnet.data.dataset import SegmentationDataset, open_split, warn
+from segnet.data.dataset import SegmentationDataset, open_split, require_useful_labels, warn
 from segnet.data.transforms import TrainTransform
 from segnet.data.workers import require_open_files
 from segnet.system.distributed import world_size
@@ -24,6 +24,7 @@ def open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]
         raise UserError(ExitCode.DATA, data.root, found, "score on pictures that training does not see")
     require_open_files(2 * data.workers)  # those of an evaluation are there beside those of training
     train_set, val_set = open_train_set(config), open_split(data, data.val_split)
+    require_useful_labels(val_set, data)
     warn(class_warnings(data))
     if data.cache == "disk":
         for dataset in (train_set, val_set):
@@ -33,4 +34,6 @@ def open_data(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]
 
 def open_train_set(config: Config) -> SegmentationDataset:
     """The train split, augmented as `config` says. Raises UserError (data) for a fault of its."""
-    return open_split(config.data, config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)
+    dataset = open_split(config.data, config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)
+    require_useful_labels(dataset, config.data)
+    return dataset

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from segnet.config.loading import class_warnings
 from segnet.config.sections import InferenceConfig
-from segnet.data.dataset import open_split, warn
+from segnet.data.dataset import open_split, require_useful_labels, warn
 from segnet.data.loader import build_loader
 from segnet.evaluation.gallery import predicted, worst_and_best
 from segnet.evaluation.report import write_report
@@ -49,6 +49,7 @@ def main() -> None:
             model.to(device)
             split = arguments.split or config.data.val_split
             dataset = open_split(config.data, split)
+            require_useful_labels(dataset, config.data)
             warn(class_warnings(config.data))
             out = arguments.out or checkpoint.parent / "evaluation" / split
             if is_main():

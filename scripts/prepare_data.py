@@ -1,11 +1,11 @@
-"""Make a data set ready: the layout of Pascal VOC, proven.
+"""Prepare a dataset in the layout of Pascal VOC, check one, or convert its masks.
 
 examples:
   python scripts/prepare_data.py sample
   python scripts/prepare_data.py voc --from-archive VOCtrainval_11-May-2012.tar
   python scripts/prepare_data.py check configs/sample.yaml
 
-`convert` makes masks of other conventions fit: class colours, 0 and 255, other ids.
+`convert` turns masks of other conventions (class colours, 0 and 255, other ids) into masks of class ids.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from segnet.config.loading import class_warnings, load_config, load_data_folder
 from segnet.config.sections import DataConfig
-from segnet.data.checking import DISJOINT, check_dataset, fault_lines, list_splits, other_texts, report_json, report_table
+from segnet.data.check_report import fault_lines, report_json, report_table
+from segnet.data.checking import DISJOINT, CheckReport, check_dataset, list_splits, other_texts
 from segnet.data.listing import left_out, left_out_warning, list_pictures
 from segnet.preparation.masks import convert_masks, parse_rules
 from segnet.preparation.plan import Prepared
@@ -22,7 +23,7 @@ from segnet.preparation.public_sets import PUBLIC_SETS
 from segnet.preparation.sample import generate_sample
 from segnet.preparation.unpacking import prepare
 from segnet.system.command_line import run_command
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import write_text
 from segnet.system.streams import printing_is_the_result
 
@@ -36,15 +37,19 @@ ABOUT = {
 def main() -> ExitCode | None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_add_sample, _add_public, _add_check, _add_convert):
-        add(commands)
+    _define_sample(commands.add_parser("sample", help="generate pictures of balls, crates, cones, rings and stars"))
+    for name in PUBLIC_SETS:
+        _define_public(commands.add_parser(name, help=ABOUT[name]), "data/camvid" if name == "camvid" else "data/voc")
+    about = "name every fault of a data set at once (exit code 3), and count its classes"
+    _define_check(commands.add_parser("check", help=about))
+    about = "make masks of colours, of 0 and 255 or of other ids fit; exact or refused"
+    _define_convert(commands.add_parser("convert", help=about))
     arguments = parser.parse_args()
     code: ExitCode | None = arguments.run(arguments)
     return code
 
 
-def _add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    sample = commands.add_parser("sample", help="generate pictures of balls, crates, cones, rings and stars")
+def _define_sample(sample: argparse.ArgumentParser) -> None:
     sample.add_argument("--root", type=Path, default=Path("data/sample"), metavar="DIR", help="default: data/sample")
     sample.add_argument("--count", type=int, default=300, help="pictures, a fifth of them for val (default: 300)")
     sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures (default: 0)")
@@ -53,17 +58,15 @@ def _add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         if arguments.count < 5 or arguments.seed < 0:
             sample.error("--count is 5 or more, so that a picture is left for val; --seed is 0 or more")
         counts = generate_sample(arguments.root, seed=arguments.seed, count=arguments.count)
-        _say(arguments.root, Prepared(counts, changed=True))
+        _print_counts(arguments.root, Prepared(counts, changed=True))
 
     sample.set_defaults(run=run)
 
 
-def _add_public(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    for name in PUBLIC_SETS:
-        public, root = commands.add_parser(name, help=ABOUT[name]), "data/camvid" if name == "camvid" else "data/voc"
-        public.add_argument("--root", type=Path, default=Path(root), metavar="DIR", help=f"default: {root}")
-        public.add_argument("--from-archive", type=Path, action="append", metavar="FILE", help="instead of a download")
-        public.set_defaults(run=_prepare_public)
+def _define_public(public: argparse.ArgumentParser, root: str) -> None:
+    public.add_argument("--root", type=Path, default=Path(root), metavar="DIR", help=f"default: {root}")
+    public.add_argument("--from-archive", type=Path, action="append", metavar="FILE", help="instead of a download")
+    public.set_defaults(run=_prepare_public)
 
 
 def _prepare_public(arguments: argparse.Namespace) -> None:
@@ -71,16 +74,15 @@ def _prepare_public(arguments: argparse.Namespace) -> None:
     if others:
         found = f"{1 + len(others)} archives; {arguments.command} has one"
         raise UserError(ExitCode.CONFIG, "--from-archive", found, "give it once")
-    _say(arguments.root, prepare(arguments.command, arguments.root, archive))
+    _print_counts(arguments.root, prepare(arguments.command, arguments.root, archive))
 
 
-def _say(root: Path, done: Prepared) -> None:
+def _print_counts(root: Path, done: Prepared) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in done.counts.items())
     print(f"{root}: {counts}" + ("" if done.changed else " (complete already: nothing to do)"))
 
 
-def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    check = commands.add_parser("check", help="name every fault of a data set at once (exit code 3), and count its classes")
+def _define_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("source", type=Path, metavar="CONFIG|DIR", help="a configuration, or a data folder with classes.yaml")
     check.add_argument("--split", action="append", help="only this split; repeatable (default: train and val; of a DIR: all)")
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
@@ -91,28 +93,32 @@ def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         named = list_splits(root) if arguments.source.is_dir() else [data.train_split, data.val_split]
         disjoint = (*DISJOINT, data.train_split, data.val_split)
         report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint, train=data.train_split)
-        report = report._replace(warnings=[*class_warnings(data), *report.warnings])
+        warnings = [*class_warnings(data), *report.warnings]
         if arguments.source.is_dir() and not arguments.split:
             found, remedy = "names no picture, so it is no list of a split", "if it is one, name it with --split"
-            texts = [UserError(ExitCode.DATA, path, found, remedy) for path in other_texts(root)]
-            report = report._replace(warnings=[*report.warnings, *texts])
+            warnings += [data_error(path, found, remedy) for path in other_texts(root)]
+        report = report._replace(warnings=warnings)
         if arguments.json:
             write_text(arguments.json, report_json(report))
         elif not report.faults:
             printing_is_the_result()
-        print(report_table(report), flush=True)
-        for fault in fault_lines(report):
-            print(f"error: {fault}", file=sys.stderr)
-        for warning in report.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-        print(f"{len(report.faults)} faults" if report.faults else "no faults", flush=True)
+        _print_report(report)
         return ExitCode.DATA if report.faults else None
 
     check.set_defaults(run=run)
 
 
-def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    convert = commands.add_parser("convert", help="make masks of colours, of 0 and 255 or of other ids fit; exact or refused")
+def _print_report(report: CheckReport) -> None:
+    """The table on stdout, faults and warnings on stderr."""
+    print(report_table(report), flush=True)
+    for fault in fault_lines(report):
+        print(f"error: {fault}", file=sys.stderr)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{len(report.faults)} faults" if report.faults else "no faults", flush=True)
+
+
+def _define_convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("masks", type=Path, metavar="MASKS", help="a folder of masks, which stays as it is")
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the palette PNGs go")
     convert.add_argument("--classes", type=Path, metavar="CONFIG|DIR", help="whose colours become ids")
@@ -138,7 +144,7 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _data_of(source: Path) -> DataConfig:
-    """The data section of a configuration, or that of a data folder with its classes.yaml."""
+    """The data section of a configuration, or one for a data folder with a classes.yaml."""
     folder = source.is_dir() or not (source.suffix or source.exists())
     return load_data_folder(source) if folder else load_config(source).data
 

@@ -12,8 +12,9 @@ metrics/        numbers from counts: confusion · boundaries · calibration
 visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder · folding ·
                 initialization · inspection
-data/           from files to batches: cache · palettes · images · transforms · sampler · workers · listing · split_forms ·
-                layout · checking · dataset · loader · statistics
+data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · cache ·
+                transforms · sampler · workers · listing · split_forms · split_lists · sample_files · label_faults ·
+                checking · check_report · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · scenes · archives · sample · plan · public_sets · unpacking
 runs/           what a run folder holds: checkpoint · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice

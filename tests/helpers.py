@@ -20,7 +20,8 @@ from PIL import Image
 from segnet.classes import ClassSet
 from segnet.config.loading import load_config
 from segnet.config.sections import Config, ModelConfig
-from segnet.data.images import save_image, save_mask
+from segnet.data.images import save_image
+from segnet.data.mask_files import save_mask
 from segnet.runs.checkpoint import load_checkpoint
 from segnet.system.devices import processor_features
 from segnet.system.errors import ExitCode, UserError

@@ -1,7 +1,7 @@
-"""What is computed once from a data set and used again while its content is the same: decoded samples, class statistics.
+"""Files that are computed once from a dataset: decoded samples, and small results such as class statistics.
 
-It stands in `.segnet/` beside the data, or in a folder of the user's choice. Every file carries a digest of all that it
-was made from, and is used only where that digest fits.
+They lie in `.segnet/` in the data folder, or in a folder that the user chooses. Each contains a digest of everything that
+it was computed from, and is used only while that digest is the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from segnet.data.images import CHANNELS
 from segnet.system.digests import DIGEST_BYTES, digest_of
 from segnet.system.distributed import is_main
 from segnet.system.errors import ExitCode, UserError
@@ -30,23 +31,24 @@ _MAGIC = b"SegNet decoded 1"
 
 
 def may_write(folder: Path) -> bool:
-    """Whether `folder` is there to be written to. One without any permission to write is left alone by root as well."""
+    """Whether files may be written into `folder`. A folder that gives nobody the permission to write binds root, too."""
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
 
 
 def load_small(path: Path, digest: str) -> dict[str, list[int]]:
-    """What `save_small` wrote under `digest`; empty when there is nothing, or it was made from something else, or is damaged."""
+    """The lists that `save_small` wrote with `digest`; empty when the file is missing, damaged or has another digest."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        lists = {name: values for name, values in found.items() if isinstance(values, list)}
+        record = json.loads(path.read_text(encoding="utf-8"))
+        lists = {name: values for name, values in record.items() if isinstance(values, list)}
         whole = all(type(value) is int for values in lists.values() for value in values)
-        return lists if whole and found["digest"] == digest and found["check"] == digest_of(digest, lists) else {}
+        fits = record["digest"] == digest and record["check"] == digest_of(digest, lists)
+        return lists if whole and fits else {}
     except (OSError, ValueError, KeyError, AttributeError):
         return {}
 
 
 def save_small(path: Path, digest: str, lists: dict[str, list[int]]) -> None:
-    """Write `lists` for `load_small`, atomically. Where the data folder cannot be written, nothing happens."""
+    """Write `lists` for `load_small`, atomically; nothing when the data folder cannot be written."""
     try:
         if may_write(path.parent.parent):
             path.parent.mkdir(exist_ok=True)
@@ -56,23 +58,23 @@ def save_small(path: Path, digest: str, lists: dict[str, list[int]]) -> None:
 
 
 class Undecoded(NamedTuple):
-    """Where decoded samples come from."""
+    """Samples before they are decoded."""
 
-    digest: str  # of everything they depend on
-    pixels: Sequence[int]  # height × width of each
-    decode: Callable[[int], tuple[Tensor, Tensor]]  # the number of a sample -> image (3, H, W), mask (H, W), uint8
+    digest: str  # of everything that the decoded samples depend on
+    pixels: Sequence[int]  # height × width of each sample
+    decode: Callable[[int], tuple[Tensor, Tensor]]  # index -> image (C, H, W), mask (H, W), both uint8
 
 
 class DecodedSamples:
-    """Pictures and masks in one file that is mapped into memory: what one worker has read, no other reads from disk.
+    """Images and masks in one file that is mapped into memory, so that all workers share what one has read from disk.
 
-    The file: 16 bytes that say what it is, 16 of the digest, N, a record (offset, height, width) per sample, then each
-    sample's (H, W, 3) and (H, W) bytes. Little-endian.
+    The file, little-endian: 16 bytes that identify the format, 16 of the digest, the count N as 8, N records (offset,
+    height, width), then for each sample its image (H, W, C) and its mask (H, W), a byte a value.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))  # nothing written to a sample reaches the file
+        self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))  # "c": writing to a sample leaves the file as it is
         start = len(_MAGIC) + DIGEST_BYTES
         count = int(self._bytes[start : start + 8].view("<i8")[0])
         self._records = np.frombuffer(self._bytes[start + 8 : start + 8 + count * _RECORD.itemsize].tobytes(), _RECORD)
@@ -81,10 +83,11 @@ class DecodedSamples:
         return len(self._records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image (3, H, W) and mask (H, W), uint8, the very values and memory order that decoding gives."""
+        """Image (C, H, W) and mask (H, W), uint8, with the values and the memory order that decoding gives."""
         offset, height, width = (int(value) for value in self._records[index])
-        middle, end = offset + 3 * height * width, offset + 4 * height * width
-        image = torch.from_numpy(self._bytes[offset:middle].reshape(height, width, 3))
+        middle = offset + CHANNELS * height * width
+        end = middle + height * width
+        image = torch.from_numpy(self._bytes[offset:middle].reshape(height, width, CHANNELS))
         return image.permute(2, 0, 1), torch.from_numpy(self._bytes[middle:end].reshape(height, width))
 
     def __reduce__(self) -> tuple[type[DecodedSamples], tuple[Path]]:
@@ -92,9 +95,9 @@ class DecodedSamples:
 
 
 def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
-    """The decoded samples of `source`, made now unless `folder` has them. Older ones of the same `name` are removed.
+    """The decoded samples of `source` from their file in `folder`, which is made first if it is missing.
 
-    Several processes may ask at once: one makes the file, the others wait for it.
+    Files of the same `name` with another digest are removed. Of several processes one makes the file, and the others wait.
     Raises UserError (environment) when the folder cannot be written or the disk is too full, and whatever decoding raises.
     """
     path = folder / f"{name}-{source.digest}.decoded"
@@ -106,17 +109,17 @@ def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
             make_folder(folder)
             with lock_folder(folder, wait=True) as held:
                 if not _is_whole(path, source):
-                    if held:  # or they may be another's that writes now
+                    if held:  # without a lock, another process may be writing these files
                         remove_stale_temporaries(folder)
                     _make(path, source, remedy)
                     for old in set(folder.glob(f"{name}-{'?' * 2 * DIGEST_BYTES}.decoded")) - {path}:
-                        old.unlink(missing_ok=True)  # whoever has it mapped keeps it
+                        old.unlink(missing_ok=True)  # a process that has mapped it keeps its content
         except OSError as error:
             found = f"cannot be written ({error.strerror})"
             raise UserError(ExitCode.ENVIRONMENT, error.filename or folder, found, remedy) from None
     try:
         return DecodedSamples(path)
-    except OSError as error:  # such as ENODEV of a file system of network or container
+    except OSError as error:  # such as ENODEV, on file systems of networks or containers
         found = f"its file system cannot map files into memory ({error.strerror})"
         raise UserError(ExitCode.ENVIRONMENT, path, found, remedy) from None
 
@@ -126,7 +129,8 @@ def _head(source: Undecoded) -> bytes:
 
 
 def _size(source: Undecoded) -> int:
-    return len(_head(source)) + len(source.pixels) * _RECORD.itemsize + 4 * sum(source.pixels)
+    """Bytes of the whole file."""
+    return len(_head(source)) + len(source.pixels) * _RECORD.itemsize + (CHANNELS + 1) * sum(source.pixels)
 
 
 def _is_whole(path: Path, source: Undecoded) -> bool:
@@ -138,8 +142,9 @@ def _is_whole(path: Path, source: Undecoded) -> bool:
 
 
 def _make(path: Path, source: Undecoded, remedy: str) -> None:
-    size, (total, _, free) = _size(source), shutil.disk_usage(path.parent)
-    if total and size > 0.95 * free:  # a file system that does not know its size says 0
+    size = _size(source)
+    total, _, free = shutil.disk_usage(path.parent)
+    if total and size > 0.95 * free:  # a total of 0 means that the file system does not know its size
         found = f"decoded samples need {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
         raise UserError(ExitCode.ENVIRONMENT, path.parent, found, remedy)
     if is_main():
@@ -157,8 +162,9 @@ def _make(path: Path, source: Undecoded, remedy: str) -> None:
 
 
 def _in_order(pool: ThreadPoolExecutor, source: Undecoded) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every decoded sample, few of them in memory at a time."""
-    count, together = len(source.pixels), 64
+    """Every decoded sample in order, decoded on all cores, with at most 64 of them in memory."""
+    count = len(source.pixels)
+    together = 64
     with tqdm(total=count, unit="picture", disable=None, leave=False, delay=2) as bar:
         for start in range(0, count, together):
             for sample in pool.map(source.decode, range(start, min(count, start + together))):

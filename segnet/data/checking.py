@@ -1,9 +1,8 @@
-"""Every fault of a data set at once, by the rules that training and evaluation stop at, and what its masks hold."""
+"""All faults of a dataset at once, by the rules of training and evaluation, and the classes in its masks."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -18,137 +17,149 @@ from tqdm import tqdm
 
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.loading import root_fault
-from segnet.data.images import convert_command, open_image, open_mask, open_palette
-from segnet.data.layout import (
-    find_pictures,
-    label_faults,
-    label_warnings,
-    mask_path,
-    merge_alike,
-    names_a_picture,
-    overlap_faults,
-    parse_split,
-    require_same_size,
-    split_path,
-)
+from segnet.data.images import open_image
+from segnet.data.label_faults import label_faults, label_warnings
+from segnet.data.layout import MASKS, mask_path, split_path
 from segnet.data.listing import is_hidden
+from segnet.data.mask_files import open_mask, open_palette
 from segnet.data.palettes import Rules, palette_means_colors
-from segnet.system.errors import ExitCode, UserError
+from segnet.data.remedies import convert_command
+from segnet.data.sample_files import find_pictures, size_faults
+from segnet.data.split_lists import names_a_picture, overlap_faults, parse_split
+from segnet.system.errors import UserError, data_error
 
-_PART = re.compile("train|val|test|fold|part|split", re.IGNORECASE)
-DISJOINT = ("train", "val", "test")  # splits by these names share no picture; others, such as trainval, may unite some
+_PART_OF_DATASET = re.compile("train|val|test|fold|part|split", re.IGNORECASE)
+DISJOINT = ("train", "val", "test")  # splits that must not share pictures; others, such as trainval, may be a union
 
 
 class _Pair(NamedTuple):
-    """What reading a picture and its mask showed; nothing but faults when one of them cannot be read."""
+    """A picture and its mask after reading. Only `faults` is set when one of them cannot be read."""
 
     faults: list[UserError]
     size: tuple[int, int] = (0, 0)  # height, width
-    pixels: tuple[int, ...] = ()  # of each label 0..255; empty: not read
-    content: bytes = b""  # a digest of the picture's file
-    reordered: bool = False  # the mask's palette holds the classes' colours in another order
+    pixels: tuple[int, ...] = ()  # pixels of each label 0..255; empty: not read
+    content: bytes = b""  # digest of the picture file
+    reordered: bool = False  # the palette of the mask holds the class colours in another order
 
 
 class SplitReport(NamedTuple):
-    """What the sound pictures of a split hold."""
+    """Sizes and classes of the sound pictures of a split."""
 
     name: str
     ids: tuple[str, ...]
     heights: tuple[int, float, int]  # smallest, median, largest
     widths: tuple[int, float, int]
-    class_pictures: tuple[int, ...]  # in how many pictures each class occurs
+    class_pictures: tuple[int, ...]  # number of pictures in which each class occurs
     class_pixels: tuple[int, ...]
     ignored: int  # pixels
 
 
-class Report(NamedTuple):
-    """A data set as it was found."""
+class CheckReport(NamedTuple):
+    """The result of `check_dataset`."""
 
     root: Path
     classes: ClassSet
     splits: list[SplitReport]
-    overlaps: dict[tuple[str, str], int]  # pictures that two splits have in common
+    overlaps: dict[tuple[str, str], int]  # number of pictures that two splits share
     faults: list[UserError]
-    warnings: list[UserError]  # what may be meant as it is
+    warnings: list[UserError]  # what may be intended
 
 
 def list_splits(root: Path) -> list[str]:
-    """The names of all splits in a data folder. Raises UserError (data) when there is none.
-
-    Hidden files are none, nor are texts of another kind, such as classes.txt: see `other_texts`.
-    """
+    """The names of all splits in a data folder, without hidden files and `other_texts`. Raises UserError (data) without any."""
     folder = split_path(root, "train").parent
     names = sorted({path.stem for path in _texts(root)} - {path.stem for path in other_texts(root)})
     if not names and (fault := root_fault(root)):
-        raise UserError(ExitCode.DATA, root, *fault)
+        raise data_error(root, *fault)
     if not names:
         remedy = "give a folder in VOC's layout (data/README.md), or a CONFIG"
-        raise UserError(ExitCode.DATA, folder, "no lists of splits", remedy)
+        raise data_error(folder, "no lists of splits", remedy)
     return names
 
 
 def other_texts(root: Path) -> list[Path]:
-    """The texts beside the lists of splits that name no picture in any form, while another one does.
+    """The text files beside the lists of splits that are no lists, such as classes.txt.
 
-    What is called after a part of a data set, or is in UTF-16, is a list all the same.
+    These are the ones that name no picture, if another file does. A file in UTF-16, or with a name such as train2.txt,
+    counts as a list, so that its faults are reported.
     """
-    texts = _texts(root)
-    naming = {path for path in texts if path.is_file() and names_a_picture(root, path)}
-    others = [path for path in texts if path.is_file() and path not in naming and not _PART.search(path.stem)]
-    return [path for path in others if path.read_bytes()[:2] not in (b"\xff\xfe", b"\xfe\xff")] if naming else []
+    files = [path for path in _texts(root) if path.is_file()]
+    naming = {path for path in files if names_a_picture(root, path)}
+    if not naming:
+        return []
+    others = [path for path in files if path not in naming and not _PART_OF_DATASET.search(path.stem)]
+    return [path for path in others if path.read_bytes()[:2] not in (b"\xff\xfe", b"\xfe\xff")]
 
 
 def _texts(root: Path) -> list[Path]:
+    """The text files, not hidden, in the folder of the lists."""
     return [path for path in sorted(split_path(root, "train").parent.glob("*.txt")) if not is_hidden(path.name)]
 
 
 def check_dataset(
     root: Path, splits: Sequence[str], classes: ClassSet, *, disjoint: Sequence[str] = DISJOINT, train: str = "train"
-) -> Report:
-    """Read every picture and mask of some splits, of which `train` is learnt from. Two in `disjoint` must not share a picture.
+) -> CheckReport:
+    """Read every picture and mask of `splits`. `train` is the split to learn from; two splits in `disjoint` share no picture.
 
-    Nothing is written, and nothing raised for a fault of the data.
+    Faults of the data are returned, not raised. Nothing is written.
     """
-    faults, warnings = list[UserError](), list[UserError]()
+    faults = list[UserError]()
     ids_of = dict[str, list[str]]()
     for split in dict.fromkeys(splits):
-        ids_of[split], found = parse_split(root, split)
-        faults += found
-    ids = list(dict.fromkeys(name for names in ids_of.values() for name in names))
-    pictures, found = find_pictures(root, ids) if ids else ({}, [])
-    faults += found
-    spoilt = {fault.path for fault in found}
-    files = [[path if path and str(path) not in spoilt else None for path in (pictures.get(n), mask_path(root, n))] for n in ids]
-    pairs = dict(zip(ids, _read_pairs(files, classes), strict=True)) if (root / "SegmentationClass").is_dir() else {}
-    for pair in pairs.values():
-        faults += pair.faults
+        ids_of[split], list_faults = parse_split(root, split)
+        faults += list_faults
+    pairs, pair_faults = _read_all(root, ids_of, classes)
+    faults += pair_faults
     for first, second in combinations(ids_of, 2):
         if {first, second} <= set(disjoint):
             faults += overlap_faults(root, first, ids_of[first], second, ids_of[second])
-    sound = {name: pair for name, pair in pairs.items() if pair.pixels}
-    seen_in = {
-        split: {k for n in names if n in sound for k, count in enumerate(sound[n].pixels) if count}
-        for split, names in ids_of.items()
-    }
-    for split, names in ids_of.items():
-        faults += label_faults(root, split, seen_in[split], classes, train)
-        warnings += label_warnings(root, split, seen_in[split], classes, train, seen_in.get(train, set()))
-        warnings += _mask_warnings(root, split, {name: sound[name] for name in names if name in sound}, classes)
+    sound = {split: {name: pairs[name] for name in ids if name in pairs and pairs[name].pixels} for split, ids in ids_of.items()}
+    seen_in = {split: _values_in(of_split.values()) for split, of_split in sound.items()}
+    warnings = list[UserError]()
+    for split, seen in seen_in.items():
+        faults += label_faults(root, split, seen, classes, train)
+        warnings += label_warnings(root, split, seen, classes, train, seen_in.get(train, set()))
+        warnings += _mask_warnings(root, split, sound[split], classes)
     warnings += _twin_warnings(root, ids_of, pairs, disjoint)
-    reports = [_split_report(split, names, pairs, classes) for split, names in ids_of.items()]
+    reports = [_split_report(split, ids, pairs, classes) for split, ids in ids_of.items()]
     overlaps = {(a, b): len(set(ids_of[a]) & set(ids_of[b])) for a, b in combinations(ids_of, 2)}
-    return Report(root, classes, reports, overlaps, faults, warnings)
+    return CheckReport(root, classes, reports, overlaps, faults, warnings)
 
 
-def _read_pairs(files: Sequence[Sequence[Path | None]], classes: ClassSet) -> list[_Pair]:
-    """Read pictures and masks, None for what is not to be opened, on all cores: decoders let go of the interpreter's lock."""
+def _read_all(root: Path, ids_of: dict[str, list[str]], classes: ClassSet) -> tuple[dict[str, _Pair], list[UserError]]:
+    """The pair of each id of all splits, and the faults of the files and of their content."""
+    ids = list(dict.fromkeys(name for names in ids_of.values() for name in names))
+    if not ids:
+        return {}, []
+    pictures, faults = find_pictures(root, ids)
+    if not (root / MASKS).is_dir():
+        return {}, faults
+    spoilt = {fault.path for fault in faults}
+    files = list[tuple[Path | None, Path | None]]()
+    for name in ids:
+        picture = pictures.get(name)
+        mask = mask_path(root, name)
+        files.append((None if picture is None or str(picture) in spoilt else picture, None if str(mask) in spoilt else mask))
+    pairs = dict(zip(ids, _read_pairs(files, classes), strict=True))
+    return pairs, faults + [fault for pair in pairs.values() for fault in pair.faults]
+
+
+def _values_in(pairs: Iterable[_Pair]) -> set[int]:
+    """The set of all values in the masks of `pairs`."""
+    return {value for pair in pairs for value, count in enumerate(pair.pixels) if count}
+
+
+def _read_pairs(files: Sequence[tuple[Path | None, Path | None]], classes: ClassSet) -> list[_Pair]:
+    """The pairs of (picture, mask), None for a file not to open. Threads suffice: decoders release the interpreter lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pairs = pool.map(lambda both: _read_pair(both[0], both[1], classes), files)
         return list(tqdm(pairs, "check", len(files), unit="picture", leave=False, disable=None))
 
 
 def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _Pair:
-    faults, image, mask, content, palette = list[UserError](), None, None, b"", None
+    faults = list[UserError]()
+    image = mask = palette = None
+    content = b""
     try:
         if picture:
             image = open_image(picture)
@@ -160,7 +171,7 @@ def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _P
             mask = open_mask(path, classes)
             palette = open_palette(path)
         if path and image is not None and mask is not None:
-            require_same_size(image, mask, path)
+            faults += size_faults((image.shape[1], image.shape[2]), (mask.shape[0], mask.shape[1]), path)
     except (UserError, OSError) as error:
         faults.append(_fault(error, path))
     if faults or image is None or mask is None:
@@ -171,7 +182,7 @@ def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _P
 
 
 def _is_reordered(used: list[int], palette: np.ndarray, classes: ClassSet) -> bool:
-    """Whether the colours of a mask's palette say, or may say, other classes than its ids."""
+    """Whether the colours in the palette of a mask mean, or may mean, other classes than its ids."""
     if len(set(classes.colors)) < len(classes):
         return False
     try:
@@ -181,43 +192,48 @@ def _is_reordered(used: list[int], palette: np.ndarray, classes: ClassSet) -> bo
 
 
 def _fault(error: UserError | OSError, path: Path | None) -> UserError:
+    """The fault of a file that could not be read."""
     if isinstance(error, UserError):
         return error
-    return UserError(ExitCode.DATA, path or "", (error.strerror or "cannot be read").lower(), "make it readable")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Warnings
-# ---------------------------------------------------------------------------------------------------------------------
+    return data_error(path or "", (error.strerror or "cannot be read").lower(), "make it readable")
 
 
 def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: ClassSet) -> list[UserError]:
-    """Masks without a scored pixel, of mostly 0 and 255 or with reordered palettes, and classes that never occur."""
-    warnings, ignore, path = list[UserError](), IGNORE_INDEX, split_path(root, split)
-    empty = [name for name, pair in pairs.items() if pair.pixels[ignore] == sum(pair.pixels)]
-    if empty and len(empty) < len(pairs):
+    """Warnings of masks without a scored pixel, mostly of 0 and 255 or with reordered palettes, and of absent classes."""
+    path = split_path(root, split)
+    ignored = classes.ignore_index
+    warnings = list[UserError]()
+    empty = [name for name, pair in pairs.items() if pair.pixels[IGNORE_INDEX] == sum(pair.pixels)]
+    if len(empty) < len(pairs):  # else it is a fault of the split
         for name in empty:
-            found = f"is {classes.ignore_index} everywhere, which is not scored"
-            warnings.append(UserError(ExitCode.DATA, mask_path(root, name), found, "see whether it is finished"))
-    binary = [p for p in pairs.values() if p.pixels[0] and p.pixels[ignore] and p.pixels[0] + p.pixels[ignore] == sum(p.pixels)]
-    if len(pairs) // 2 < len(binary) < len(pairs):
-        found = f"{len(binary)} of {len(pairs)} masks hold only 0 and {classes.ignore_index}, which is not scored"
-        warnings.append(UserError(ExitCode.DATA, path, found, f"see whether {classes.ignore_index} means a class there"))
+            found = f"is {ignored} everywhere, which is not scored"
+            warnings.append(data_error(mask_path(root, name), found, "see whether it is finished"))
+    binary = sum(_is_binary(pair) for pair in pairs.values())
+    if len(pairs) // 2 < binary < len(pairs):
+        found = f"{binary} of {len(pairs)} masks hold only 0 and {ignored}, which is not scored"
+        warnings.append(data_error(path, found, f"see whether {ignored} means a class there"))
     reordered = [name for name, pair in pairs.items() if pair.reordered]
     if reordered:
         mask = mask_path(root, reordered[0])
         found = f"{len(reordered)} of {len(pairs)} masks show class colours in another order than their ids, such as {mask.name}"
         remedy = f"the ids count; if the colours are right: {convert_command(mask)} --classes CONFIG"
-        warnings.append(UserError(ExitCode.DATA, path, found, remedy))
+        warnings.append(data_error(path, found, remedy))
     absent = [name for k, name in enumerate(classes.names) if not any(pair.pixels[k] for pair in pairs.values())]
     if absent and pairs:
-        warnings.append(UserError(ExitCode.DATA, path, f"no pixel of {', '.join(absent)}", "see whether that is so"))
+        warnings.append(data_error(path, f"no pixel of {', '.join(absent)}", "see whether that is so"))
     return warnings
 
 
+def _is_binary(pair: _Pair) -> bool:
+    """Whether a mask holds both 0 and the ignored label, and nothing else."""
+    zero, ignored = pair.pixels[0], pair.pixels[IGNORE_INDEX]
+    return zero > 0 and ignored > 0 and zero + ignored == sum(pair.pixels)
+
+
 def _twin_warnings(root: Path, ids_of: dict[str, list[str]], pairs: dict[str, _Pair], disjoint: Sequence[str]) -> list[UserError]:
-    """Pictures of two splits that are the same file under two ids."""
-    warnings, owner = list[UserError](), dict[bytes, tuple[str, str]]()
+    """Warnings of pictures of two splits that are equal files with two ids."""
+    warnings = list[UserError]()
+    owner = dict[bytes, tuple[str, str]]()  # content -> (split, id) that has it first
     for split, names in ids_of.items():
         for name in names:
             if split not in disjoint or name not in pairs or not pairs[name].content:
@@ -225,13 +241,8 @@ def _twin_warnings(root: Path, ids_of: dict[str, list[str]], pairs: dict[str, _P
             other, twin = owner.setdefault(pairs[name].content, (split, name))
             if other != split and twin != name:
                 found = f"'{name}' is the same picture as '{twin}' in {other}"
-                warnings.append(UserError(ExitCode.DATA, split_path(root, split), found, "remove one of them"))
+                warnings.append(data_error(split_path(root, split), found, "remove one of them"))
     return warnings
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The report
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _split_report(split: str, ids: Sequence[str], pairs: dict[str, _Pair], classes: ClassSet) -> SplitReport:
@@ -250,67 +261,6 @@ def _split_report(split: str, ids: Sequence[str], pairs: dict[str, _Pair], class
 
 
 def _range(values: Iterable[int]) -> tuple[int, float, int]:
+    """Smallest, median and largest value; zeros without any."""
     known = list(values) or [0]
     return min(known), median(known), max(known)
-
-
-def fault_lines(report: Report) -> list[UserError]:
-    """The faults for people: those of many files with one cure are one line a split."""
-    split_of = {name: split.name for split in reversed(report.splits) for name in split.ids}
-
-    def place(fault: UserError) -> Path:
-        below = Path(fault.path).relative_to(report.root).parts[1:]  # JPEGImages or SegmentationClass
-        split = split_of.get(os.path.splitext("/".join(below))[0])
-        return split_path(report.root, split) if split else Path(fault.path)
-
-    return merge_alike(report.faults, place)
-
-
-def report_table(report: Report) -> str:
-    """The report for people: a table of each split's classes, then its sizes, its ignored pixels, and the overlaps."""
-    width = max(map(len, report.classes.names))
-    lines = []
-    for split in report.splits:
-        scored = sum(split.class_pixels)
-        lines.append(f"{split.name}: {len(split.ids):,} pictures")
-        if not split.ignored + scored:
-            lines[-1] += ", none of which can be read"
-            continue
-        lines.append(f"  {'class':<{width}}  pictures           pixels   share")
-        rows = zip(report.classes.names, split.class_pictures, split.class_pixels, strict=True)
-        lines += [f"  {name:<{width}}  {n:>8,}  {pixels:>15,}  {_percent(pixels, scored):>6}" for name, n, pixels in rows]
-        height, across = (f"{low} / {middle:g} / {high}" for low, middle, high in (split.heights, split.widths))
-        lines.append(f"  height {height}, width {across} (smallest / median / largest)")
-        lines.append(f"  ignored {_percent(split.ignored, split.ignored + scored)} of {split.ignored + scored:,} pixels")
-    sizes = {split.name: len(split.ids) for split in report.splits}
-    lines += [f"{a} and {b} share {n:,} pictures" for (a, b), n in report.overlaps.items() if sizes[a] and sizes[b]]
-    return "\n".join(lines)
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f}%" if whole else "–"
-
-
-def report_json(report: Report) -> str:
-    """The report for programs: faults and warnings, and per split the same numbers as in the table."""
-    splits = [
-        {
-            "name": split.name,
-            "pictures": len(split.ids),
-            "height": dict(zip(("min", "median", "max"), split.heights, strict=True)),
-            "width": dict(zip(("min", "median", "max"), split.widths, strict=True)),
-            "ignored": split.ignored,
-            "classes": [
-                {"name": name, "pictures": pictures, "pixels": pixels}
-                for name, pictures, pixels in zip(report.classes.names, split.class_pictures, split.class_pixels, strict=True)
-            ],
-        }
-        for split in report.splits
-    ]
-    overlaps = [{"splits": list(pair), "pictures": count} for pair, count in report.overlaps.items()]
-    faults, warnings = (
-        [{"path": fault.path, "found": fault.found, "remedy": fault.remedy} for fault in some]
-        for some in (report.faults, report.warnings)
-    )
-    tree = {"root": str(report.root), "splits": splits, "overlaps": overlaps, "faults": faults, "warnings": warnings}
-    return json.dumps(tree, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Pictures and masks in Pascal VOC's layout, in an order that is a function of the seed and the step."""
+"""A split of a dataset in Pascal VOC's layout: its samples, and the requirements on its labels."""
 
 from __future__ import annotations
 
@@ -17,21 +17,13 @@ from torch.utils.data import Dataset
 from segnet.classes import ClassSet
 from segnet.config.sections import DataConfig
 from segnet.data.cache import FOLDER, DecodedSamples, Undecoded, open_decoded
-from segnet.data.images import open_image, open_mask, pixel_count
-from segnet.data.layout import (
-    SHOWN,
-    find_pictures,
-    label_faults,
-    label_warnings,
-    mask_path,
-    merge_alike,
-    overlap_faults,
-    parse_split,
-    read_split,
-    require_same_size,
-    split_path,
-)
+from segnet.data.images import open_image, pixel_count
+from segnet.data.label_faults import label_faults, label_warnings
+from segnet.data.layout import mask_path, split_path
+from segnet.data.mask_files import open_mask
+from segnet.data.sample_files import find_pictures, merge_alike, size_faults
 from segnet.data.sampler import SampleKey
+from segnet.data.split_lists import SHOWN, overlap_faults, parse_split, read_split
 from segnet.data.transforms import JointTransform, eval_transform
 from segnet.system.digests import derive_seed, digest_files, digest_of
 from segnet.system.distributed import is_main
@@ -40,24 +32,29 @@ from segnet.system.files import is_inside, short_name
 
 
 class Sample(NamedTuple):
-    """A picture and its truth; a batch has a leading B and a tuple of ids."""
+    """An image and its mask. A batch has a leading dimension B and a tuple of ids."""
 
-    image: Tensor  # (3, H, W) uint8 RGB
-    mask: Tensor  # (H, W) uint8 class ids, 255 ignored
+    image: Tensor  # (C, H, W) uint8 RGB
+    mask: Tensor  # (H, W) uint8 class ids; `IGNORE_INDEX` is not scored
     id: str
 
 
 class SegmentationDataset(Dataset[Sample]):
-    """One split of a data set in VOC's layout.
+    """The samples of one split of a dataset in VOC's layout.
 
-    Augmentation of a sample depends on (seed, epoch, id, size) alone – not on the worker, the order or what came before.
-    Raises UserError (data) for the faults of the list and of the files as such, and when reading for those of their content.
+    The augmentation of a sample is a function of (seed, epoch, id, shrink) alone: it depends neither on the worker nor on
+    the samples before. The constructor raises UserError (data) for faults of the list, and for files that are missing or
+    lie elsewhere; reading a sample raises it for faults in the content of its files.
     """
 
     def __init__(
         self, root: Path, split: str, classes: ClassSet, *, transform: JointTransform = eval_transform, seed: int = 0
     ) -> None:
-        self.root, self.split, self.classes, self.transform, self.seed = root, split, classes, transform, seed
+        self.root = root
+        self.split = split
+        self.classes = classes
+        self.transform = transform
+        self.seed = seed
         self.ids = read_split(root, split)
         pictures, faults = find_pictures(root, self.ids)
         raise_first(merge_alike(faults, lambda _: split_path(root, split)), limit=SHOWN)
@@ -71,14 +68,15 @@ class SegmentationDataset(Dataset[Sample]):
         sample = self.read(key.picture)
         with torch.random.fork_rng(devices=[]):
             seed = derive_seed(self.seed, "augment", key.epoch, sample.id)
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would see to every kind of device as well
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices, too
             image, mask = self.transform(sample.image, sample.mask, key.shrink)
         return Sample(image, mask, sample.id)
 
     def keep_decoded(self, folder: Path | None = None) -> None:
-        """From now on read samples from one file of decoded ones in `folder` (default: beside the data), made first if need be.
+        """Read samples from a file of decoded ones in `folder` (default: the data folder) from now on.
 
-        It holds what the files hold now. Raises UserError (environment) when it cannot be made, (data) as `read` does.
+        The file is made first unless it is there and fits the present content of pictures and masks.
+        Raises UserError (environment) when it cannot be made, (data) as `read`.
         """
         self.decoded = None
         digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *self.ids, *content_digests(self).tolist())
@@ -89,62 +87,78 @@ class SegmentationDataset(Dataset[Sample]):
 
     @property
     def decoding(self) -> tuple[object, ...]:
-        """All that the values of a decoded mask depend on, beside its file."""
+        """The values that a decoded mask depends on besides its file."""
         return (self.classes,)
 
     @property
     def file_name(self) -> str:
-        """The split's name, for a file beside the data."""
+        """The name of the split as part of a file name."""
         return short_name(self.split.replace("/", "_"))
 
     def read(self, index: int) -> Sample:
-        """The picture and mask as they are on disk. Raises UserError (data) when they differ in size."""
+        """The sample without augmentation. Raises UserError (data) when a file is damaged or the two sizes differ."""
         if self.decoded:
             return Sample(*self.decoded[index], self.ids[index])
-        image, mask = open_image(self.pictures[index]), self.read_mask(index)
-        require_same_size(image, mask, mask_path(self.root, self.ids[index]))
+        image = open_image(self.pictures[index])
+        mask = self.read_mask(index)
+        path = mask_path(self.root, self.ids[index])
+        raise_first(size_faults((image.shape[1], image.shape[2]), (mask.shape[0], mask.shape[1]), path))
         return Sample(image, mask, self.ids[index])
 
     def read_mask(self, index: int) -> Tensor:
-        """The mask alone, (H, W) uint8."""
-        return self.read_mask_of(self.ids[index])
-
-    def read_mask_of(self, sample_id: str) -> Tensor:
-        """The mask of an id, (H, W) uint8."""
-        return open_mask(mask_path(self.root, sample_id), self.classes)
+        """The mask of a sample from its file, (H, W) uint8."""
+        return open_mask(mask_path(self.root, self.ids[index]), self.classes)
 
 
 def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval_transform, seed: int = 0) -> SegmentationDataset:
-    """A split to learn from or to be scored on: also without what makes the result worthless.
+    """The split `split` of the dataset that a configuration names. No picture or mask is read; see `require_useful_labels`.
 
-    Raises UserError (data) for all that SegmentationDataset does, for a picture that `data.train_split` holds as well, and
-    for masks by which nothing can be learnt or scored; what they leave in doubt is a warning.
+    Raises UserError (data) as SegmentationDataset does, and for a picture that `data.train_split` contains as well.
     """
-    root, train, classes = Path(data.root), data.train_split, data.class_set
-    dataset = SegmentationDataset(root, split, classes, transform=transform, seed=seed)
-    every, learnt = set(range(len(classes))), set[int]()
-    if split == train:
-        seen = _labels_seen(dataset.ids, dataset.read_mask_of, lambda seen: len(seen & every) > 1)
-    else:
-        train_ids = parse_split(root, train)[0]
-        raise_first(overlap_faults(root, train, train_ids, split, dataset.ids))
-        seen = _labels_seen(dataset.ids, dataset.read_mask_of, lambda seen: seen >= every)
-        learnt = _labels_seen(train_ids, lambda name: _mask_if_sound(root, name, classes), lambda learnt: learnt >= seen & every)
-    raise_first(label_faults(root, split, seen, classes, train))
-    warn(label_warnings(root, split, seen, classes, train, learnt))
+    root = Path(data.root)
+    dataset = SegmentationDataset(root, split, data.class_set, transform=transform, seed=seed)
+    if split != data.train_split:
+        train_ids, _ = parse_split(root, data.train_split)
+        raise_first(overlap_faults(root, data.train_split, train_ids, split, dataset.ids))
     return dataset
 
 
+def require_useful_labels(dataset: SegmentationDataset, data: DataConfig) -> None:
+    """Raise UserError (data) when the masks of a split give nothing to learn or to score; print warnings for what is doubtful.
+
+    It reads masks in random order until their classes settle the question: usually a few, at worst all of the split and of
+    `data.train_split`. Raises UserError (data) for a damaged mask among those of the split.
+    """
+    root, split, classes, train = dataset.root, dataset.split, dataset.classes, data.train_split
+    every = set(range(len(classes)))
+    learnt = set[int]()
+
+    def read(name: str) -> Tensor:
+        return open_mask(mask_path(root, name), classes)
+
+    def read_if_sound(name: str) -> Tensor:
+        return _mask_if_sound(root, name, classes)
+
+    if split == train:
+        seen = _values_in_masks(dataset.ids, read, lambda seen: len(seen & every) > 1)
+    else:
+        seen = _values_in_masks(dataset.ids, read, lambda seen: seen >= every)
+        train_ids, _ = parse_split(root, train)
+        learnt = _values_in_masks(train_ids, read_if_sound, lambda learnt: learnt >= seen & every)
+    raise_first(label_faults(root, split, seen, classes, train))
+    warn(label_warnings(root, split, seen, classes, train, learnt))
+
+
 def warn(warnings: Sequence[UserError]) -> None:
-    """A line on stderr for each, said once by all ranks."""
+    """Print each warning as a line on stderr, on the main rank alone."""
     for warning in warnings if is_main() else ():
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _labels_seen(ids: Sequence[str], read: Callable[[str], Tensor], enough: Callable[[set[int]], bool]) -> set[int]:
-    """The values of the masks of `ids`, all together; no mask is read once they are `enough`."""
+def _values_in_masks(ids: Sequence[str], read: Callable[[str], Tensor], enough: Callable[[set[int]], bool]) -> set[int]:
+    """The set of all values in the masks of `ids`. Reading stops when the values so far are `enough`."""
     seen = set[int]()
-    for name in random.Random(0).sample(ids, len(ids)):  # objects may start late in a sequence
+    for name in random.Random(0).sample(ids, len(ids)):  # in a video, the first frames may show few classes
         seen |= set(torch.unique(read(name)).tolist())
         if enough(seen):
             break
@@ -152,7 +166,7 @@ def _labels_seen(ids: Sequence[str], read: Callable[[str], Tensor], enough: Call
 
 
 def _mask_if_sound(root: Path, name: str, classes: ClassSet) -> Tensor:
-    """The mask of a picture; without a value where it has a fault, which is said where its split is opened."""
+    """The mask of an id of another split; an empty tensor when it has a fault, which the opening of that split reports."""
     path = mask_path(root, name)
     try:
         return open_mask(path, classes) if is_inside(path, root) else torch.empty(0)
@@ -161,6 +175,6 @@ def _mask_if_sound(root: Path, name: str, classes: ClassSet) -> Tensor:
 
 
 def content_digests(dataset: SegmentationDataset) -> Tensor:
-    """(N,) int64: for each picture of `dataset` a digest of its file's bytes and its mask's."""
+    """(N,) int64: for each sample of `dataset` a digest of the bytes of its picture and its mask."""
     masks = [mask_path(dataset.root, name) for name in dataset.ids]
     return digest_files(list(zip(dataset.pictures, masks, strict=True)))

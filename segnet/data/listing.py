@@ -1,21 +1,24 @@
-"""Which files below a folder are pictures, and what looks like one and is passed over."""
+"""The pictures below a folder, and the files that look like pictures and are left out."""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from segnet.data.images import SUFFIXES, pixel_count
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import UserError, data_error
 
+ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})  # errors of a path that does not exist
 _SHOWN = 10  # names in a line
-_LEFT_BY_TOOLS = frozenset(  # names in lower case: what archives, network drives and file systems keep beside the files
+_LEFT_BY_TOOLS = frozenset(  # names, in lower case, that archivers, network drives and file systems add to a folder
     {"__macosx", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
     | {"system volume information", "thumbs.db", "desktop.ini"}
 )
-_OTHER_FORMATS = frozenset(  # suffixes in lower case: pictures and films of formats that are not read
+_OTHER_FORMATS = frozenset(  # suffixes, in lower case, of pictures and films whose formats are not read
     {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".jxr", ".mpo", ".tga", ".dds", ".ico", ".pcx", ".qoi"}
     | {".psd", ".psb", ".xcf", ".svg", ".svgz", ".eps", ".pdf", ".exr", ".hdr", ".npy", ".dcm", ".nii", ".fits", ".svs", ".czi"}
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw"}
@@ -24,51 +27,54 @@ _OTHER_FORMATS = frozenset(  # suffixes in lower case: pictures and films of for
 
 
 class LeftOut(NamedTuple):
-    """What is passed over, and why."""
+    """A file or folder that is left out, and the reason."""
 
     path: Path
     why: str
 
 
 class Listing(NamedTuple):
-    """What a folder holds, in the order of the paths, but for what is hidden."""
+    """The files below a folder without hidden ones, sorted by path."""
 
     pictures: list[Path]
-    others: list[Path]  # files that are no pictures by their names
-    unread: list[LeftOut]  # folders
+    others: list[Path]  # files without the suffix of a picture
+    unread: list[LeftOut]  # folders that were not read
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is left alone: its name begins with a dot, or tools keep their own things under it."""
+    """Whether a file or folder is ignored: its name begins with a dot, or is one that tools use for themselves."""
     return name.startswith(".") or name.lower() in _LEFT_BY_TOOLS
 
 
 def has_picture_suffix(name: str) -> bool:
-    """Whether a file is a picture by its name."""
+    """Whether a file has the suffix of a format that is read."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def has_foreign_suffix(name: str) -> bool:
-    """Whether a file is a picture or film of a format that is not read, by its name."""
+    """Whether a file has the suffix of a picture or film whose format is not read."""
     return os.path.splitext(name)[1].lower() in _OTHER_FORMATS
 
 
 def list_pictures(folder: Path) -> Listing:
-    """All that lies below `folder`, hidden names left alone. Raises OSError where `folder` itself cannot be read.
+    """The files below `folder`, hidden names ignored. Raises OSError when `folder` itself cannot be read.
 
-    Links to folders are followed, after the folders themselves: each folder is read once, under its own path if it has one
-    here. A link to a folder that holds `folder` is not followed. A file's link is a file.
+    Links to folders are followed after the folders themselves, so that a folder is read once, and under its own path if
+    that lies below `folder`. A link to a folder that contains `folder` is not followed. A link to a file is a file.
     """
-    pictures, others, unread, seen, starts = list[Path](), list[Path](), list[LeftOut](), set[str](), [str(folder)]
+    pictures, others = list[Path](), list[Path]()
+    unread = list[LeftOut]()
+    seen = set[str]()
+    starts = [str(folder)]  # grows by the links to folders
     around = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
 
-    def refuse(error: OSError) -> None:
+    def note_unread(error: OSError) -> None:
         if error.filename == str(folder):
             raise error
         unread.append(LeftOut(Path(error.filename), (error.strerror or "cannot be read").lower()))
 
-    for start in starts:  # which grows
-        for place, folders, files in os.walk(start, onerror=refuse):
+    for start in starts:
+        for place, folders, files in os.walk(start, onerror=note_unread):
             real = os.path.realpath(place)
             if real in around:
                 unread.append(LeftOut(Path(place), f"a link to {real}, which holds the folder itself"))
@@ -85,7 +91,7 @@ def list_pictures(folder: Path) -> Listing:
 
 
 def left_out(listing: Listing) -> list[LeftOut]:
-    """What is passed over although it is a picture by its content or by a suffix of another format; folders that are not read."""
+    """The files left out that are pictures by their content or have the suffix of another format, and the folders not read."""
     found = list(listing.unread)
     for path in listing.others:
         if has_foreign_suffix(path.name):
@@ -103,9 +109,28 @@ def _holds_picture(path: Path) -> bool:
 
 
 def left_out_warning(found: Sequence[LeftOut]) -> UserError:
-    """One line that counts and names what is passed over."""
+    """A warning of one line that counts and names the files left out."""
     named = ", ".join(f"{left.path}: {left.why}" for left in found[:_SHOWN])
     more = f", and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
     count = f"{len(found)} file{'s' if found[1:] else ''}"
     remedy = "convert them to JPEG or PNG, or give them the suffix of their format"
-    return UserError(ExitCode.DATA, "left out", f"{count} ({named}{more})", remedy)
+    return data_error("left out", f"{count} ({named}{more})", remedy)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted; none when there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+        return []
+
+
+def names_by_stem(folder: Path) -> dict[str, list[str]]:
+    """The names in a folder that have the suffix of a picture, by the name without the suffix."""
+    by_stem = defaultdict[str, list[str]](list)
+    for name in names_in(folder):
+        if has_picture_suffix(name):
+            by_stem[os.path.splitext(name)[0]].append(name)
+    return by_stem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
@@ -12,20 +12,21 @@ from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.sampler import SampleKey
 from segnet.data.workers import (
     choose_socket_folder,
-    clear_folder,
+    end_workers,
     lost_worker_error,
     number_of_exit,
+    open_files_error,
+    release_frames,
+    report_thread_errors,
     require_open_files,
-    tell_errors,
-    too_few_files,
 )
 from segnet.system.distributed import this_ranks_part
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.processes import kill_children, stop_signals_blocked
 
 
-class _Reading(Dataset[Sample]):
-    """`dataset`, with the refusal of a picture as a value: torch would make a RuntimeError of one raised in a worker."""
+class _ErrorsAsValues(Dataset[Sample]):
+    """`dataset`, with the error of a sample as a value. Torch would turn one that is raised in a worker into a RuntimeError."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
@@ -38,34 +39,34 @@ class _Reading(Dataset[Sample]):
 
 
 def _collate(samples: list[Sample | Exception]) -> Sample | Exception:
-    """A batch; its images lie in memory as (B, H, W, 3), the way each was decoded and the network wants them."""
+    """The batch of `samples`, or the first error among them. Images are (B, C, H, W) and lie in memory as (B, H, W, C)."""
     whole: list[Sample] = []
     for sample in samples:
         if isinstance(sample, Exception):
             return sample
         whole.append(sample._replace(image=sample.image.permute(1, 2, 0)))
     batch: Sample = default_collate(whole)
-    return batch._replace(image=batch.image.permute(0, 3, 1, 2))  # (B, 3, H, W)
+    return batch._replace(image=batch.image.permute(0, 3, 1, 2))  # (B, C, H, W)
 
 
 class _Loader(DataLoader[Sample]):
-    """Batches; a picture that was refused, here or in a worker, raises its UserError here."""
+    """A loader that raises the errors of samples and of workers as UserErrors."""
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         try:
             yield from self._batches()
         except (RuntimeError, OSError, EOFError) as error:
-            mistake = self._explain(error)
-            if mistake is None:
+            explained = self._user_error(error)
+            if explained is None:
                 raise
-            raise mistake from None
+            raise explained from None
 
-    def _explain(self, error: RuntimeError | OSError | EOFError) -> UserError | None:
-        """What the user can mend of an error of the workers; None for any other error."""
+    def _user_error(self, error: RuntimeError | OSError | EOFError) -> UserError | None:
+        """The UserError for an error of the workers; None for any other error."""
         reason = (str(error).splitlines() or [""])[0]
         number = error.errno if isinstance(error, OSError) else number_of_exit(error)
         if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in reason or "items of ancdata" in reason:
-            return too_few_files()
+            return open_files_error()
         if "DataLoader timed out" in reason:
             kill_children()
             found, remedy = f"no batch for {self.timeout:g} seconds", "see whether the disk hangs, or raise data.worker_timeout"
@@ -84,8 +85,8 @@ class _Loader(DataLoader[Sample]):
         with stop_signals_blocked():
             try:
                 batches = super().__iter__()
-            except OSError as error:  # of a pipe, a lock or a process
-                clear_folder(error)
+            except OSError as error:  # a pipe, a lock or a process cannot be made
+                release_frames(error)
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     raise
                 found, remedy = f"no worker can be started ({error.strerror})", "free memory or /dev/shm, or lower data.workers"
@@ -96,8 +97,8 @@ class _Loader(DataLoader[Sample]):
                     raise batch
                 yield batch
         finally:
-            if self.num_workers:  # its workers end now, not when the collector finds frames that an exception holds
-                batches._shutdown_workers()  # type: ignore[attr-defined]
+            if self.num_workers:
+                end_workers(batches)
 
 
 def build_loader(
@@ -108,25 +109,28 @@ def build_loader(
     timeout: float = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Sample]:
-    """Samples in the given batches; without them, the whole split in order, one picture at a time at its own size.
+    """A loader of the given batches; without them, of each sample of the split in order, at its own size and by itself.
 
-    Under torchrun each rank gets its share of the split. Iterating raises UserError (data) for a damaged picture or mask,
-    whatever the number of workers, (worker lost) for one that died or gave nothing for `timeout` seconds (0: no limit), and
-    (environment) where workers may not open enough files.
+    Under torchrun each rank gets its part of the split. Iterating raises UserError (data) for a damaged picture or mask with
+    any number of workers, (worker lost) when one died or gave no batch for `timeout` seconds (0: no limit), (environment)
+    when workers may not open enough files.
     """
+    if batches is None:
+        in_order = this_ranks_part(list(range(len(dataset))))
+        sampler: Iterable[list[SampleKey]] = [[SampleKey(0, index)] for index in in_order]
+    else:
+        sampler = batches
     return _Loader(
-        _Reading(dataset),
-        batch_sampler=[[SampleKey(0, index)] for index in this_ranks_part(list(range(len(dataset))))]
-        if batches is None
-        else batches,
+        _ErrorsAsValues(dataset),
+        batch_sampler=sampler,
         collate_fn=_collate,
         num_workers=workers,
         timeout=timeout if workers else 0,
         pin_memory=pin_memory,
-        worker_init_fn=tell_errors,
+        worker_init_fn=report_thread_errors,
     )
 
 
 def split_of(loader: DataLoader[Sample]) -> SegmentationDataset:
-    """The whole split that a loader of `build_loader` reads, of which it gives this rank's share."""
-    return cast(_Reading, loader.dataset).dataset
+    """The whole split that a loader of `build_loader` reads, on every rank."""
+    return cast(_ErrorsAsValues, loader.dataset).dataset

@@ -1,4 +1,4 @@
-"""The order of the training images: a function of the seed and the step, so that a run can be resumed."""
+"""The order of the training images. It is a function of seed and step alone, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from segnet.system.distributed import this_ranks_part
 
 
 class SampleKey(NamedTuple):
-    """Which picture, and when: all that a worker needs to know to make a sample."""
+    """All that a worker needs to read and augment one sample."""
 
     epoch: int
-    picture: int  # its place in the split
-    shrink: float = 1.0  # what crop and zoom are multiplied by, see AugmentConfig.shrink
+    picture: int  # index in the split
+    shrink: float = 1.0  # factor of crop size and zoom, see AugmentConfig.shrink
 
 
 class ResumableSampler(Sampler[list[SampleKey]]):
-    """The keys of batch `start`, `start + 1`, …, `total - 1`: a function of (seed, step) alone.
+    """The keys of the batches of steps `start` to `total - 1`, each a function of (seed, step) alone.
 
-    The stream is one permutation of the data set after the other, cut into full batches; a batch may span two epochs,
-    so each picture is seen exactly once per epoch and no batch is short. Under torchrun each rank gets its share of every batch.
-    The run from step 0 to `total` has as many parts of equal steps as there are `shrink`; the keys of a part have its size.
+    The stream of pictures is one permutation of the dataset after the other. It is cut into full batches, so a batch may
+    span two epochs. Under torchrun each rank gets its part of every batch.
+    The steps 0 to `total` are divided into equal parts, one for each factor in `shrink`, which all keys of the part get.
     """
 
     def __init__(
         self, length: int, batch_size: int, *, seed: int, start: int, total: int, shrink: Sequence[float] = (1.0,)
     ) -> None:
-        self.length, self.batch_size, self.seed, self.start, self.total = length, batch_size, seed, start, total
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.total = total
         self.shrink = shrink
-        self._epoch, self._order = -1, list[int]()
+        self._epoch = -1  # of the permutation that is kept
+        self._order = list[int]()
 
     def __len__(self) -> int:
         return self.total - self.start
@@ -43,13 +48,14 @@ class ResumableSampler(Sampler[list[SampleKey]]):
             yield this_ranks_part(self.batch(step))
 
     def batch(self, step: int) -> list[SampleKey]:
-        """The whole batch of a step, over all ranks."""
+        """The batch of a step, of all ranks together."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        size = self.shrink[step * len(self.shrink) // self.total]
-        return [self._key(*divmod(position, self.length), size) for position in positions]
+        shrink = self.shrink[step * len(self.shrink) // self.total]
+        return [self._key(*divmod(position, self.length), shrink) for position in positions]
 
-    def _key(self, epoch: int, place: int, size: float) -> SampleKey:
+    def _key(self, epoch: int, place: int, shrink: float) -> SampleKey:
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, list(range(self.length))
+            self._epoch = epoch
+            self._order = list(range(self.length))
             random.Random(derive_seed(self.seed, "order", epoch)).shuffle(self._order)
-        return SampleKey(epoch, self._order[place], size)
+        return SampleKey(epoch, self._order[place], shrink)

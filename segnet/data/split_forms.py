@@ -1,4 +1,4 @@
-"""Lists of ids as other programs write them – with columns, folders, suffixes, quotes – and what mends them."""
+"""Lists of ids as other programs write them, with columns, folders, suffixes or quotes, and the commands that mend them."""
 
 from __future__ import annotations
 
@@ -13,51 +13,52 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segnet.data.images import SUFFIXES
+from segnet.data.layout import MASKS, PICTURES
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _QUOTES = "\"'`“”‘’«»"
-_LONGEST = 1000  # characters; a longer line is prose
+_LONGEST = 1000  # characters of a line; a longer one is prose
 _UNLIKE = "another Unicode form than the file's name, "
 _SEVERAL = "several ids in a line"
 _SPACING = re.compile(r"[\s,;|]+")
-_ORDINARY = re.compile(r"[\w+=@#-]*", re.ASCII)  # such a line holds nothing but an id
+_ORDINARY = re.compile(r"[\w+=@#-]*", re.ASCII)  # a line that matches is a plain id
 _HEADER = re.compile(r"\W*(image|file|id|name|path|img|picture|photo|mask|label|split|unnamed|index)", re.IGNORECASE)
-_FOLDERS = {"jpegimages", "segmentationclass", "images", "image", "img", "imgs", "pictures", "photos", "masks", "labels"}
+_FOLDERS = {PICTURES.lower(), MASKS.lower(), "images", "image", "img", "imgs", "pictures", "photos", "masks", "labels"}
 
-Exists = Callable[[str], bool]  # whether there is a picture of this id
+Exists = Callable[[str], bool]  # id -> whether it has a picture
 
 
 class Reading(NamedTuple):
-    """The id that a line may mean, and what stands there beside it."""
+    """An interpretation of a line as an id and additions to it."""
 
     id: str
-    beside: tuple[str, ...]
-    sure: bool  # otherwise 'photo (1)' may be a name as well as 'photo' and a column, 'b/1' the picture 1 of another folder
+    beside: tuple[str, ...]  # descriptions of the additions
+    sure: bool  # False for one of several: 'photo (1)' may be a name, or 'photo' and a column; 'b/1' may be another folder's 1
 
 
 class Form(NamedTuple):
-    """How a list is written that does not hold plain ids."""
+    """The form of a list whose lines are not plain ids."""
 
-    ids: dict[int, str]  # line -> the id that it means
-    others: frozenset[int]  # lines that are written so, too, without a picture: the header, or what is missing
-    beside: tuple[str, ...]
+    ids: dict[int, str]  # line number -> the id that it means
+    others: frozenset[int]  # numbers of lines of the same form without a picture: the header, or ids of missing pictures
+    beside: tuple[str, ...]  # descriptions of the additions to the ids, the most frequent first
 
 
 def invisible(text: str) -> str:
-    """The characters of `text` that nobody sees, as "U+200B, U+00A0"; empty when there are none."""
+    """The invisible characters of `text` as "U+200B, U+00A0"; empty when there are none."""
     return ", ".join(dict.fromkeys(f"U+{ord(c):04X}" for c in text if not c.isprintable()))
 
 
 def without_invisible(text: str) -> str:
-    """`text` with plain spaces for other ones, and without what has no width."""
+    """`text` with every kind of space replaced by a plain one, and without other invisible characters."""
     spaced = "".join(" " if unicodedata.category(c).startswith("Z") or c == "\t" else c for c in text)
     return "".join(c for c in spaced if c.isprintable()).strip()
 
 
 def find_form(lines: Mapping[int, str], exists: Exists) -> Form | None:
-    """How the lines of a list (number -> text) are written whose pictures a plain reading does not find and another does.
+    """The form of the lines (number -> text) that name a picture only when they are not read as plain ids; None without any.
 
-    A reading that is not sure counts where it holds for more than half of the list.
+    Readings that are not sure count when more than half of all lines have one.
     """
     odd = {number: line for number, line in lines.items() if not _ORDINARY.fullmatch(line) and not exists(line)}
     readings = {number: reading for number, line in odd.items() if (reading := read_id(line, exists))}
@@ -65,8 +66,9 @@ def find_form(lines: Mapping[int, str], exists: Exists) -> Form | None:
         readings = {number: reading for number, reading in readings.items() if reading.sure}
     if not readings:
         return None
-    beside = tuple(what for what, _ in Counter(what for reading in readings.values() for what in reading.beside).most_common())
-    others = {number for number in odd.keys() - readings.keys() if _is_written_so(lines[number], beside)}
+    counts = Counter(addition for reading in readings.values() for addition in reading.beside)
+    beside = tuple(addition for addition, _ in counts.most_common())
+    others = {number for number in odd.keys() - readings.keys() if _has_additions(lines[number], beside)}
     first = next(iter(lines))
     if first not in readings and _HEADER.match(lines[first]) and not exists(lines[first]):
         others.add(first)
@@ -74,7 +76,8 @@ def find_form(lines: Mapping[int, str], exists: Exists) -> Form | None:
     return Form({number: reading.id for number, reading in readings.items()}, frozenset(others), beside)
 
 
-def _is_written_so(line: str, beside: tuple[str, ...]) -> bool:
+def _has_additions(line: str, beside: tuple[str, ...]) -> bool:
+    """Whether `line` shows one of the additions `beside`."""
     marks = {f"columns between {word}": mark for mark, word in _SEPARATORS.items()}
     marks |= {"columns between spaces": " ", "quotes": '"', "backslashes": "\\"}
     suffix = "a suffix" in beside and os.path.splitext(line)[1].lower() in SUFFIXES
@@ -82,7 +85,7 @@ def _is_written_so(line: str, beside: tuple[str, ...]) -> bool:
 
 
 def read_id(line: str, exists: Exists) -> Reading | None:
-    """The first id with a picture that `line` may mean, in the order of likelihood; None when it means none."""
+    """The most likely reading of `line` whose id has a picture; None when there is none."""
     if len(line) > _LONGEST:
         return None
     found = next((found for found in _readings(line) if found.id and found.id.isprintable() and exists(found.id)), None)
@@ -92,13 +95,14 @@ def read_id(line: str, exists: Exists) -> Reading | None:
 
 
 def _ids_among(fields: Sequence[str], exists: Exists) -> set[str]:
-    """The ids of different pictures that a line names; a flag of VOC's lists is none."""
+    """The ids of different pictures among the fields of a line; the flags -1, 0 and 1 of VOC's lists are not ids."""
     columns = [_ids_of(field) for field in fields if field not in ("-1", "0", "1")]
     found = [next((reading.id for reading in column if reading.id and exists(reading.id)), "") for column in columns]
     return {name for name in found if name}
 
 
 def _readings(line: str) -> Iterator[Reading]:
+    """The readings of a line, the most likely first."""
     whole = list(_ids_of(line))
     yield from (reading for reading in whole if reading.sure)
     for separator, word in _SEPARATORS.items():
@@ -114,18 +118,21 @@ def _readings(line: str) -> Iterator[Reading]:
 
 
 def _hidden(text: str) -> tuple[str, ...]:
+    """The description of the invisible characters in `text`, if it has any."""
     found = invisible(text.strip().replace("\t", " "))
     return (f"invisible characters ({found})",) if found else ()
 
 
 def _in_column(field: str, separators: str, more: tuple[str, ...] = ()) -> Iterator[Reading]:
+    """The readings of a field between columns, which are never sure."""
     for reading in _ids_of(field):
         yield Reading(reading.id, (f"columns between {separators}", *more, *reading.beside), sure=False)
 
 
 def _ids_of(field: str) -> Iterator[Reading]:
-    """The ids that a field may mean, the nearest to its text first."""
-    text, beside = without_invisible(field), [*_hidden(field)]
+    """The readings of a field, the nearest to its text first."""
+    text = without_invisible(field)
+    beside = [*_hidden(field)]
     if text.strip(_QUOTES + " ,") != text:
         text = text.strip(_QUOTES + " ,")
         beside.append("quotes")
@@ -134,10 +141,14 @@ def _ids_of(field: str) -> Iterator[Reading]:
         beside.append("backslashes")
     parts = text.split("/")
     for start in range(len(parts)):
-        name, folder = "/".join(parts[start:]), ("a folder",) if start else ()
+        name = "/".join(parts[start:])
+        folder = ("a folder",) if start else ()
         sure = not start or parts[start - 1].lower() in _FOLDERS
         stem, suffix = os.path.splitext(name)
-        for candidate, more in ((name, ()), (stem.strip(), ("a suffix",))) if suffix.lower() in SUFFIXES else ((name, ()),):
+        candidates: list[tuple[str, tuple[str, ...]]] = [(name, ())]
+        if suffix.lower() in SUFFIXES:
+            candidates.append((stem.strip(), ("a suffix",)))
+        for candidate, more in candidates:
             yield Reading(candidate, (*beside, *folder, *more), sure)
             for form in ("NFC", "NFD"):
                 other = unicodedata.normalize(form, candidate)
@@ -146,9 +157,9 @@ def _ids_of(field: str) -> Iterator[Reading]:
 
 
 def mending_command(path: Path, lines: Mapping[int, str], form: Form) -> str:
-    """The command that makes `form`'s lines plain ids; empty where there is no simple one. It was tried on each line.
+    """A command that turns the lines of `form` into plain ids; empty when no simple one does so for every line.
 
-    In Python, since sed differs from one system to the next.
+    It is a Python program, since sed differs between systems.
     """
     normal = form.beside[0][-3:]
     if form.beside == (f"{_UNLIKE}{normal}",):
@@ -171,14 +182,14 @@ def mending_command(path: Path, lines: Mapping[int, str], form: Form) -> str:
 
 
 def _command(path: Path, *steps: str) -> str:
-    """What a shell runs to change the text `t` of a file; `steps` hold no single quote."""
+    """The shell command that applies `steps` to the text `t` of a file; the steps hold no single quote."""
     opened = ["import pathlib, re, sys, unicodedata", "p = pathlib.Path(sys.argv[1])", 't = p.read_text("utf-8-sig")']
     program = "; ".join([*opened, *steps, 'p.write_text(t, "utf-8")'])
     return f"python -c {shlex.quote(program)} {shlex.quote(str(path))}"
 
 
 def _step(what: str, lines: list[str]) -> list[tuple[str, str]]:
-    """The patterns in a line, and their replacements, of what removes one thing that stands beside ids; in ASCII."""
+    """(pattern, replacement), each of which removes the addition `what` from a line; in ASCII."""
     if what.startswith("invisible"):
         found = dict.fromkeys(c for line in lines for c in line if not c.isprintable() and c != "\t")
         return [(rf"\U{ord(c):08x}", " " if unicodedata.category(c) == "Zs" else "") for c in found]
@@ -186,10 +197,10 @@ def _step(what: str, lines: list[str]) -> list[tuple[str, str]]:
         separator = next((mark for mark, word in _SEPARATORS.items() if what.endswith(word)), "")
         mark = {"": r"[ \t]", "\t": r"\t", "|": "[|]"}.get(separator, separator)
         return [(f"{mark}.*", "")]
-    inside = any("JPEGImages" in line for line in lines)
+    inside = any(PICTURES in line for line in lines)
     return {
         "quotes": [(r"\x22", "")],
         "backslashes": [(r"\\", "/")],
-        "a folder": [(".*JPEGImages/" if inside else ".*/", "")],
+        "a folder": [(f".*{PICTURES}/" if inside else ".*/", "")],
         "a suffix": [(r"\.[A-Za-z]+[^\S\n]*$", "")],
     }.get(what, [])

@@ -16,16 +16,16 @@ from segnet.system.digests import digest_files, digest_of
 
 
 class ClassStatistics(NamedTuple):
-    """Per class: its pixels, and all pixels of the pictures in which it occurs."""
+    """Pixel counts for each class of a split."""
 
-    pixels: list[int]
-    pixels_of_pictures: list[int]
+    pixels: list[int]  # of the class
+    pixels_of_pictures: list[int]  # all pixels of the pictures in which the class occurs
 
 
 def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
-    """The count of each class in the masks of `dataset`; ignored pixels belong to a picture's size but to no class.
+    """The pixel counts of `dataset`; ignored pixels count as pixels of a picture and of no class.
 
-    Counted once: it is kept beside the data with a digest of the masks' bytes, and counted again when that does not fit.
+    They are kept in the data folder with a digest of the masks' bytes, and counted again when the digest has changed.
     """
     contents = digest_files([[mask_path(dataset.root, name)] for name in dataset.ids]).tolist()
     digest = digest_of("class statistics 1", *dataset.decoding, *dataset.ids, *contents)
@@ -40,12 +40,13 @@ def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
 def count_classes(dataset: SegmentationDataset) -> ClassStatistics:
     """`class_statistics`, counted now on all cores."""
     count = len(dataset.classes)
-    pixels, of_pictures = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+    pixels = torch.zeros(count, dtype=torch.int64)
+    of_pictures = torch.zeros(count, dtype=torch.int64)
 
     def count_one(index: int) -> Tensor:
         return torch.bincount(dataset.read_mask(index).flatten(), minlength=256)
 
-    with ThreadPoolExecutor() as pool:  # decoding and counting let go of the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # decoding and counting release the global interpreter lock
         counted = pool.map(count_one, range(len(dataset)))
         for counts in tqdm(counted, total=len(dataset), desc="classes", unit="mask", disable=None, leave=False, delay=2):
             pixels += counts[:count]

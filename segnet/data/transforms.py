@@ -1,4 +1,4 @@
-"""What happens to a picture and its mask together, on the way to the network. Everything stays uint8."""
+"""Joint transformations of an image and its mask, both uint8 before and after."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import AugmentConfig
 
 JointTransform = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
-"""image (3, H, W), mask (H, W), size (1: whole, see AugmentConfig.shrink) -> image and mask, changed."""
+"""(image (C, H, W), mask (H, W), shrink, a factor of crop size and zoom, see AugmentConfig.shrink) -> image and mask."""
 
-_MEAN_COLOR = (124, 116, 104)  # ImageNet's
+_MEAN_COLOR = (124, 116, 104)  # of ImageNet: one value for each of the `images.CHANNELS`
 _NEAREST, _BILINEAR = functional.InterpolationMode.NEAREST_EXACT, functional.InterpolationMode.BILINEAR
 
 
 class Window(NamedTuple):
-    """A part of a picture, in its pixels; it may reach beyond the picture."""
+    """A rectangle in the pixels of an image. It may extend beyond the image."""
 
     top: int
     left: int
@@ -30,14 +30,14 @@ class Window(NamedTuple):
     width: int
 
     def of(self, pixels: Tensor, fill: tuple[int, ...]) -> Tensor:
-        """Cut it out of (H, W, C) pixels -> (height, width, C); beyond them everything is `fill`."""
+        """The window (height, width, C) of `pixels` (H, W, C), with `fill` (C values) beyond their borders."""
         whole_height, whole_width = pixels.shape[:2]
         top, bottom = max(0, self.top), max(0, min(whole_height, self.top + self.height))
         left, right = max(0, self.left), max(0, min(whole_width, self.left + self.width))
         inside = pixels[top:bottom, left:right]
         if inside.shape[:2] == (self.height, self.width):
             return inside.contiguous()
-        row = torch.tensor(fill, dtype=pixels.dtype).repeat(self.width)  # whole rows are copied ten times as fast as pixels
+        row = torch.tensor(fill, dtype=pixels.dtype).repeat(self.width)  # copying whole rows is ten times as fast as pixels
         window = row.repeat(self.height, 1).view(self.height, self.width, -1)
         if inside.numel():
             top, left = top - self.top, left - self.left
@@ -46,11 +46,11 @@ class Window(NamedTuple):
 
 
 class RandomZoomCrop:
-    """A window of the picture, of random size, place and angle, resized to `size`.
+    """A window of the image at a random zoom, place and angle, resized to `size` (height, width).
 
-    The zoom is drawn uniformly in its logarithm from `scale`, the angle uniformly from -rotation to +rotation degrees. The
-    source window is cut out before it is resized, so the cost does not depend on the size of the picture. Beyond the
-    picture the image has the mean colour and the mask is ignored.
+    The zoom is drawn log-uniformly from `scale`, the angle uniformly from -rotation to +rotation degrees. The window is cut
+    out before it is resized, so the cost does not depend on the size of the image. Beyond the borders of the input the image
+    has the mean colour of ImageNet and the mask `IGNORE_INDEX`.
     """
 
     def __init__(self, size: tuple[int, int], scale: tuple[float, float], rotation: float = 0.0) -> None:
@@ -62,7 +62,7 @@ class RandomZoomCrop:
         return self.cut(image, mask, window, angle)
 
     def draw_window(self, height: int, width: int) -> Window:
-        """A random window of a picture of that size: within it where it fits, around it where it is larger."""
+        """A random window of an image of height × width: inside the image if it fits, around it if it is larger."""
         zoom = math.exp(_uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         sides = [max(1, round(side / zoom)) for side in self.size]
         places = [
@@ -72,9 +72,10 @@ class RandomZoomCrop:
         return Window(places[0], places[1], sides[0], sides[1])
 
     def cut(self, image: Tensor, mask: Tensor, window: Window, angle: float = 0.0) -> tuple[Tensor, Tensor]:
-        """The window of image and mask, turned about its middle by `angle` degrees, at `self.size`.
+        """The window of image and mask, rotated about its centre by `angle` degrees and resized to `self.size`.
 
-        The half-pixel convention holds for both: v2's own nearest takes the pixel's corner, and the mask would stand off.
+        Both follow the half-pixel convention. Torchvision's NEAREST samples at pixel corners and would shift the mask
+        against the image; NEAREST_EXACT does not.
         """
         size = list(self.size)
         if angle:
@@ -91,14 +92,16 @@ class RandomZoomCrop:
 
 
 def _with_margin(window: Window, size: tuple[int, int], angle: float) -> tuple[Window, list[int]]:
-    """A window about the same middle that still fills `size` once turned, and the size to resize it to at the same zoom."""
-    cos, sin = math.cos(math.radians(abs(angle))), math.sin(math.radians(abs(angle)))
+    """(a larger window that covers `size` after a rotation about its centre by `angle`, its size after resizing)."""
+    radians = math.radians(abs(angle))
+    cos, sin = math.cos(radians), math.sin(radians)
     needed = (size[0] * cos + size[1] * sin, size[1] * cos + size[0] * sin)
-    sides, larger, margins = (window.height, window.width), list[int](), list[int]()
-    for side, output, reach in zip(sides, size, needed, strict=True):
-        margins.append(max(0, math.ceil((reach - output) / 2 * side / output)) + 1)
-        grown = round(output * (side + 2 * margins[-1]) / side)
-        larger.append(grown + (grown - output) % 2)  # the middle stays where it is
+    larger, margins = list[int](), list[int]()
+    for side, output, covered in zip((window.height, window.width), size, needed, strict=True):
+        margin = max(0, math.ceil((covered - output) / 2 * side / output)) + 1
+        grown = round(output * (side + 2 * margin) / side)
+        margins.append(margin)
+        larger.append(grown + (grown - output) % 2)  # an even difference keeps the centre in place
     top, left = margins
     return Window(window.top - top, window.left - left, window.height + 2 * top, window.width + 2 * left), larger
 
@@ -108,9 +111,9 @@ def _uniform(low: float, high: float) -> float:
 
 
 class TrainTransform:
-    """Random zoom, crop, angle, mirror, colour, blur, drawn from torch's global generator, which the data set seeds per sample.
+    """Random zoom, crop, rotation, mirroring, colour and blur, drawn from torch's global generator, which the dataset seeds.
 
-    What is off draws no random number: switching one on changes no sample of those who leave it off.
+    An augmentation that is off draws no random number, so adding one to the program changes no earlier run.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
@@ -120,21 +123,21 @@ class TrainTransform:
             steps.append(v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue))
         if config.blur:
             steps.append(v2.RandomApply([v2.GaussianBlur(kernel_size=9, sigma=(0.1, 2.0))], p=config.blur))
-        self.picture_alone = v2.Compose(steps) if steps else None
+        self.color = v2.Compose(steps) if steps else None  # of the image alone
 
-    def __call__(self, image: Tensor, mask: Tensor, size: float = 1.0) -> tuple[Tensor, Tensor]:
-        image, mask = _zoom_crop(self.config, size)(image, mask)
+    def __call__(self, image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:
+        image, mask = _zoom_crop(self.config, shrink)(image, mask)
         if float(torch.rand(1)) < self.config.flip:
             image, mask = image.flip(-1), mask.flip(-1)
-        return (self.picture_alone(image) if self.picture_alone else image), mask
+        return (self.color(image) if self.color else image), mask
 
 
-def _zoom_crop(config: AugmentConfig, size: float) -> RandomZoomCrop:
-    height, width = (max(16, round(size * side)) for side in config.crop_size)
+def _zoom_crop(config: AugmentConfig, shrink: float) -> RandomZoomCrop:
+    height, width = (max(16, round(shrink * side)) for side in config.crop_size)
     low, high = config.scale
-    return RandomZoomCrop((height, width), (size * low, size * high), config.rotation)
+    return RandomZoomCrop((height, width), (shrink * low, shrink * high), config.rotation)
 
 
-def eval_transform(image: Tensor, mask: Tensor, size: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Nothing: a picture is scored at its own size. Resizing for the network is part of inference."""
+def eval_transform(image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Image and mask unchanged: an image is scored at its own size. Resizing for the network is part of inference."""
     return image, mask

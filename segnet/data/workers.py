@@ -1,4 +1,4 @@
-"""What the worker processes of a loader need from the system, and how their failures are reported."""
+"""Worker processes of a loader: the files and sockets that they need, the reports of their errors, their end."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from segnet.system.errors import ExitCode, UserError
 
-_FILES_OF_A_WORKER = 4  # held by this process for each: one end of its queue, the other end, and two that tell of its end
-_FILES_BESIDE_WORKERS = 24  # the queue of batches, batches on their way, pictures that a worker reads
-_LONGEST_SOCKET_FOLDER = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # an address of AF_UNIX has up to 107 bytes
+_FILES_OF_A_WORKER = 4  # open in this process for each worker: both ends of its queue, and two that report its end
+_FILES_BESIDE_WORKERS = 24  # the queue of batches, the batches in it, the pictures that a worker reads
+_LONGEST_SOCKET_FOLDER = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # an AF_UNIX address has 107 bytes at most
 
 
 def require_open_files(workers: int) -> None:
-    """Raise UserError (environment) unless this process may open the files that so many workers need; started ones would end
-    half-way."""
+    """Raise UserError (environment) unless this process may open the files that so many workers need; they would fail later."""
     opened: list[int] = []
     try:
         for _ in range(_FILES_OF_A_WORKER * workers + _FILES_BESIDE_WORKERS if workers else 0):
@@ -31,22 +31,24 @@ def require_open_files(workers: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
-        raise too_few_files() from None
+        raise open_files_error() from None
     finally:
         for descriptor in opened:
             os.close(descriptor)
 
 
-def too_few_files() -> UserError:
+def open_files_error() -> UserError:
+    """The error that this process may not open enough files."""
     limit = os.sysconf("SC_OPEN_MAX")
     found = f"too many open files for the data workers: the limit is {limit}"
     return UserError(ExitCode.ENVIRONMENT, "data.workers", found, "raise it with ulimit -n, or lower data.workers")
 
 
 def choose_socket_folder() -> None:
-    """Let workers put the sockets that hand over batches in a short folder where TMPDIR is too long for a socket's address.
+    """Let multiprocessing make its folder of sockets in /tmp or the like when TMPDIR is too long for a socket's address.
 
-    Workers inherit the folder that multiprocessing has made here. Raises UserError (environment) when there is no short one.
+    Workers, which hand over batches through these sockets, inherit the folder.
+    Raises UserError (environment) when no folder with a short path can be written.
     """
     usual = tempfile.gettempdir()
     if len(os.fsencode(usual)) <= _LONGEST_SOCKET_FOLDER:
@@ -64,8 +66,8 @@ def choose_socket_folder() -> None:
     raise UserError(ExitCode.ENVIRONMENT, f"TMPDIR={usual}", found, "set TMPDIR to a shorter folder, or data.workers=0")
 
 
-def clear_folder(error: OSError) -> None:
-    """Let go of an iterator that could not be made, whose end would print a traceback of its own."""
+def release_frames(error: OSError) -> None:
+    """Destroy a half-made iterator that only the traceback of `error` refers to, without the traceback that its end prints."""
     before = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:
@@ -74,53 +76,63 @@ def clear_folder(error: OSError) -> None:
         sys.unraisablehook = before
 
 
-def tell_errors(_worker: int) -> None:
-    """Make errors of a worker's threads known to the main process, which would wait for the batch until its time limit."""
+def report_thread_errors(_worker: int) -> None:
+    """Report errors in the threads of this worker to the main process, which would else wait for the batch until its timeout."""
     multiprocessing.queues.Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
     sys.excepthook = _end_worker
 
 
 def _send_error(queue: multiprocessing.queues.Queue[tuple[int, Exception]], error: Exception, item: tuple[int, object]) -> None:
-    """Send the error of a batch that could not be sent, in place of the batch."""
+    """Send an error in place of the batch that could not be sent."""
     number = error.errno if isinstance(error, OSError) else None
     known = OSError(number, os.strerror(number)) if number else RuntimeError(f"DataLoader worker: {error}")
     queue.put((item[0], known))
 
 
 def _end_worker(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """End this worker with the error's number as exit code: the thread that hands over batches cannot send one."""
+    """End this worker with `errno` as exit code, since the thread that hands over batches cannot send an error."""
     if isinstance(error, ConnectionError | EOFError):
-        return  # the main process has ended, or wants no more
+        return  # the main process has ended, or needs no more batches
     if not isinstance(error, OSError):
         sys.__excepthook__(kind, error, trace)
     os._exit(getattr(error, "errno", None) or 1)
 
 
 def number_of_exit(error: BaseException) -> int | None:
-    """The `errno` with which `_end_worker` ended a worker, from torch's words or those of the cause."""
-    found = re.search(r"exited unexpectedly with exit code (\d+)", f"{error} {error.__cause__}")
-    return int(found[1]) if found and int(found[1]) > 1 else None
+    """The `errno` with which `_end_worker` ended a worker, from the text of torch's error or of its cause; None without one."""
+    match = re.search(r"exited unexpectedly with exit code (\d+)", f"{error} {error.__cause__}")
+    return int(match[1]) if match and int(match[1]) > 1 else None
 
 
 def lost_worker_error(error: BaseException) -> UserError | None:
-    """What torch says of a worker that ended; None for any other error."""
-    reason, number = (str(error).splitlines() or [""])[0], number_of_exit(error)
+    """The UserError for torch's error that a worker ended; None for any other error."""
+    reason = (str(error).splitlines() or [""])[0]
+    number = number_of_exit(error)
+    remedy = "free memory or /dev/shm, or lower data.workers"
     if number:
         reason = os.strerror(number)
-        return UserError(ExitCode.WORKER_LOST, "data.workers", f"a data worker was lost ({reason})", "lower data.workers")
-    if "DataLoader worker" in reason or "Pin memory thread" in reason:
-        remedy = "free memory or /dev/shm, or lower data.workers"
-        return UserError(ExitCode.WORKER_LOST, "data.workers", f"a data worker was lost ({reason})", remedy)
-    return None
+        remedy = "lower data.workers"
+    elif "DataLoader worker" not in reason and "Pin memory thread" not in reason:
+        return None
+    return UserError(ExitCode.WORKER_LOST, "data.workers", f"a data worker was lost ({reason})", remedy)
 
 
 @contextmanager
 def explain_lost_worker() -> Iterator[None]:
-    """Raises UserError (worker lost) where a worker ends while the body is at something else than its next batch, since torch
-    then interrupts whatever runs."""
+    """Raises UserError (worker lost) when a worker ends during the body: torch then interrupts whatever runs."""
     try:
         yield
     except RuntimeError as error:
-        if lost := lost_worker_error(error):
+        lost = lost_worker_error(error)
+        if lost:
             raise lost from None
         raise
+
+
+def end_workers(batches: Any) -> None:
+    """End the workers of an iterator of `torch.utils.data.DataLoader` now.
+
+    Torch ends them when the iterator is deleted, which an exception in flight delays: its traceback refers to the iterator.
+    It has no public function for this (2.x).
+    """
+    batches._shutdown_workers()

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from segnet.classes import ClassSet
-from segnet.data.images import save_image, save_mask
+from segnet.data.images import save_image
+from segnet.data.mask_files import save_mask
 from segnet.inference.predictor import Prediction
 from segnet.prediction.rle import encode_rle
 from segnet.system.errors import data_error

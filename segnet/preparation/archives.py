@@ -1,4 +1,4 @@
-"""The members of zip and tar archives, read without trusting them."""
+"""The members of zip and tar archives from untrusted sources."""
 
 from __future__ import annotations
 
@@ -16,22 +16,19 @@ from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from segnet.preparation.downloads import MAX_BYTES
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import UserError, data_error
 from segnet.system.files import is_safe_name, megabytes
 
 MAX_MEMBERS = 200_000
-MAX_MEMBER_BYTES = 64_000_000  # of a member that is read, since it is read into memory
-
-
-# Unpacking
+MAX_MEMBER_BYTES = 64_000_000  # of a member that is read into memory
 
 
 class Contents(NamedTuple):
-    """What an archive holds: the size of every file in the part that is of use, and the text of its lists."""
+    """The files in the part of an archive that is used."""
 
-    path: Path
-    sizes: dict[str, int]
-    texts: dict[str, str]
+    path: Path  # of the archive
+    sizes: dict[str, int]  # name -> bytes
+    texts: dict[str, str]  # name of a .txt file -> its text
 
 
 class _Member(NamedTuple):
@@ -42,19 +39,20 @@ class _Member(NamedTuple):
 
 
 def read_contents(path: Path, used: str) -> Contents:
-    """The files below the folder of an archive that the expression `used` matches; texts are those of the .txt files there.
+    """The files below the folder of an archive that the regular expression `used` matches.
 
-    Raises UserError (data) that names the member when one has an absolute path or '..', when one below `used` is a link, a
-    device or there twice, and when the archive unpacks to more than it should or is damaged.
+    Raises UserError (data) naming the member when one has an absolute path or '..', when one below `used` is a link, a device
+    or a duplicate, and when the archive is damaged or unpacks to more than the limits.
     """
-    contents, inside = Contents(path, {}, {}), re.compile(rf"(?:{used})(?:/|$)")
+    contents = Contents(path, {}, {})
+    inside = re.compile(rf"(?:{used})(?:/|$)")
     for member in _checked_members(path):
         if not inside.match(member.name):
             continue
         if member.kind == "other":
-            raise _refused(path, member.name, "is a link or a device")
+            raise _member_error(path, member.name, "is a link or a device")
         if member.name in contents.sizes:
-            raise _refused(path, member.name, "is there twice")
+            raise _member_error(path, member.name, "is there twice")
         if member.kind == "file":
             contents.sizes[member.name] = member.size
             if member.name.endswith(".txt"):
@@ -63,41 +61,43 @@ def read_contents(path: Path, used: str) -> Contents:
 
 
 def read_members(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the named files of an archive, in the archive's order. Raises UserError (data) as `read_contents`."""
+    """(name, content) of the files `names`, in the order of the archive. Raises UserError (data) as `read_contents`."""
     for member in _checked_members(path):
         if member.name in names:
             if member.kind != "file":
-                raise _refused(path, member.name, "is not a file")
+                raise _member_error(path, member.name, "is not a file")
             yield member.name, member.read()
 
 
-def _refused(path: Path, name: str, found: str) -> UserError:
-    return UserError(ExitCode.DATA, path, f"member '{name}' {found}", "use the archive from its source")
+def _member_error(path: Path, name: str, found: str) -> UserError:
+    return data_error(path, f"member '{name}' {found}", "use the archive from its source")
 
 
 def _checked_members(path: Path) -> Iterator[_Member]:
-    """Every member, as long as none leaves its folder and all together stay within the limits."""
+    """Every member. Raises UserError (data) at one that leaves the archive's folder or exceeds a limit of all together."""
     total = 0
     with _damage_named(path):
         for count, member in enumerate(_members(path), 1):
             total += member.size
             if not is_safe_name(member.name) or "\\" in member.name:
-                raise _refused(path, member.name, "leaves the archive's folder")
+                raise _member_error(path, member.name, "leaves the archive's folder")
             if count > MAX_MEMBERS or total > MAX_BYTES:
-                raise _refused(path, member.name, f"is beyond {MAX_MEMBERS:,} members or {MAX_BYTES / 1e9:g} GB unpacked")
+                raise _member_error(path, member.name, f"is beyond {MAX_MEMBERS:,} members or {MAX_BYTES / 1e9:g} GB unpacked")
             yield member
 
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
+    """Raise UserError (data) in place of the exceptions by which decoders report a damaged archive."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(ExitCode.DATA, path, f"a damaged archive ({reason})", "download it again") from None
+        raise data_error(path, f"a damaged archive ({reason})", "download it again") from None
 
 
 def _members(path: Path) -> Iterator[_Member]:
+    """Every member of a zip, a tar or a gzipped tar, unchecked."""
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
@@ -128,17 +128,19 @@ def _tar_members(path: Path, file: _Bounded) -> Iterator[_Member]:
 
 def _read(path: Path, name: str, open_member: Callable[[], IO[bytes] | None]) -> bytes:
     with _damage_named(path), open_member() or BytesIO() as file:
-        content = file.read(MAX_MEMBER_BYTES + 1)  # to the end, so that a zip's own checksum is verified
+        content = file.read(MAX_MEMBER_BYTES + 1)  # reading to the end verifies the checksum of a zip
     if len(content) > MAX_MEMBER_BYTES:
-        raise _refused(path, name, f"has more than {megabytes(MAX_MEMBER_BYTES)}")
+        raise _member_error(path, name, f"has more than {megabytes(MAX_MEMBER_BYTES)}")
     return content
 
 
 class _Bounded:
-    """A tar's bytes; a header that claims to be huge is refused, where tarfile would read it into memory."""
+    """The file of a tar. Raises ReadError for a header that claims to be huge, which tarfile would read into memory."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
-        self.file, self.seek, self.tell = file, file.seek, file.tell
+        self.file = file
+        self.seek = file.seek
+        self.tell = file.tell
 
     def read(self, size: int) -> bytes:
         if size > MAX_MEMBER_BYTES + 1:

@@ -1,4 +1,4 @@
-"""Archives from the net, continued after a cut and verified; their members, read only while they are harmless."""
+"""Downloads of archives: resumed after an interruption, tried at several addresses, verified by checksum."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import full_disk_named, megabytes, require_space, sync_to_disk, write_text
 
 TIMEOUT = 60  # seconds without a byte
 MAX_BYTES = 8_000_000_000  # of an archive, packed or unpacked
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes per read
 
 
 class Archive(NamedTuple):
-    """A file on the net: where it lies, and what is known of its content beforehand."""
+    """A file to download: its addresses, and the facts about its content that are known beforehand."""
 
     name: str
-    urls: tuple[str, ...]  # in the order they are tried
-    md5: str | None  # None where the host packs anew for every request
+    urls: tuple[str, ...]  # in the order in which they are tried
+    md5: str | None  # None when the host packs it anew for each request
     size: int | None  # bytes, where known
 
 
 class _Stale(Exception):
-    """What was downloaded so far does not belong to what the server has now."""
+    """The part downloaded so far does not belong to the file that the server has now."""
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """The verified archive in `folder`, downloaded from the first address that has it unless it is there already.
+    """The path of the verified archive in `folder`, downloaded from the first address that has it unless it is there.
 
-    Raises UserError (data) when what an address gave is not the archive, else (environment) when none could be reached or the
-    disk is full; what has arrived stays in `<name>.part` for the next call.
+    Raises UserError (data) when an address gave another file, else (environment) when none could be reached or the disk is
+    full. A partial download stays in `<name>.part` for the next call.
     """
-    target, part, failures = folder / archive.name, folder / f"{archive.name}.part", list[UserError]()
+    target = folder / archive.name
+    part = folder / f"{archive.name}.part"
+    failures = list[UserError]()
     if target.exists():
         if _is_whole(archive, target):
             return target
@@ -49,7 +51,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
         try:
             _download(archive, url, part)
         except UserError as error:
-            if error.path in (str(part), str(folder)):  # the disk's fault
+            if error.path in (str(part), str(folder)):  # the disk failed, not the address
                 raise
             failures.append(error)
         else:
@@ -66,11 +68,11 @@ def fetch(archive: Archive, folder: Path) -> Path:
 def verify(archive: Archive, path: Path) -> None:
     """Raise UserError (data) unless the file has the archive's checksum."""
     if not path.is_file():
-        raise UserError(ExitCode.DATA, path, "no such file", f"name a copy of {archive.name}")
-    found = _md5(path)
-    if archive.md5 not in (None, found):
+        raise data_error(path, "no such file", f"name a copy of {archive.name}")
+    md5 = _md5(path)
+    if archive.md5 not in (None, md5):
         remedy = f"name an untouched copy of {archive.name}"
-        raise UserError(ExitCode.DATA, path, f"md5 {found}, expected {archive.md5}", remedy)
+        raise data_error(path, f"md5 {md5}, expected {archive.md5}", remedy)
 
 
 def _md5(path: Path) -> str:
@@ -86,11 +88,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-# Fetching
-
-
 def _download(archive: Archive, url: str, part: Path) -> None:
-    """Complete `part` from `url`, as often as it takes while every attempt gets further than the one before."""
+    """Complete `part` from `url`. A failed attempt is repeated as long as each adds bytes to the one before."""
     before = reached = _size(part)
     while not (archive.size and _size(part) == archive.size):
         try:
@@ -107,13 +106,13 @@ def _download(archive: Archive, url: str, part: Path) -> None:
         return
     found = f"{megabytes(_size(part))} with md5 {_md5(part)}, expected {archive.md5}"
     part.unlink()
-    if before:  # a part of an earlier attempt may be what is wrong with it
+    if before:  # the part of an earlier call may be the wrong one
         return _download(archive, url, part)
     raise UserError(ExitCode.DATA, url, found)
 
 
 def _transfer(archive: Archive, url: str, part: Path) -> None:
-    """One request, appended to `part` when the server can go on from its end; an interrupted one raises OSError."""
+    """Make one request, and append to `part` if the server can continue at its end. Raises OSError when it is interrupted."""
     start, etag = _continuation(archive, url, part)
     headers = {"User-Agent": "segnet", "Accept-Encoding": "identity"}
     if start:
@@ -133,7 +132,7 @@ def _transfer(archive: Archive, url: str, part: Path) -> None:
         limit = total or archive.size or MAX_BYTES
         require_space(part.parent, limit - start if limit < MAX_BYTES else 0)
         if not start:
-            part.unlink(missing_ok=True)  # before its new source is noted: a kill in between must not mix the two
+            part.unlink(missing_ok=True)  # before the new source is written: a kill in between must not combine the two
         with full_disk_named(part):
             write_text(_source_path(part), f"{url}\n{response.headers.get('ETag', '')}\n")
             _receive(response, part, start, limit)
@@ -142,14 +141,14 @@ def _transfer(archive: Archive, url: str, part: Path) -> None:
 
 
 def _source_path(part: Path) -> Path:
-    """The file that remembers where a part comes from: its address and its ETag, a line each."""
+    """The file that records the source of a part: its address and its ETag, a line each."""
     return part.with_name(f"{part.name}.source")
 
 
 def _continuation(archive: Archive, url: str, part: Path) -> tuple[int, str]:
-    """How many bytes of `part` may be kept, and the strong ETag that the rest must have.
+    """(bytes of `part` that may be kept, strong ETag that the rest must have; empty: any).
 
-    A checksum allows to go on at another mirror; without one the address and the ETag must be the same.
+    An archive with a checksum can be continued at another mirror; without one, address and ETag must be the same.
     """
     source = _source_path(part)
     written_by, _, etag = source.read_text().rstrip("\n").partition("\n") if source.exists() else ("", "", "")
@@ -158,7 +157,10 @@ def _continuation(archive: Archive, url: str, part: Path) -> tuple[int, str]:
 
 
 def _answer(response: http.client.HTTPResponse, start: int, etag: str) -> tuple[int, int | None]:
-    """The place of the first byte that the server sends, and the size of the whole file where it says so."""
+    """(offset of the first byte that the server sends, size of the whole file; None: not known).
+
+    Raises _Stale when the answer does not continue the part.
+    """
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
@@ -171,6 +173,7 @@ def _answer(response: http.client.HTTPResponse, start: int, etag: str) -> tuple[
 
 
 def _receive(response: http.client.HTTPResponse, part: Path, start: int, limit: int) -> None:
+    """Write the body of a response to `part`, from the offset `start`. Raises UserError (data) beyond `limit` bytes."""
     expected = limit if limit < MAX_BYTES else None
     with (
         open(part, "ab" if start else "wb") as file,
@@ -186,6 +189,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int, limit: 
 
 
 def _reason(error: Exception) -> str:
+    """The reason of a failed request, in one line."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code} {error.reason}"

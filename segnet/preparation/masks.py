@@ -1,4 +1,4 @@
-"""Masks of other conventions – colours, 0 and 255, other ids – become the layout's palette PNGs, exactly or not at all."""
+"""The conversion of masks of other conventions (colours, 0 and 255, other ids) to palette PNGs, exact or refused."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 from tqdm import tqdm
 
 from segnet.classes import VOC, ClassSet
-from segnet.data.images import encode_mask, open_labels
 from segnet.data.listing import list_pictures
-from segnet.data.palettes import Rules, conversion_error, id_of_colors, palette_means_colors, shown_colors
-from segnet.system.errors import ExitCode, UserError
+from segnet.data.mask_files import encode_mask, open_labels
+from segnet.data.palettes import Rules, id_of_colors, palette_means_colors, shown_colors
+from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import atomic_write, is_inside, make_folder
 
 
 class Conversion(NamedTuple):
-    """What became of each mask of a folder."""
+    """The result of converting a folder of masks."""
 
-    written: int
-    same: int  # the output was there already, byte for byte
+    written: int  # masks
+    same: int  # masks whose output was there already, byte for byte
     failed: list[UserError]
 
 
 def parse_rules(classes: ClassSet | None, mapping: Sequence[str], *, palette: Literal["index", "color"] | None = None) -> Rules:
-    """Rules from texts such as "255=1" or "0,0,0=255". Raises UserError (config) for a text that is none."""
+    """Rules from texts such as "255=1" or "0,0,0=255". Raises UserError (config) for a text of another form."""
     rules = Rules(classes, {}, {}, palette)
     for text in mapping:
         old, _, new = text.partition("=")
@@ -51,17 +51,17 @@ def parse_rules(classes: ClassSet | None, mapping: Sequence[str], *, palette: Li
 
 
 def convert_masks(folder: Path, out: Path, rules: Rules, *, overwrite: bool = False) -> Conversion:
-    """Convert every mask below `folder` to OUT/<its path there>.png; the originals stay as they are.
+    """Convert every mask <path> below `folder` to `out`/<path>.png. The originals are not changed.
 
     A mask that cannot be converted exactly does not stop the others.
-    Raises UserError (data) when there are none, (config) when `out` and `folder` are one inside the other.
+    Raises UserError (data) when there is no mask, (config) when one of `out` and `folder` contains the other.
     """
     if is_inside(out, folder) or is_inside(folder, out):
         raise UserError(ExitCode.CONFIG, out, f"lies in {folder} or around it", "choose another --out")
     masks = list_pictures(folder).pictures if folder.is_dir() else []
     if not masks:
         found = "no masks in it" if folder.is_dir() else "no such folder"
-        raise UserError(ExitCode.DATA, folder, found, "give a folder of masks")
+        raise data_error(folder, found, "give a folder of masks")
     source_of = dict[Path, Path]()
     for path in masks:
         source_of.setdefault(path.relative_to(folder).with_suffix(".png"), path)
@@ -70,9 +70,9 @@ def convert_masks(folder: Path, out: Path, rules: Rules, *, overwrite: bool = Fa
         target = path.relative_to(folder).with_suffix(".png")
         try:
             if source_of[target] != path:
-                raise conversion_error(path, f"has the output of {source_of[target].name} too", "rename or remove one of them")
+                raise data_error(path, f"has the output of {source_of[target].name} too", "rename or remove one of them")
             if not is_inside(path, folder):
-                raise conversion_error(path, "is a link out of the folder", "copy the file")
+                raise data_error(path, "is a link out of the folder", "copy the file")
             labels = open_labels(path)
             return _write(out / target, convert_labels(labels.values, rules, path, labels.palette), rules, overwrite=overwrite)
         except UserError as error:
@@ -85,13 +85,13 @@ def convert_masks(folder: Path, out: Path, rules: Rules, *, overwrite: bool = Fa
 
 
 def _write(path: Path, mask: np.ndarray, rules: Rules, *, overwrite: bool) -> bool:
-    """Write a mask; False when it was there already. Raises UserError (data) when another one is there."""
+    """Write a mask; False when it was there already. Raises UserError (data) when a different file is there."""
     content = encode_mask(mask, rules.classes or VOC)
     if os.path.lexists(path):
         if path.is_file() and not path.is_symlink() and path.read_bytes() == content:
             return False
         if not overwrite or path.is_dir():
-            raise conversion_error(path, "exists and is different", "choose another --out, or give --overwrite")
+            raise data_error(path, "exists and is different", "choose another --out, or give --overwrite")
     make_folder(path.parent)
     with atomic_write(path) as file:
         file.write(content)
@@ -99,14 +99,14 @@ def _write(path: Path, mask: np.ndarray, rules: Rules, *, overwrite: bool) -> bo
 
 
 def convert_labels(labels: np.ndarray, rules: Rules, path: Path, palette: np.ndarray | None = None) -> np.ndarray:
-    """(H, W) ids or (H, W, 3) colours -> (H, W) uint8 ids. Raises UserError (data) naming what has no rule.
+    """(H, W) ids or (H, W, 3) colours as (H, W) uint8 class ids. `palette` (N, 4) holds the RGBA that each id shows.
 
-    `palette`, (N, 4) RGBA, says which colour each id shows.
+    Raises UserError (data) naming the ids or colours without a rule.
     """
     if palette is not None and palette_means_colors(np.unique(labels).tolist(), palette, rules, path):
         labels = shown_colors(labels, palette, path)
     if labels.ndim == 3 and rules.ids and not rules.colors and bool((labels == labels[..., :1]).all()):
-        labels = labels[..., 0].astype(np.int64)  # grey kept in three channels
+        labels = labels[..., 0].astype(np.int64)  # grey that is stored as RGB
     if labels.ndim == 3:
         return _from_colors(labels, rules, path)
     values, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -117,14 +117,15 @@ def convert_labels(labels: np.ndarray, rules: Rules, path: Path, palette: np.nda
     if unknown:
         named = ", ".join(f"{values[i]} ({counts[i]:,} pixels)" for i in unknown[:5])
         expected = f"0..{len(classes) - 1} or {classes.ignore_index}" if classes else "0..255"
-        raise conversion_error(path, f"ids {named}; expected {expected}", "give --map OLD=NEW for each")
+        raise data_error(path, f"ids {named}; expected {expected}", "give --map OLD=NEW for each")
     return np.array(new, dtype=np.uint8)[places].reshape(labels.shape)
 
 
 def _from_colors(labels: np.ndarray, rules: Rules, path: Path) -> np.ndarray:
+    """(H, W, 3) colours as (H, W) uint8 class ids. Raises UserError (data) naming the colours without a rule."""
     classes = rules.classes
     if not classes and not rules.colors:
-        raise conversion_error(path, "a mask of colours", "give --classes CONFIG, so that their ids are known, or --map R,G,B=ID")
+        raise data_error(path, "a mask of colours", "give --classes CONFIG, so that their ids are known, or --map R,G,B=ID")
     id_of = id_of_colors(rules)
     packed = labels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])  # (H, W)
     values, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
@@ -132,5 +133,5 @@ def _from_colors(labels: np.ndarray, rules: Rules, path: Path) -> np.ndarray:
     unknown = sorted((i for i, color in enumerate(colors) if color not in id_of), key=lambda i: -counts[i])
     if unknown:
         named = ", ".join(f"{colors[i]} ({counts[i]:,} pixels)" for i in unknown[:3])
-        raise conversion_error(path, f"{len(unknown)} colours are of no class: {named}", "mend the mask, or give --map R,G,B=ID")
+        raise data_error(path, f"{len(unknown)} colours are of no class: {named}", "mend the mask, or give --map R,G,B=ID")
     return np.array([id_of[color] for color in colors], dtype=np.uint8)[places].reshape(packed.shape)

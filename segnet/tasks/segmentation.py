@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segnet.config.sections import DataConfig, LossConfig
-from segnet.data.dataset import Sample, SegmentationDataset, open_split
+from segnet.data.dataset import Sample, SegmentationDataset, open_split, require_useful_labels
 from segnet.data.statistics import class_statistics
 from segnet.data.transforms import JointTransform, eval_transform
 from segnet.losses import Criterion, enet_weights, median_frequency_weights
@@ -57,8 +57,10 @@ class Segmentation(Task[Maps]):
         self.logged = ("miou", "global_accuracy", "mean_accuracy")
 
     def open_split(self, split: str, *, transform: JointTransform | None = None, seed: int = 0) -> SegmentationDataset:
-        """The images and masks of a split, checked. Raises UserError (data) for its faults."""
-        return open_split(self.data, split, transform=transform or eval_transform, seed=seed)
+        """The images and masks of a split. Raises UserError (data) for its faults and for labels that teach nothing."""
+        dataset = open_split(self.data, split, transform=transform or eval_transform, seed=seed)
+        require_useful_labels(dataset, self.data)
+        return dataset
 
     def build_criterion(self, dataset: SegmentationDataset, device: torch.device) -> Criterion:
         """Cross-entropy as `loss` asks for it, its class weights measured on the masks of `dataset`."""

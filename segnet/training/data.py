@@ -16,14 +16,15 @@ from segnet.tasks.task import AnswerType, Task
 
 def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDataset, SegmentationDataset]:
     """The train and the val split. Raises UserError (data) for their faults, (config) when a rank would get no image."""
-    data, parts = config.data, config.train.accumulate * world_size()
+    data = config.data
+    parts = config.train.accumulate * world_size()
     if config.train.batch_size < parts:
         found = f"{config.train.batch_size} pictures for {parts} parts (ranks × train.accumulate)"
         raise UserError(ExitCode.CONFIG, "train.batch_size", found, "raise it, or use fewer ranks or parts")
     if data.val_split == data.train_split:
         found = f"data.train_split and data.val_split are both '{data.val_split}'"
         raise UserError(ExitCode.DATA, data.root, found, "score on pictures that training does not see")
-    require_open_files(2 * data.workers)  # those of an evaluation are there beside those of training
+    require_open_files(2 * data.workers)  # those of a validation are open beside those of training
     train_set = open_train_set(config, task)
     val_set = task.open_split(data.val_split)
     warn(class_warnings(data))

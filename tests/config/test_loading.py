@@ -28,7 +28,7 @@ from segnet.config.renamed import NEW_KEYS
 from segnet.config.sections import Config
 from segnet.config.yaml_files import parse_yaml
 from segnet.data.checking import list_splits
-from segnet.data.layout import read_split
+from segnet.data.split_lists import read_split
 from segnet.system.errors import ExitCode, UserError
 
 BASE = ROOT / "configs" / "sample.yaml"

@@ -21,9 +21,9 @@ from segnet.classes import ClassSet, class_set
 from segnet.config.sections import AugmentConfig, Config
 from segnet.data import cache
 from segnet.data.dataset import SegmentationDataset
-from segnet.data.images import save_mask
 from segnet.data.layout import mask_path, split_path
 from segnet.data.loader import build_loader
+from segnet.data.mask_files import save_mask
 from segnet.data.sampler import ResumableSampler, SampleKey
 from segnet.data.statistics import ClassStatistics, class_statistics, count_classes
 from segnet.data.transforms import TrainTransform

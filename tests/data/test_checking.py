@@ -24,9 +24,10 @@ from segnet.classes import CAMVID, VOC, ClassSet, class_set
 from segnet.config.sections import DataConfig
 from segnet.data import checking
 from segnet.data.checking import check_dataset, list_splits
-from segnet.data.dataset import SegmentationDataset, open_split
-from segnet.data.images import save_image, save_mask
+from segnet.data.dataset import SegmentationDataset, open_split, require_useful_labels
+from segnet.data.images import save_image
 from segnet.data.layout import mask_path, split_path
+from segnet.data.mask_files import save_mask
 from segnet.system.errors import ExitCode, UserError
 
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -542,6 +543,7 @@ def read_all(root: Path) -> list[str]:
     for split in ("train", "val"):
         try:
             dataset = open_split(data, split)
+            require_useful_labels(dataset, data)
             for index in range(len(dataset)):
                 dataset.read(index)
         except UserError as error:

@@ -29,10 +29,13 @@ from segnet.classes import ClassSet
 from segnet.config.sections import AugmentConfig
 from segnet.data import loader
 from segnet.data.dataset import Sample, SegmentationDataset, content_digests
-from segnet.data.images import open_image, open_mask, save_mask
-from segnet.data.layout import find_pictures, mask_path, read_split, split_path
+from segnet.data.images import open_image
+from segnet.data.layout import mask_path, split_path
 from segnet.data.loader import build_loader
+from segnet.data.mask_files import open_mask, save_mask
+from segnet.data.sample_files import find_pictures
 from segnet.data.sampler import ResumableSampler, SampleKey
+from segnet.data.split_lists import read_split
 from segnet.data.statistics import class_statistics
 from segnet.data.transforms import TrainTransform
 from segnet.system.digests import derive_seed

@@ -14,7 +14,8 @@ from helpers import refused, tiny_mask, write_pair, write_split
 
 from segnet.classes import ClassSet
 from segnet.data.dataset import SegmentationDataset
-from segnet.data.layout import parse_split, split_path
+from segnet.data.layout import split_path
+from segnet.data.split_lists import parse_split
 from segnet.system.errors import ExitCode
 
 NAMES = [f"train_{index}" for index in range(6)]

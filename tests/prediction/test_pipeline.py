@@ -36,7 +36,8 @@ from ranks import Ranks
 
 from segnet.classes import ClassSet, class_set
 from segnet.config.loading import override_config
-from segnet.data.images import open_image, open_mask, save_image, save_mask
+from segnet.data.images import open_image, save_image
+from segnet.data.mask_files import open_mask, save_mask
 from segnet.inference.predictor import Predictor
 from segnet.prediction import outputs as output_files
 from segnet.prediction import pipeline

@@ -15,8 +15,8 @@ from PIL import Image
 
 from segnet.classes import CAMVID, VOC, ClassSet, class_set
 from segnet.data.checking import check_dataset
-from segnet.data.images import open_labels, open_mask
 from segnet.data.layout import mask_path
+from segnet.data.mask_files import open_labels, open_mask
 from segnet.data.palettes import VOID_COLOR
 from segnet.preparation.masks import Conversion, convert_labels, convert_masks, parse_rules
 from segnet.system.errors import ExitCode, UserError

@@ -20,7 +20,7 @@ from segnet.config.loading import config_to_yaml, load_config, override_config
 from segnet.config.sections import Config, LossConfig, OptimConfig
 from segnet.data import dataset
 from segnet.data.dataset import Sample
-from segnet.data.images import save_mask
+from segnet.data.mask_files import save_mask
 from segnet.data.statistics import class_statistics
 from segnet.evaluation import scoring
 from segnet.inference.loaded_model import load_model

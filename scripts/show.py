@@ -2,11 +2,11 @@
 
 examples:
   python scripts/show.py config configs/sample.yaml train.epochs=5
-  python scripts/show.py model configs/camvid.yaml --size 360 480
+  python scripts/show.py model configs/camvid_segnet.yaml --size 360 480
   python scripts/show.py augment configs/sample.yaml augment.rotation=10 --out sheet.png
 
 `stages` draws what each decoder stage makes of a picture, `comparison` val pictures with truth, prediction and uncertainty;
-`schema` prints the JSON schema of configuration files.
+`template` prints configs/template.yaml, which has every key; `schema` prints the JSON schema of configuration files.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from segnet.config.loading import class_warnings, config_schema, config_to_yaml, load_config
 from segnet.config.sections import Config
+from segnet.config.template import config_template
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.images import open_image, save_image
 from segnet.data.sampler import ResumableSampler
@@ -50,11 +51,14 @@ def main() -> None:
     rows.add_argument("ids", nargs="+", metavar="ID", help="pictures of the val split")
     rows.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     commands.add_parser("schema", help="the JSON schema of configuration files")
+    commands.add_parser("template", help="a configuration file with every key, its meaning, range and default")
     arguments = parser.parse_args()
-    if arguments.command in ("schema", "config", "model"):
+    if arguments.command in ("schema", "template", "config", "model"):
         printing_is_the_result()
     if arguments.command == "schema":
         sys.stdout.write(config_schema())
+    elif arguments.command == "template":
+        sys.stdout.write(config_template())
     elif arguments.command == "config":
         sys.stdout.write(config_to_yaml(load_config(arguments.config, arguments.overrides)))
     elif arguments.command == "model":

@@ -26,7 +26,7 @@ from segnet.prediction.manifest import Manifest, Record
 from segnet.prediction.outputs import WRITERS, Predicted
 from segnet.prediction.summary import Result
 from segnet.system.digests import sha256_of
-from segnet.system.distributed import agreed, is_main, refuse_difference, this_ranks_part
+from segnet.system.distributed import agreed, is_main, require_same_on_all_ranks, this_ranks_part
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import lock_folder, longest_name, make_folder, short_name
 
@@ -54,7 +54,7 @@ def predict_jobs(
                 make_folder(out)
                 held.enter_context(lock_folder(out))
                 work.prepare(jobs)
-        refuse_difference(digest_of_picture(jobs), "pictures to predict")
+        require_same_on_all_ranks(digest_of_picture(jobs), "pictures to predict")
         yield from _overlapped(work, this_ranks_part(list(jobs)))
 
 

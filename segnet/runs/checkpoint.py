@@ -19,7 +19,7 @@ from segnet.config.loading import dump_config, read_stored_config
 from segnet.config.sections import Config
 from segnet.models.folding import Weights
 from segnet.system.errors import ExitCode, UserError
-from segnet.system.files import DIGEST_MARK, atomic_write, place_of, verify_digest
+from segnet.system.files import DIGEST_MARK, atomic_write, place_of, require_digest
 
 FORMAT = 2
 
@@ -78,7 +78,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         found = "not a file" if path.exists() else f"no such file{place_of(path)}"
         raise _bad(path, found, "name a run folder or a checkpoint such as runs/sample/best.pt")
-    verify_digest(path)
+    require_digest(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

@@ -1,8 +1,8 @@
 """Measure the speed of a configuration, beside a plain way of doing the same work.
 
 examples:
-  python scripts/benchmark.py inference configs/camvid.yaml --size 360 480
-  python scripts/benchmark.py train configs/camvid.yaml --size 224 224 --batch 2 --json train.json
+  python scripts/benchmark.py inference configs/camvid_segnet.yaml --size 360 480
+  python scripts/benchmark.py train configs/camvid_segnet.yaml --size 224 224 --batch 2 --json train.json
   python scripts/benchmark.py data configs/voc_segnet.yaml data.workers=16 --gpu-rate 550
 
 `data`: pictures per second from files, and from decoded samples, to batches of uint8, against Pillow and NumPy to batches of

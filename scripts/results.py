@@ -1,9 +1,9 @@
 """Train recipes with several seeds, score them, and write the table of results: mean ± standard deviation, and what it cost.
 
 examples:
-  python scripts/results.py configs/camvid.yaml configs/camvid_plain.yaml --seeds 0 1 2
-  python scripts/results.py configs/camvid_cpu.yaml --splits val test --tta
-  python scripts/results.py configs/camvid.yaml --minutes 9
+  python scripts/results.py configs/camvid_segnet.yaml configs/camvid_segnet_plain.yaml --seeds 0 1 2
+  python scripts/results.py configs/camvid_segnet_cpu.yaml --splits val test --tta
+  python scripts/results.py configs/camvid_segnet.yaml --minutes 9
 
 It prints each command that it runs, and does nothing twice: give the same command again to go on, or to add recipes, seeds and
 splits. With --minutes it stops in time and prints how many runs are left. Choose recipes on val; score test once.

@@ -2,11 +2,11 @@
 
 examples:
   python scripts/show.py config configs/sample.yaml train.epochs=5
-  python scripts/show.py model configs/camvid.yaml --size 360 480
+  python scripts/show.py model configs/camvid_segnet.yaml --size 360 480
   python scripts/show.py augment configs/sample.yaml augment.rotation=10 --out sheet.png
 
 `stages` draws the activations of each decoder stage for a picture, `comparison` val pictures with truth, prediction and
-uncertainty; `schema` prints the JSON schema of configuration files.
+uncertainty; `template` prints configs/template.yaml, which has every key; `schema` prints the JSON schema of configuration files.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from segnet.config.loading import class_warnings, config_schema, config_to_yaml, load_config
+from segnet.config.template import config_template
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.images import open_image, save_image
 from segnet.data.sampler import ResumableSampler
@@ -60,8 +61,16 @@ def main() -> None:
         command.add_argument("--out", type=Path, required=True, metavar="FILE.png")
 
     commands.add_parser("schema", help="the JSON schema of configuration files").set_defaults(run=show_schema)
+    template = commands.add_parser("template", help="a configuration file with every key, its meaning, range and default")
+    template.set_defaults(run=show_template)
     arguments = parser.parse_args()
     arguments.run(arguments)
+
+
+def show_template(_: argparse.Namespace) -> None:
+    """Print configs/template.yaml."""
+    printing_is_the_result()
+    sys.stdout.write(config_template())
 
 
 def show_schema(arguments: argparse.Namespace) -> None:

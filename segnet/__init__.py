@@ -6,7 +6,7 @@ classes         the class tables: names, colours, the ignored id
 system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
                 command_line
 layers/         what the project exists for: convolution · pooling · deconvolution
-config/         every setting, typed and checked: yaml_files · sections · renamed · loading
+config/         every setting, typed and checked: yaml_files · sections · renamed · loading · template
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundaries · calibration
 visualization   arrays drawn from images and masks; no files

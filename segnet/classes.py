@@ -1,18 +1,18 @@
-"""The class tables: id -> name and colour. The position in the table is the class id in every mask."""
+"""The class tables: names and colours of classes. A class id is the position in the table, in every mask."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-IGNORE_INDEX = 255  # pixels with this label are neither trained nor scored (VOC's "void" border)
+IGNORE_INDEX = 255  # mask value of pixels that are neither trained nor scored (VOC's "void" border)
 
 Color = tuple[int, int, int]
 
 
 def voc_color(index: int) -> Color:
-    """The colour of label `index` (0..255) in Pascal VOC's palette.
+    """R, G, B (0..255) of class id `index` (0..255) in Pascal VOC's palette.
 
-    Bit 3i+c of the index is bit 7-i of channel c (VOC development kit, `VOClabelcolormap`).
+    Bit 3i+c of the id is bit 7-i of channel c (VOC development kit, `VOClabelcolormap`).
     """
     channels = [sum(((index >> (3 * i + c)) & 1) << (7 - i) for i in range(3)) for c in range(3)]
     return channels[0], channels[1], channels[2]
@@ -20,9 +20,9 @@ def voc_color(index: int) -> Color:
 
 @dataclass(frozen=True)
 class ClassSet:
-    """Names and colours of K classes, aligned by class id 0..K-1, and the label that means "do not score".
+    """Names and colours (R, G, B 0..255) of K classes by id 0..K-1.
 
-    Its mask files say `ignore_index` for that; once read, it is `ignore_index` in every set.
+    `ignore_index` is the value in this dataset's mask files of pixels that are neither trained nor scored.
     """
 
     names: tuple[str, ...]
@@ -34,18 +34,18 @@ class ClassSet:
 
     @property
     def palette(self) -> list[int]:
-        """768 integers R, G, B, R, … for a PNG in mode P; labels without a class keep VOC's colour."""
+        """768 integers R, G, B, R, … for a PNG in mode P; ids without a class have VOC's colour."""
         colors = [self.colors[i] if i < len(self.colors) else voc_color(i) for i in range(256)]
         return [channel for color in colors for channel in color]
 
 
 def class_set(names: tuple[str, ...], colors: tuple[Color, ...] = (), *, ignore_index: int = IGNORE_INDEX) -> ClassSet:
-    """A class set of a user's own; without colours it takes VOC's."""
+    """A ClassSet with VOC's colours where `colors` is empty."""
     return ClassSet(names, colors or tuple(map(voc_color, range(len(names)))), ignore_index=ignore_index)
 
 
 def difference(found: ClassSet, expected: ClassSet) -> str:
-    """The first difference of two tables in number and names; nothing when they are the same. Colours do not matter."""
+    """The first difference in the number or names of classes, as text; empty where there is none. Colours are not compared."""
     if len(found) != len(expected):
         return f"{len(found)} classes ({_listed(found)}) in place of {len(expected)} ({_listed(expected)})"
     pairs = zip(found.names, expected.names, strict=True)
@@ -54,6 +54,7 @@ def difference(found: ClassSet, expected: ClassSet) -> str:
 
 
 def _listed(classes: ClassSet) -> str:
+    """The first five names."""
     return ", ".join(classes.names[:5]) + (", …" if len(classes) > 5 else "")
 
 

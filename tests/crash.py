@@ -564,7 +564,7 @@ MISTAKES: dict[str, Mistake] = {
     # files
     "checkpoints are written in place": _write_in_place,
     "temporaries stay": lambda _: _replace(folder, "remove_stale_temporaries", lambda folder: None),
-    "digests are not looked at": lambda _: _replace(checkpoint, "verify_digest", lambda path: None),
+    "digests are not looked at": lambda _: _replace(checkpoint, "require_digest", lambda path: None),
     # no mistake, but time for a signal to come
     "workers start slowly": _start_workers_slowly,
 }

@@ -92,7 +92,7 @@ def test_the_data_benchmark_ends_with_its_numbers_as_json(run_script, tiny_confi
 
 
 def test_every_recipe_names_its_source_and_command():
-    for path in (ROOT / "configs").glob("*.yaml"):
+    for path in {*(ROOT / "configs").glob("*.yaml")} - {ROOT / "configs" / "template.yaml"}:
         comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
         assert any("python scripts/train.py" in line for line in comment), path.name
         assert any("Expected" in line for line in comment), path.name

@@ -284,8 +284,8 @@ def test_alone_a_share_is_everything(monkeypatch):
 def test_recomputing_activations_knows_the_batch_normalisation_of_several_gpus(tiny_config):
     model = build_model(tiny_config.model, 3)
     model.recompute = "activations"
-    alone = len(model._runner()._kept)
-    assert len(nn.SyncBatchNorm.convert_sync_batchnorm(model)._runner()._kept) == alone == 4
+    alone = len(model.kept_modules())
+    assert len(nn.SyncBatchNorm.convert_sync_batchnorm(model).kept_modules()) == alone == 4
 
 
 def test_sigterm_ends_a_rank_that_waits_for_one_that_hangs(tiny_config, tmp_path):

@@ -93,7 +93,7 @@ def _seconds_of_rounds(ways: list[Way], peaks: list[Way], rounds: int, device: t
 
 def _fastest_rates(peaks: list[Way], seconds: dict[str, list[float]]) -> list[float]:
     """FLOP/s of the fastest of `peaks` in each round."""
-    rates = [[peak.facts["flops"] / time for time in seconds[peak.name]] for peak in peaks]
+    rates = [[peak.facts["flops"] / taken for taken in seconds[peak.name]] for peak in peaks]
     return [max(rates_of_round) for rates_of_round in zip(*rates, strict=True)]
 
 

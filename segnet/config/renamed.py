@@ -1,4 +1,4 @@
-"""Keys that had another name in earlier versions: refused in files with the new name, translated in stored configurations."""
+"""Keys with other names in earlier versions. Files that use one are refused with its new name; stored configurations are read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _NEW_VALUES: dict[tuple[str, str], dict[Value, Value]] = {
 
 
 def upgrade(tree: Tree) -> Tree:
-    """A copy of a complete, stored configuration of this or an earlier version, with the keys of this one.
+    """A copy of a stored configuration of this or an earlier version, with the keys of this version.
 
-    `loss.hardest` is gone: 1, which counted every pixel, is what the loss does; another value stays, and is refused.
+    The earlier key `loss.hardest` is dropped where it is 1, every pixel, as the loss now computes; another value stays and is
+    refused.
     """
     tree = copy.deepcopy(tree)
     for (old_section, old_key), (section, key) in NEW_KEYS.items():

@@ -1,4 +1,8 @@
-"""The sections of the configuration: every key with its type, range and default."""
+"""The sections of the configuration: every key with its type, range, default and meaning.
+
+A key is off at 0 where it is a number, at `none` where it is a choice, at `null` where it is a path. `auto`, and `null` for a
+number, let the program choose. The meaning of each key is also printed in configs/template.yaml and in the JSON schema.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set
 
-CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore
+CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore_index
 LISTS = "ImageSets/Segmentation"  # in a data folder: the lists of its splits
-
 
 PathText = Annotated[str, Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -25,13 +28,13 @@ Recompute = Literal["nothing", "activations", "stages"]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, no unknown keys, no NaN or infinity, no silent type conversion."""
+    """A part of the configuration. It is immutable; unknown keys, NaN, infinity and values of another type are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class StageConfig(Section):
-    """One encoder or decoder stage: a row of convolutions (or deconvolutions) between two changes of resolution."""
+    """One encoder or decoder stage: convolutions (or deconvolutions) at one resolution."""
 
     widths: tuple[Width, ...] = Field(min_length=1)
     """Output channels of each convolution, in order."""
@@ -43,7 +46,7 @@ class NeckLayerConfig(Section):
     """One layer between encoder and decoder, unpadded: a convolution takes kernel_size - 1 pixels, a deconvolution adds them."""
 
     operation: Literal["convolution", "deconvolution"] = "convolution"
-    """What the layer computes; batch normalisation and ReLU follow."""
+    """The operation of the layer; batch normalisation and ReLU follow it."""
     width: Width
     """Output channels."""
     kernel_size: Annotated[int, Field(ge=1, le=31)]
@@ -51,7 +54,7 @@ class NeckLayerConfig(Section):
 
 
 class NormalizationConfig(Section):
-    """What happens to the RGB values 0..255 first, inside the network."""
+    """The first operation of the network, on RGB values 0..255."""
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     """Subtracted from R, G, B. The default is ImageNet's mean."""
@@ -62,33 +65,33 @@ class NormalizationConfig(Section):
 
 
 class ModelConfig(Section):
-    """An encoder-decoder: each encoder stage is mirrored by a decoder stage (decoder[0] undoes the last pooling)."""
+    """An encoder-decoder: each encoder stage has a decoder stage of the same resolution (decoder[0] undoes the last pooling)."""
 
     encoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
-    """Stages from full resolution downwards; a 2x2 max-pooling ends each."""
+    """Stages from full resolution downwards; each ends with a 2x2 max-pooling."""
     neck: tuple[NeckLayerConfig, ...] = ()
     """Layers at the lowest resolution (DeconvNet: VGG16's fully connected layers and their mirror)."""
     decoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
-    """Stages from the lowest resolution upwards; an upsampling opens each."""
+    """Stages from the lowest resolution upwards; each begins with an upsampling."""
     upsampling: Literal["unpool", "bilinear", "deconvolution"] = "unpool"
-    """How a decoder stage regains its size: max-unpooling by the winners, or the ablations of SegNet's table 1:
-    fixed bilinear interpolation, or a learnt deconvolution with stride 2."""
+    """The upsampling of a decoder stage. unpool: max-unpooling to the places of the maxima; the ablations of SegNet's table 1 are
+    bilinear: fixed interpolation, and deconvolution: learnt, with stride 2."""
     kernel_size: Literal[1, 3, 5, 7, 9, 11] = 3
     """Side of every convolution in the stages, pixels."""
     head_kernel_size: Literal[1, 3, 5, 7] = 3
     """Side of the last convolution, which gives the class logits, pixels."""
     decoder_operation: Literal["deconvolution", "convolution"] = "deconvolution"
-    """What a decoder stage is made of. With stride 1 the two compute the same functions from flipped kernels."""
+    """The layers of a decoder stage. At stride 1 the two compute the same functions, with flipped kernels."""
     decoder_relu: bool = True
-    """Whether a ReLU follows each batch normalisation of the decoder (SegNet-Basic: no)."""
+    """A ReLU follows each batch normalisation of the decoder (SegNet-Basic: false)."""
     normalization: NormalizationConfig = NormalizationConfig()
-    """The first operation of the network, on RGB values 0..255."""
+    """The normalisation of the input, RGB values 0..255, inside the network."""
     encoder_weights: PathText | None = None
-    """Where encoder and neck start from: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, a run folder or
-    checkpoint of this program with the same encoder, or null: He."""
+    """The initial weights of encoder and neck: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or a run
+    folder or checkpoint of this program with the same encoder. null: off, random weights (He et al. 2015)."""
     decoder_weights: Literal["he", "mirrored"] = "he"
-    """Where the decoder starts: He's random kernels, or mirrored: each layer as the transpose of the encoder's layer it undoes,
-    as a deconvnet looks back through a network (Zeiler & Fergus 2014, section 2.1). A layer of another shape stays with He."""
+    """The initial weights of the decoder. he: random (He et al. 2015). mirrored: each layer is the transpose of the encoder's
+    layer that it undoes (Zeiler & Fergus 2014, section 2.1); a layer of another shape is random."""
 
     @model_validator(mode="after")
     def _mirrored(self) -> ModelConfig:
@@ -109,29 +112,30 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """A data set in Pascal VOC's layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt."""
+    """A dataset in Pascal VOC's layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt."""
 
     root: PathText
-    """The data folder. A relative path starts in the working folder, here and in cache_folder and encoder_weights (in base: at
-    its own file); ~ and $NAME are not expanded."""
+    """The data folder. Relative paths start in the working folder, here and in cache_folder and encoder_weights; ~ and $NAME are
+    not expanded."""
     classes: Literal["voc", "camvid", "sample"] | tuple[str, ...] = Field(min_length=1, max_length=255)
-    """A known class table, or the class names in the order of their ids; left out: those of ROOT/classes.yaml."""
+    """A known class table, or the class names in the order of their ids. Left out, they are those of classes.yaml in the data
+    folder."""
     colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
-    """R, G, B of each class, for masks and overlays; empty: those of the table, or VOC's."""
+    """R, G, B of each class, for masks and overlays. Empty: the colours of the class table, or VOC's."""
     ignore_index: Annotated[int, Field(ge=0, le=255)] = IGNORE_INDEX
-    """The value in this set's mask files that means: neither trained nor scored."""
+    """The value in this dataset's mask files of pixels that are neither trained nor scored."""
     train_split: str = "train"
-    """Split file that training reads."""
+    """Split to train on."""
     val_split: str = "val"
-    """Split file that picks the best checkpoint."""
+    """Split to evaluate on during training; its score selects the best checkpoint."""
     workers: int = Field(default=2, ge=0, le=256)
-    """Processes that read and augment pictures; they do not change what is learnt."""
+    """Processes that read and augment pictures. Their number does not change the samples. 0: off, the main process reads."""
     worker_timeout: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds without a batch after which the workers count as hung."""
+    """Seconds without a batch after which the workers are considered hung."""
     cache: Literal["none", "disk"] = "none"
-    """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into their memory."""
+    """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into memory. none: off."""
     cache_folder: PathText | None = None
-    """Where that file stands; null: in .segnet/ in the data folder."""
+    """The folder of that file. null: off, .segnet/ in the data folder."""
 
     @field_validator("classes")
     @classmethod
@@ -166,16 +170,16 @@ class DataConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes of a training picture and its mask. Each picture of each epoch has its own, a function of the seed."""
+    """Random changes of a training image and its mask. They depend on the seed, the epoch and the picture alone."""
 
     crop_size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (320, 320)
-    """Height and width of what the network trains on, pixels. Beyond the picture: mean colour, mask ignored."""
+    """Height and width of training images, pixels. Beyond the picture the image has the mean colour and the mask is ignored."""
     scale: tuple[Zoom, Zoom] = (0.5, 2.0)
-    """Range of the zoom, drawn uniformly in its logarithm; 1 keeps the picture's own resolution."""
+    """Range of the zoom, drawn uniformly in its logarithm. 1 keeps the picture's resolution."""
     shrink: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
-    """Progressive resizing (Tan & Le 2021, section 4): the run has as many parts of equal steps as there are numbers, and in
-    each part crop_size (to 16 pixels at least) and scale are multiplied by its number. [0.5, 1]: half the size first, four times
-    as fast."""
+    """Progressive resizing (Tan & Le 2021, section 4): the run is divided into as many equal parts as there are numbers, and in
+    each part crop_size (at least 16 pixels) and scale are multiplied by its number. [0.5, 1]: the first half of the run has
+    images of half the size, whose steps are about four times as fast."""
     flip: Probability = 0.5
     """Probability of mirroring left and right."""
     brightness: Probability = 0.0
@@ -187,7 +191,7 @@ class AugmentConfig(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Hue is turned by -x to +x of the colour circle."""
     rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
-    """The picture is turned by an angle from -x to +x, degrees. What comes from beyond it: mean colour, mask ignored."""
+    """The image is turned by an angle from -x to +x, degrees."""
     blur: Probability = 0.0
     """Probability of a Gaussian blur, its standard deviation drawn from 0.1 to 2 pixels of the crop."""
 
@@ -199,69 +203,71 @@ class AugmentConfig(Section):
 
 
 class LossConfig(Section):
-    """Cross-entropy over the pixels that are not ignored."""
+    """The loss: cross-entropy over the pixels that are not ignored."""
 
     class_weights: Literal["none", "median_frequency", "enet"] = "none"
-    """Weights per class, measured on the training masks: Eigen & Fergus 2015, section 6.3.2, or ENet (Paszke et al. 2016)."""
+    """Weights per class, computed from the training masks. median_frequency: Eigen & Fergus 2015, section 6.3.2. enet: Paszke et
+    al. 2016. none: off, every class has weight 1."""
     weight_power: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Exponent on those weights: 1 as published, 0.5 their square roots (gentler)."""
+    """Exponent of those weights: 1 as published, 0.5 their square roots."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that is spread evenly over the classes."""
+    """Fraction of the target that is spread evenly over the classes. 0: off."""
 
 
 class OptimConfig(Section):
-    """The optimizer and the learning rate over the run."""
+    """The optimizer and the schedule of its learning rate."""
 
     name: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum, or AdamW."""
+    """sgd: SGD with momentum. adamw: AdamW."""
     lr: Positive = 0.01
     """Peak learning rate."""
     encoder_lr_factor: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """The encoder learns at this multiple of the rate; below 1 for pretrained weights."""
+    """The learning rate of the encoder is this multiple of lr; below 1 for pretrained weights."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD; AdamW's first beta."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    """Weight decay of kernels; biases and batch normalisation have none."""
+    """Weight decay of kernels; biases and batch normalisation have none. 0: off."""
     schedule: Literal["polynomial", "cosine", "one_cycle", "constant"] = "polynomial"
-    """How the rate falls from its peak to zero; one_cycle: it also rises along a cosine; constant: it does not fall."""
+    """The fall of the learning rate from its peak to zero. one_cycle: a cosine, and warmup rises along a cosine too. constant: it
+    does not fall."""
     power: Positive = 0.9
     """Exponent of the polynomial schedule."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the run over which the rate rises linearly from zero to its peak."""
+    """Fraction of the run in which the learning rate rises linearly from zero to its peak. 0: off."""
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
-    """Gradients with a longer L2 norm are shortened to it; 0: never."""
+    """Largest L2 norm of the gradient; a longer gradient is scaled to it. 0: off."""
 
 
 class TrainConfig(Section):
-    """The loop."""
+    """The training loop."""
 
     epochs: Epochs = 100.0
-    """How often each training picture is seen."""
+    """Number of times that each training picture is used."""
     batch_size: int = Field(default=8, ge=1, le=4096)
     """Pictures per step, over all ranks."""
     accumulate: int = Field(default=1, ge=1, le=4096)
-    """Parts in which a step computes its batch, one after the other, for less memory. The gradient is that of the whole batch
-    (batch normalisation sees a part at a time)."""
+    """Parts into which a step divides its batch, computed one after the other to need less memory. The gradient is that of the
+    whole batch, except that batch normalisation uses the statistics of each part."""
     precision: Precision = "auto"
-    """Arithmetic of the forward and backward pass (autocast); weights stay in float32. auto: the fastest one that the device
-    has instructions for; a run that is resumed keeps its own."""
+    """Arithmetic of the forward and backward pass (autocast); weights are float32. auto: the fastest one that the device has
+    instructions for; a resumed run keeps its precision."""
     recompute: Recompute = "nothing"
-    """What the backward pass computes again instead of keeping it: nothing; activations, so that only the outputs of convolutions
-    are kept; stages, so that only the outputs of stages are. The gradients are the same."""
+    """Activations that the backward pass computes again, to need less memory. nothing: off. activations: only the outputs of
+    convolutions are kept. stages: only the outputs of stages are kept. The gradients are the same."""
     compile: bool = False
-    """Let torch.compile fuse the network, once for each of up to eight sizes; the first step of a size takes minutes."""
+    """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of the exponential moving average of the weights, which is then what is scored and kept as best; 0: none."""
+    """Decay of the exponential moving average of the weights, which is then evaluated and saved as the best. 0: off."""
     deterministic: bool = False
-    """Only algorithms that give the same bits every time, also on a GPU, where that costs time."""
+    """Use only algorithms that give the same bits every time, also on a GPU, where they are slower."""
     log_every_steps: int = Field(default=50, ge=1)
-    """Steps between two log lines."""
+    """Steps from one log line to the next."""
     eval_every_epochs: Epochs = 1.0
-    """Epochs between two evaluations on the val split."""
+    """Epochs from one evaluation on the val split to the next."""
     save_every_epochs: Epochs = 1.0
-    """Epochs between two checkpoints."""
+    """Epochs from one checkpoint to the next."""
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
-    """Stop after so many minutes, with a checkpoint that --resume continues from; 0: no limit."""
+    """Minutes after which training stops, with a checkpoint from which --resume continues. 0: off, no limit."""
 
     @model_validator(mode="after")
     def _one_plan(self) -> TrainConfig:
@@ -271,34 +277,35 @@ class TrainConfig(Section):
 
 
 class InferenceConfig(Section):
-    """How a picture becomes class probabilities – the same in validation, evaluation and prediction."""
+    """From a picture to class probabilities, the same in validation, evaluation and prediction."""
 
     scales: tuple[Zoom, ...] = Field(default=(1.0,), min_length=1, max_length=8)
-    """The picture is seen at each of these zooms; probabilities are averaged at its own size."""
+    """Zooms at which the network is applied to the picture; the probabilities are averaged at the picture's size."""
     flip: bool = False
-    """Also see it mirrored, and average."""
+    """Apply the network also to the mirrored picture, and average."""
     precision: Precision = "auto"
     """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for."""
     compile: bool = False
-    """Let torch.compile fuse the network, once for each of up to eight sizes; the first picture of a size takes minutes. On CPUs
-    it was slower."""
+    """Compile the network with torch.compile, once for each of up to eight picture sizes; the first picture of a size takes
+    minutes. On CPUs it was slower."""
     dropout_samples: int = Field(default=0, ge=0, le=1000)
-    """Monte-Carlo dropout: average that many passes with dropout on (Bayesian SegNet: 50; 6 already help); 0: dropout off."""
+    """Monte-Carlo dropout: number of passes with dropout whose probabilities are averaged (Bayesian SegNet: 50; 6 already help).
+    0: off, one pass without dropout."""
     window: int = Field(default=0, ge=0, le=65536)
-    """Side of the sliding windows that a larger picture is seen through, pixels; rounded up to what the poolings divide.
-    0: pictures of up to 2.4 megapixels are seen whole, others through windows of 1536."""
+    """Side of the windows into which a larger picture is divided, pixels; rounded up to a multiple of the network's stride.
+    0: off for pictures of up to 2.4 megapixels; larger ones are divided into windows of 1536."""
     overlap: int | None = Field(default=None, ge=0, le=32768)
-    """Pixels that neighbouring windows share, at most half a window. null: what the network's field of view needs to give
-    the answer of the whole picture, with scales [1.0]; where that is more than half a window, a quarter of it."""
+    """Pixels that neighbouring windows share, at most half a window. null: as many as the field of view needs, so that the result
+    is that of the whole picture at scales [1.0]; a quarter of a window where that is more than half of one."""
 
 
 class Config(Section):
-    """A whole experiment. What is not written has the default."""
+    """A whole configuration. Keys that a file leaves out have their defaults."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Fixes the order of samples, augmentation, initial weights and dropout."""
+    """Determines the order of samples, the augmentation, the initial weights and dropout."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto: the GPU when there is one. mps, an Apple GPU, is refused: it lacks float64."""
+    """The device to compute on. auto: the GPU when there is one. mps, an Apple GPU, is refused: it has no float64."""
     model: ModelConfig
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
@@ -316,5 +323,7 @@ class Config(Section):
         if sides[0] * sides[1] * (self.train.batch_size // self.train.accumulate) == 1:
             raise ValueError("this augment.crop_size leaves batch normalisation a single value; raise train.batch_size")
         if self.inference.dropout_samples and not any(stage.dropout for stage in (*self.model.encoder, *self.model.decoder)):
-            raise ValueError("inference.dropout_samples: this network has no dropout (bayesian_segnet has); set it to 0")
+            raise ValueError(
+                "inference.dropout_samples: this network has no dropout (model/bayesian_segnet.yaml has); set it to 0"
+            )
         return self

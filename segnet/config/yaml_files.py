@@ -1,4 +1,4 @@
-"""YAML files as trees of plain values, read with suspicion: each key knows its line, files may name base files.
+"""YAML files read as trees of plain values, with the line of each key; files may name base files, overrides set single keys.
 
 Aliases, tags, repeated keys, deep nesting and large files are refused: a configuration needs none of them.
 """
@@ -6,139 +6,179 @@ Aliases, tags, repeated keys, deep nesting and large files are refused: a config
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import config_error, first_line
 
-_MAX_BYTES, _MAX_DEPTH, _MAX_EVENTS, _MAX_BASES = 1_000_000, 20, 20_000, 4
+_MAX_BYTES = 1_000_000
+_MAX_DEPTH = 20
+_MAX_EVENTS = 20_000
+_MAX_BASES = 4  # base files that one file names, and levels of base files
 
 Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None  # what a YAML file may hold
 Tree = dict[str, Value]
-Origins = dict[tuple[str, ...], str]  # key path -> "file, line n"
+Origins = dict[tuple[str, ...], str]  # from the path of a key to "FILE, line N", or to the override that sets it
+
+_FLOAT = re.compile(
+    r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$|[-+]?(\d[\d_]*\.\d*|\.\d+)$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+)
+_FLOAT_STARTS = "-+.0123456789"
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """PyYAML's patterns of untagged scalars by first character, with `_FLOAT` for floats and without dates."""
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if not tag.endswith((":float", ":timestamp"))]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for first in _FLOAT_STARTS:
+        resolvers.setdefault(first, []).append(("tag:yaml.org,2002:float", _FLOAT))
+    return resolvers
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader in which 1e-3 is a number and a date is a string."""
+    """SafeLoader that reads 1e-3 as a number and a date as text."""
 
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$|[-+]?(\d[\d_]*\.\d*|\.\d+)$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-    list("-+.0123456789"),
-)
+    yaml_implicit_resolvers = _resolvers()
 
 
 class Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes a text which `_Loader` would take for something else, such as 1e3."""
+    """SafeDumper that quotes a text, such as 1e3, that `_Loader` would read as a number."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
-Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 _SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null"))
 
 
-def refuse(where: Path | str, found: str, remedy: str = "") -> UserError:
-    """The error (config) for a mistake at `where`."""
-    return UserError(ExitCode.CONFIG, where, found, remedy)
-
-
 def parse_yaml(text: str, where: Path | str) -> tuple[Value, Origins]:
-    """The plain values of a YAML text and the line of each key. Aliases, tags and repeated keys are refused."""
+    """The plain values of a YAML text, and the line of each key. `where` is the file or override, for error messages.
+
+    Raises UserError (config) for what is not YAML, and for aliases, tags and repeated keys.
+    """
     try:
-        depth = 0
-        for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
-                line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
-                raise refuse(where, f"{line}alias *{event.anchor}", "write the value out")
-            if depth > _MAX_DEPTH or count > _MAX_EVENTS:
-                raise refuse(where, f"more than {_MAX_DEPTH} levels or {_MAX_EVENTS} entries", "a configuration is small")
-        origins: Origins = {}
+        _require_small(text, where)
         node = yaml.compose(text, Loader=_Loader)
-        return (None if node is None else _plain(node, where, (), origins)), origins
+        if node is None:
+            return None, {}
+        return _plain(node, where), _origins(node, where)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        raise refuse(where, f"{line}not YAML: {error.problem}") from None
+        raise config_error(where, f"{line}not YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise refuse(where, f"not YAML: {str(error).splitlines()[0]}") from None
+        raise config_error(where, f"not YAML: {first_line(error)}") from None
 
 
-def _plain(node: yaml.Node, where: Path | str, path: tuple[str, ...], origins: Origins) -> Value:
-    line = f"line {node.start_mark.line + 1}"
+def _require_small(text: str, where: Path | str) -> None:
+    """Raises UserError (config) for aliases and for too much nesting, before any value is built."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+            raise config_error(where, f"{line}alias *{event.anchor}", "write the value out")
+        if depth > _MAX_DEPTH or count > _MAX_EVENTS:
+            raise config_error(where, f"more than {_MAX_DEPTH} levels or {_MAX_EVENTS} entries", "a configuration is small")
+
+
+def _plain(node: yaml.Node, where: Path | str) -> Value:
+    """The value of a node. Raises UserError (config) for tags, repeated keys and keys that are no scalars."""
     if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-        _check_text(node, where)
+        _require_printable(node, where)
         return _Loader("").construct_object(node)
     if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
-        return [_plain(item, where, (*path, str(i)), origins) for i, item in enumerate(node.value)]
+        return [_plain(item, where) for item in node.value]
     if not isinstance(node, yaml.MappingNode) or not node.tag.endswith(":map"):
-        raise refuse(where, f"{line}: tag {node.tag}", "write plain values")
+        raise config_error(where, f"{_line(node)}: tag {node.tag}", "write plain values")
     mapping: Tree = {}
     for key_node, value_node in node.value:
-        line = f"line {key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
-            raise refuse(where, f"{line}: a key that is not a word", "write KEY: VALUE")
-        _check_text(key_node, where)
+            raise config_error(where, f"{_line(key_node)}: a key that is not a word", "write KEY: VALUE")
+        _require_printable(key_node, where)
         key = key_node.value
         if key in mapping:
-            raise refuse(where, f"{line}: key '{key}' a second time", "keep one of them")
-        origins[(*path, key)] = f"{where}, {line}"
-        mapping[key] = _plain(value_node, where, (*path, key), origins)
+            raise config_error(where, f"{_line(key_node)}: key '{key}' a second time", "keep one of them")
+        mapping[key] = _plain(value_node, where)
     return mapping
 
 
-def _check_text(node: yaml.ScalarNode, where: Path | str) -> None:
-    """Refuse what an escape such as "\\0" can make and no name can hold: NUL and half of a surrogate pair."""
+def _origins(node: yaml.Node, where: Path | str, path: tuple[str, ...] = ()) -> Origins:
+    """The lines of all keys in a node that `_plain` accepts; `path` leads to the node."""
+    origins: Origins = {}
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            origins |= _origins(item, where, (*path, str(index)))
+    elif isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            inside = (*path, key_node.value)
+            origins[inside] = f"{where}, {_line(key_node)}"
+            origins |= _origins(value_node, where, inside)
+    return origins
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
+
+
+def _require_printable(node: yaml.ScalarNode, where: Path | str) -> None:
+    """Raises UserError (config) for NUL and for half of a surrogate pair, which an escape such as "\\0" can write."""
     if re.search("[\0\ud800-\udfff]", node.value):
-        raise refuse(where, f"line {node.start_mark.line + 1}: a character that no name can hold", "write plain text")
+        raise config_error(where, f"{_line(node)}: a character that no name can hold", "write plain text")
 
 
-def read_tree(path: Path, origins: Origins, children: tuple[Path, ...] = ()) -> Tree:
-    """The tree of a file merged over those of its `base` files."""
-    tree, own_origins = read_mapping(path, children)
-    bases = tree.pop("base", [])
-    merged: Tree = {}
+def read_tree(path: Path, children: tuple[Path, ...] = ()) -> tuple[Tree, Origins]:
+    """The tree of a file over those of its `base` files, later ones over earlier ones; and the origin of each key.
+
+    `children` are the files that lead to this one as their base. Raises UserError (config).
+    """
+    own, own_origins = read_mapping(path, children)
+    bases = own.pop("base", [])
     bases = bases if isinstance(bases, list) else [bases]
     if len(bases) > _MAX_BASES:
-        raise refuse(path, f"{len(bases)} base files", f"name {_MAX_BASES} at most")
+        raise config_error(path, f"{len(bases)} base files", f"name {_MAX_BASES} at most")
+    tree: Tree = {}
+    origins: Origins = {}
     for base in bases:
         if not isinstance(base, str):
-            raise refuse(path, f"base: {base!r} is not a file name", "list file names relative to this file")
-        merged = merge(merged, read_tree(path.parent / base, origins, (*children, path.resolve())))
-    origins.update(own_origins)
-    return merge(merged, tree)
+            raise config_error(path, f"base: {base!r} is not a file name", "list file names relative to this file")
+        below, below_origins = read_tree(path.parent / base, (*children, path.resolve()))
+        tree = merge(tree, below)
+        origins |= below_origins
+    return merge(tree, own), origins | own_origins
 
 
 def read_mapping(path: Path, children: tuple[Path, ...] = ()) -> tuple[Tree, Origins]:
-    """The tree of one file and the line of each key; `children` are the files that name it as their base."""
+    """The tree of one file without its base files, and the line of each key; `children` as in `read_tree`.
+
+    Raises UserError (config).
+    """
     remedy = "name a YAML file, e.g. configs/sample.yaml"
     try:
         if not path.is_file():  # a pipe or a device might never end
-            raise refuse(path, "not a file" if path.exists() else "no such file", remedy)
+            raise config_error(path, "not a file" if path.exists() else "no such file", remedy)
         resolved = path.resolve()
         if resolved in children or len(children) > _MAX_BASES:
             found = "is its own base file" if resolved in children else f"more than {_MAX_BASES} levels of base files"
-            raise refuse(path, found, "break the circle of 'base' entries")
+            raise config_error(path, found, "break the circle of 'base' entries")
         if path.stat().st_size > _MAX_BYTES:
-            raise refuse(path, f"larger than {_MAX_BYTES:,} bytes", "a configuration is small")
+            raise config_error(path, f"larger than {_MAX_BYTES:,} bytes", "a configuration is small")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise refuse(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8") from None
+        raise config_error(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8") from None
     except OSError as error:
-        raise refuse(path, (error.strerror or "cannot be read").lower(), remedy) from None
-    tree, own_origins = parse_yaml(text, path)
+        raise config_error(path, (error.strerror or "cannot be read").lower(), remedy) from None
+    tree, origins = parse_yaml(text, path)
     if not isinstance(tree, dict):
-        raise refuse(path, "not a mapping of sections", "write 'train:' and its keys below it")
-    return tree, own_origins
+        raise config_error(path, "not a mapping of sections", "write 'train:' and its keys below it")
+    return tree, origins
 
 
 def merge(below: Tree, above: Tree) -> Tree:
-    """`above` over `below`: mappings key by key, everything else replaced."""
+    """`above` over `below`: mappings are merged key by key, every other value is replaced."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
@@ -146,23 +186,29 @@ def merge(below: Tree, above: Tree) -> Tree:
     return merged
 
 
-def refuse_undecodable(text: str, where: Path | str) -> None:
-    """Refuse a name from the command line whose bytes are not UTF-8: no YAML and no checkpoint could hold it."""
+def require_utf8(text: str, where: Path | str) -> None:
+    """Raises UserError (config) for a text from the command line with bytes that are not UTF-8: no YAML file could hold it."""
     if re.search("[\udc80-\udcff]", text):
         remedy = "rename it, or work in the folder that is called so and give a path relative to it"
-        raise refuse(where, "a name that is not UTF-8", remedy)
+        raise config_error(where, "a name that is not UTF-8", remedy)
 
 
-def override_tree(override: str, origins: Origins) -> Tree:
-    """'train.epochs=5' -> {'train': {'epochs': 5}}; what it sets is noted in `origins`."""
-    key, separator, text = override.partition("=")
-    parts = tuple(key.strip().split("."))
-    if not separator or not all(parts) or len(parts) > _MAX_DEPTH:
-        raise refuse(override, "not KEY=VALUE", "write e.g. train.epochs=5")
-    refuse_undecodable(text, override)
-    value, keys_inside = parse_yaml(text, override)
-    origins.update({(*parts, *path): override for path in [(), *keys_inside]})
-    for part in reversed(parts):
-        value = {part: value}
-    assert isinstance(value, dict)
-    return value
+def override_tree(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, Origins]:
+    """`tree` with the values of overrides such as "train.epochs=5", in their order; and the override that sets each key.
+
+    Raises UserError (config) for an override that is not KEY=VALUE.
+    """
+    origins: Origins = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        path = tuple(key.strip().split("."))
+        if not separator or not all(path) or len(path) > _MAX_DEPTH:
+            raise config_error(override, "not KEY=VALUE", "write e.g. train.epochs=5")
+        require_utf8(text, override)
+        value, keys_inside = parse_yaml(text, override)
+        for part in reversed(path):
+            value = {part: value}
+        assert isinstance(value, dict)
+        tree = merge(tree, value)
+        origins |= {(*path, *inside): override for inside in [(), *keys_inside]}
+    return tree, origins

@@ -209,7 +209,8 @@ def save_image(path: Path, image: Tensor | np.ndarray, *, full_color: bool = Fal
     picture = Image.fromarray(np.ascontiguousarray(image))
     content = io.BytesIO()  # Pillow would hide the reason why a file cannot be written
     if path.suffix.lower() in (".jpg", ".jpeg"):
-        picture.save(content, "JPEG", quality=92, subsampling="4:4:4" if full_color else "4:2:0")
+        options = {"subsampling": "4:4:4"} if full_color else {}  # Pillow's default differs between colour and grey
+        picture.save(content, "JPEG", quality=92, **options)
     else:
         picture.save(content, "PNG")
     with atomic_write(path) as file:

@@ -25,8 +25,7 @@ from segnet.config.loading import read_stored_config
 from segnet.config.sections import Config
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.field_of_view import field_of_view
-from segnet.runs.checkpoint import checkpoint_error
-from segnet.system.errors import ExitCode, UserError, first_line
+from segnet.system.errors import ExitCode, UserError, checkpoint_error, first_line
 
 FORMAT = 2  # version of the metadata
 KEY = "segnet"  # of the metadata in the file

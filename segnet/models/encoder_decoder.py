@@ -86,9 +86,13 @@ class EncoderDecoder(nn.Module):
         no_backward = not self.training or not torch.is_grad_enabled()
         if self.recompute == "nothing" or no_backward or torch.compiler.is_compiling():  # a compiler plans itself what is kept
             return nullcontext()
-        if self.recompute == "activations":  # the input of a batch normalisation is the output of a convolution
-            return recomputing(self, {module for module in self.modules() if isinstance(module, BatchNorm)})
-        return recomputing(self, {*self.encoder, *self.upsampling})
+        return recomputing(self, self.kept_modules())
+
+    def kept_modules(self) -> set[nn.Module]:
+        """The modules whose inputs are kept for the backward pass with `recompute` "activations" or "stages"."""
+        if self.recompute == "activations":  # a batch normalisation's input is a convolution's output
+            return {module for module in self.modules() if isinstance(module, BatchNorm)}
+        return {*self.encoder, *self.upsampling}
 
 
 class Normalize(nn.Module):

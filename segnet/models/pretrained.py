@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
 from segnet.system.errors import ExitCode, UserError
-from segnet.system.files import place_of, verify_digest
+from segnet.system.files import place_of, require_digest
 
 _DOWNLOADS = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg16_bn": VGG16_BN_Weights.IMAGENET1K_V1}
 
@@ -82,7 +82,7 @@ def _read_weights(source: str) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise _source_error(source, "not a table of tensors")
     if "format" in content:  # a checkpoint of this program: its digest covers every byte
-        verify_digest(path)
+        require_digest(path)
     inside = next((content[key] for key in ("weights", "state_dict", "model") if isinstance(content.get(key), dict)), content)
     if not all(isinstance(value, Tensor) for value in inside.values()):
         raise _source_error(source, f"not a table of tensors but of {', '.join(map(repr, [*inside][:5]))}")

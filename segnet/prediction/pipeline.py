@@ -24,7 +24,7 @@ from segnet.prediction.existing import ExistingOutputs, jobs_digest, settings_di
 from segnet.prediction.inputs import Job, require_free_targets
 from segnet.prediction.outputs import OUTPUTS, NamedPrediction, bytes_per_pixel, need_probabilities, require_size
 from segnet.prediction.summary import Result
-from segnet.system.distributed import agreed, is_main, refuse_difference, this_ranks_part
+from segnet.system.distributed import agreed, is_main, require_same_on_all_ranks, this_ranks_part
 from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import lock_folder, longest_name, make_folder
 
@@ -78,7 +78,7 @@ def _held_outputs(
                 make_folder(out)
                 held.enter_context(lock_folder(out))
                 existing.prepare(jobs)
-        refuse_difference(jobs_digest(jobs), "pictures to predict")
+        require_same_on_all_ranks(jobs_digest(jobs), "pictures to predict")
         yield existing
 
 

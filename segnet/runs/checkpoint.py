@@ -18,8 +18,8 @@ from torch import Tensor
 from segnet.config.loading import dump_config, read_stored_config
 from segnet.config.sections import Config
 from segnet.models.folding import Weights
-from segnet.system.errors import ExitCode, UserError, first_line
-from segnet.system.files import DIGEST_MARK, atomic_write, place_of, verify_digest
+from segnet.system.errors import ExitCode, UserError, checkpoint_error, first_line
+from segnet.system.files import DIGEST_MARK, atomic_write, place_of, require_digest
 
 FORMAT = 3  # of the content of a file
 _READABLE = (2, FORMAT)  # format 2 has other names: see `_upgraded`
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         found = "not a file" if path.exists() else f"no such file{place_of(path)}"
         raise checkpoint_error(path, found, "name a run folder or a checkpoint such as runs/sample/best.pt")
-    verify_digest(path)
+    require_digest(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -147,11 +147,6 @@ def load_weights(model: torch.nn.Module, weights: Weights, path: Path) -> None:
             raise checkpoint_error(path, f"'{name}': found {_describe(found)}, expected {_describe(expected)}", remedy)
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     model.load_state_dict(weights, assign=on_meta)
-
-
-def checkpoint_error(path: Path, found: str, remedy: str) -> UserError:
-    """A fault of a checkpoint, a run folder or an exported file."""
-    return UserError(ExitCode.CHECKPOINT, path, found, remedy)
 
 
 def _describe(tensor: Tensor | None) -> str:

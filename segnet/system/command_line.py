@@ -1,4 +1,4 @@
-"""How a script runs: its arguments, its exit code, its last error line."""
+"""Running a script: argument types, error lines, exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segnet.system.streams import OUTPUT, print_safely, printing_is_the_result
 
 
 def count_up_to(most: int, *, least: int = 0) -> Callable[[str], int]:
-    """The `type` of a command-line option that is a whole number from `least` to `most`."""
+    """An argparse `type` for whole numbers from `least` to `most`."""
 
     def count(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:
@@ -27,12 +27,15 @@ def count_up_to(most: int, *, least: int = 0) -> Callable[[str], int]:
 
 
 _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
-_ENVIRONMENT_ERRORS |= {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}  # an output path that cannot be made
-_ENVIRONMENT_ERRORS |= {errno.ENAMETOOLONG, errno.ELOOP}
+_ENVIRONMENT_ERRORS |= {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}  # of a path
 
 
 def run_command(command: Callable[[], ExitCode | None]) -> None:
-    """Run a script's body and end the process, and those it started, with its exit code; a bug keeps its traceback."""
+    """Run the body of a script, kill the processes it started, and end this one with its exit code.
+
+    UserError, and OSError from the environment, are printed as lines that begin with "error: ". Any other exception is a bug and
+    keeps its traceback.
+    """
     print_safely()
     try:
         code = _code_of(command)
@@ -45,7 +48,7 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         if error.filename != OUTPUT and error.errno not in _ENVIRONMENT_ERRORS:
             raise
         code = ExitCode.ENVIRONMENT
-        if error.filename == OUTPUT and error.errno == errno.EPIPE:  # who read it has seen enough, e.g. `head`
+        if error.filename == OUTPUT and error.errno == errno.EPIPE:  # the reader has ended, e.g. `head`
             code = 128 + signal.SIGPIPE
         else:
             print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
@@ -53,14 +56,14 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         kill_children()
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        os._exit(128 + signal.SIGINT)  # an orderly exit would wait for the threads of pools whose processes are gone
+        os._exit(128 + signal.SIGINT)  # an orderly exit would wait for threads of pools whose processes are dead
     finally:
         kill_children()
     sys.exit(int(code))
 
 
 def _code_of(command: Callable[[], ExitCode | None]) -> int:
-    """The exit code with which `command` returns, or ends after --help."""
+    """The exit code of `command`, also where argparse ends it after --help."""
     try:
         if {"-h", "--help"} & set(sys.argv):
             printing_is_the_result()
@@ -68,5 +71,5 @@ def _code_of(command: Callable[[], ExitCode | None]) -> int:
     except SystemExit as end:
         if end.code:
             raise
-        printing_is_the_result()  # argparse hides that it could not write
+        printing_is_the_result()  # argparse ignores that it could not write
         return ExitCode.DONE

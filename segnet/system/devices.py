@@ -1,4 +1,4 @@
-"""Where to compute, decided in one place."""
+"""The device, its arithmetic and its memory."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ import torch
 import torch.nn.functional as F
 
 from segnet.system.distributed import is_main, local_rank
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import environment_error, first_line
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" (the GPU when there is one), "cpu" or "cuda"; under torchrun each process of a machine has a GPU of its own.
+    """The device that a configuration's `device` names: "cpu", "cuda", or "auto", which is the GPU when there is one.
 
-    Raises UserError (environment) for a GPU that is not there, and for "mps", which lacks what training and scoring need.
+    Under torchrun each process of a machine has a GPU of its own. Raises UserError (environment) for "cuda" without a GPU, for
+    more processes than GPUs, and for "mps", which has no float64.
     """
     if name == "mps":
         found = "an Apple GPU has no float64, in which losses and scores are summed, and its pooling is untested"
-        raise UserError(ExitCode.ENVIRONMENT, "device=mps", found, "write device=cpu: on a Mac the processor computes")
+        raise environment_error("device=mps", found, "write device=cpu: on a Mac the processor computes")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     index, count = local_rank(), torch.cuda.device_count()
     if not torch.cuda.is_available():
-        raise UserError(ExitCode.ENVIRONMENT, "device=cuda", "no usable GPU here", "write device=cpu, or install a CUDA driver")
+        raise environment_error("device=cuda", "no usable GPU here", "write device=cpu, or install a CUDA driver")
     if index >= count:
-        raise UserError(ExitCode.ENVIRONMENT, f"local rank {index}", f"{count} GPUs here", "lower --nproc-per-node to that")
+        raise environment_error(f"local rank {index}", f"{count} GPUs here", "lower --nproc-per-node to that")
     return torch.device("cuda", index)
 
 
 def peak_memory(device: torch.device) -> float:
-    """GB that this process has had in use at most: of the GPU's memory, or of the machine's."""
+    """The peak memory of this process in GB: the GPU's, or for the CPU the machine's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
@@ -48,24 +49,27 @@ def peak_memory(device: torch.device) -> float:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for what it allocates next; with another C library than glibc, do nothing.
+    """Let this process keep the memory that it frees for its next allocations. Does nothing unless the C library is glibc.
 
-    Each step of training allocates the same large tensors; memory that went back to the kernel is cleared, page by page, when it
-    comes again.
+    Each training step allocates the same large tensors. Memory that was returned to the kernel is cleared, page by page, when it
+    is allocated again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(_M_MMAP_MAX, 0)  # large blocks from the heap too, not each from a mapping of its own
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and no end of the heap is given back
+        mallopt(_M_MMAP_MAX, 0)  # large blocks come from the heap, not from a mapping each
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and the end of the heap is not returned
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def use_deterministic_algorithms(on: bool) -> None:
-    """Let torch use only algorithms that give the same bits every time, and refuse what has none; or let it choose."""
+    """Let torch use only algorithms that give the same bits every time, where `on`, else any.
+
+    torch raises RuntimeError for an operation that has no such algorithm.
+    """
     if on:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for; read when CUDA starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it, and reads it when CUDA starts
     torch.use_deterministic_algorithms(on)
 
 
@@ -73,17 +77,18 @@ class Precision(NamedTuple):
     """The arithmetic of convolutions on one device."""
 
     name: str  # "float32", "bfloat16" or "float16"
-    reason: str  # why this one, for people
-    emulated: bool = False  # the device lacks instructions for it: several times slower than float32
+    reason: str  # why this one, printed
+    emulated: bool = False  # the device has no instructions for it, which makes it several times slower than float32
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})"
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """The precision that `name` means on `device`; "auto" is the fastest one that the device has instructions for.
+    """The precision that a configuration's `name` means on `device`.
 
-    bfloat16 where there are some, float16 on older GPUs with tensor cores, else float32. Any other name is obeyed.
+    "auto" is bfloat16 where the device has instructions for it, float16 on older GPUs with tensor cores, else float32. Any other
+    name is taken as it is, also where the device emulates it.
     """
     fast = _fast_precision(device)
     if name == "auto":
@@ -96,12 +101,12 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """A context in which convolutions compute in "bfloat16" or "float16"; at another precision, in that of their weights."""
+    """A context in which convolutions compute in "bfloat16" or "float16"; for another precision, an empty context."""
     return torch.autocast(device.type, getattr(torch, precision)) if precision in ("bfloat16", "float16") else nullcontext()
 
 
 def warn_if_emulated(precision: Precision, key: str) -> None:
-    """Print a warning, once for all ranks, where the device emulates the precision that the configuration's `key` asks for."""
+    """Print a warning on rank 0 where the device emulates `precision`, which the configuration's `key` asks for."""
     if precision.emulated and is_main():
         cure = f"{key}=auto chooses what this device computes fast"
         print(f"warning: {key}={precision.name} is emulated on this device, several times slower – {cure}", file=sys.stderr)
@@ -117,18 +122,18 @@ def _fast_precision(device: torch.device) -> Precision:
         return Precision("float32", "the GPU has no faster one")
     if not _has_bfloat16_instructions():
         return Precision("float32", "the processor has no bfloat16 instructions")
-    if sys.platform == "darwin" and (ratio := _speedup_of_bfloat16()) < 1.1:  # the instructions are there, kernels may not be
+    if sys.platform == "darwin" and (ratio := _speedup_of_bfloat16()) < 1.1:  # there may be no kernels for the instructions
         return Precision("float32", f"a convolution in bfloat16 had {ratio:.1f} times its speed")
     return Precision("bfloat16", "the processor has instructions for it")
 
 
 def _has_bfloat16_instructions() -> bool:
-    """Whether oneDNN, torch's library of convolutions, finds bfloat16 arithmetic on this processor and may use it.
+    """True where the processor has bfloat16 instructions and oneDNN, torch's library of convolutions, may use them.
 
-    oneDNN alone says yes, too, where it imitates bfloat16 by AVX-512; the processor's flags alone do not know of
-    ONEDNN_MAX_CPU_ISA.
+    Both are asked: oneDNN also accepts bfloat16 where it emulates it with AVX-512, and the processor's flags do not show that
+    ONEDNN_MAX_CPU_ISA forbids the instructions.
     """
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # a private name: it may go
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # private in torch, so it may be missing
     if supported is None or not supported():
         return False
     return not processor_features().isdisjoint({"avx512_bf16", "amx_bf16", "bf16", "arm_bf16", "sve_bf16"})
@@ -142,7 +147,7 @@ def processor_features() -> set[str]:
 
 
 def _cpuinfo(*keys: str) -> list[str]:
-    """The values of some keys in Linux's list of processors; nothing on other systems."""
+    """The values of `keys` in /proc/cpuinfo; none on systems without that file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -151,7 +156,7 @@ def _cpuinfo(*keys: str) -> list[str]:
 
 
 def _speedup_of_bfloat16() -> float:
-    """Seconds of a convolution in float32 / those in bfloat16, the best of five each."""
+    """The time of a convolution in float32 divided by that in bfloat16, each the best of five."""
     image, kernel = torch.ones(1, 64, 64, 64), torch.ones(64, 64, 3, 3)
     best = dict[torch.dtype, float]()
     for dtype in (torch.float32, torch.bfloat16) * 5:
@@ -163,7 +168,7 @@ def _speedup_of_bfloat16() -> float:
 
 
 def describe_device(device: torch.device) -> str:
-    """One line for people: the GPU's name, or the processor and its threads."""
+    """One line to print: the GPU's name, or the processor's name and the number of threads."""
     if device.type == "cuda":
         return f"GPU ({torch.cuda.get_device_name(device)})"
     name = next(iter(_cpuinfo("model name")), "") or platform.processor() or platform.machine()
@@ -171,18 +176,18 @@ def describe_device(device: torch.device) -> str:
 
 
 def describe_instructions() -> str:
-    """The instruction sets with which torch and oneDNN compute on this processor, for the note beside a measured time."""
+    """The instruction sets that torch and oneDNN use on this processor, to print beside a measured time."""
     bfloat16 = "bfloat16 instructions" if _has_bfloat16_instructions() else "no bfloat16 instructions"
     return f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16}"
 
 
 @contextmanager
 def explain_full_memory(remedy: str) -> Iterator[None]:
-    """Raises UserError (environment) with `remedy` where the body finds the GPU's or the machine's memory full."""
+    """Raises UserError (environment) with `remedy` where the body runs out of the GPU's or the machine's memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        found = (str(error).splitlines() or ["out of memory"])[0]
+        found = first_line(error) if str(error) else "out of memory"
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in found:
             raise
-        raise UserError(ExitCode.ENVIRONMENT, "memory", found, remedy) from None
+        raise environment_error("memory", found, remedy) from None

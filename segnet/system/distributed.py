@@ -1,4 +1,4 @@
-"""Several processes, one training: the ranks that torchrun starts. Alone, a process is rank 0 of 1 and all this does nothing."""
+"""The ranks that torchrun starts, and what they exchange. A process alone is rank 0 of 1, and all functions work there too."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, config_error, data_error, environment_error, first_line
 
 Value = TypeVar("Value")
 
 
 @contextmanager
 def process_group(device: torch.device, *, patience: timedelta | None = None) -> Iterator[None]:
-    """Join the ranks that torchrun started, for the body: gloo for the host's values, NCCL for a GPU's.
+    """Join the ranks that torchrun started while the body runs, with gloo for CPU tensors and NCCL for GPU tensors.
 
-    Ranks wait `patience` for each other, torch's half hour by default; one that dies is noticed at once.
+    Ranks wait at most `patience` for each other, half an hour by default; the death of a rank is noticed at once.
 
-    Raises UserError: (worker lost) in place of the network's own error when another rank is lost, (environment) when the ranks
-    cannot meet, (config) for variables of the environment that name several ranks and are incomplete or contradict each other.
+    Raises UserError: (worker lost) instead of the library's own error when another rank is lost; (environment) when the ranks
+    cannot meet; (config) when the environment variables of torchrun name several ranks and are incomplete or contradictory.
     """
     if dist.is_initialized() or _launched().ranks == 1:
         yield
@@ -39,7 +39,7 @@ def process_group(device: torch.device, *, patience: timedelta | None = None) ->
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        found = f"another rank was lost ({str(error).splitlines()[0][:120]})"
+        found = f"another rank was lost ({first_line(error, 120)})"
         remedy = "see its own message, then start again (a training with --resume)"
         raise UserError(ExitCode.WORKER_LOST, f"rank {rank()}", found, remedy) from None
     finally:
@@ -48,70 +48,71 @@ def process_group(device: torch.device, *, patience: timedelta | None = None) ->
 
 
 class _Launched(NamedTuple):
-    """What torchrun says of this process in its environment."""
+    """The place of this process among those that torchrun started."""
 
     rank: int
-    ranks: int  # how many there are
-    local_rank: int  # among those of this machine
+    ranks: int  # number of ranks
+    local_rank: int  # number among the ranks of this machine
 
 
 def _launched() -> _Launched:
-    """Which rank this process is, of how many. One process alone, unless WORLD_SIZE is 2 or more.
+    """The place of this process, read from the environment variables that torchrun sets.
 
-    Clusters and notebooks leave some of these variables behind. Raises UserError (config) where WORLD_SIZE is no count, or names
-    several ranks and the other variables are missing or do not fit.
+    With WORLD_SIZE unset or 1 the other variables are ignored: clusters and notebooks leave some of them set.
+    Raises UserError (config) where WORLD_SIZE is not a positive number, or is 2 or more and another variable is missing or
+    out of range.
     """
     given = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
     remedy = "start with torchrun, which sets them all; for one process: unset WORLD_SIZE"
     count = int(given["WORLD_SIZE"] or "1") if given["WORLD_SIZE"].strip().isdecimal() or not given["WORLD_SIZE"] else 0
     if count < 1:
-        raise UserError(ExitCode.CONFIG, f"WORLD_SIZE={given['WORLD_SIZE']}", "not a number of ranks", remedy)
+        raise config_error(f"WORLD_SIZE={given['WORLD_SIZE']}", "not a number of ranks", remedy)
     if count == 1:
         return _Launched(0, 1, 0)
     missing = [name for name, value in given.items() if not value and name != "LOCAL_RANK"]
     if missing:
-        raise UserError(ExitCode.CONFIG, f"WORLD_SIZE={count}", f"{', '.join(missing)} not set in the environment", remedy)
+        raise config_error(f"WORLD_SIZE={count}", f"{', '.join(missing)} not set in the environment", remedy)
     for name, end in (("RANK", count), ("LOCAL_RANK", count), ("MASTER_PORT", 65536)):
         value = given[name] or "0"
         if not value.isdecimal() or int(value) >= end:
-            raise UserError(ExitCode.CONFIG, f"{name}={value}", f"expected 0 to {end - 1} where WORLD_SIZE={count}", remedy)
+            raise config_error(f"{name}={value}", f"expected 0 to {end - 1} where WORLD_SIZE={count}", remedy)
     return _Launched(int(given["RANK"]), count, int(given["LOCAL_RANK"] or "0"))
 
 
 def _join(backend: str, patience: timedelta | None) -> None:
-    """Meet the other ranks. Raises UserError (environment) when that fails."""
+    """Connect to the other ranks. Raises UserError (environment) when that fails."""
     try:
-        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch would ask for an unknown name for half an hour
+        socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch would retry an unknown name for half an hour
         dist.init_process_group(backend, timeout=patience)
     except (RuntimeError, ValueError, OSError) as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        found = f"cannot meet the other ranks at {place} ({(str(error).splitlines() or [''])[0][:120]})"
+        found = f"cannot meet the other ranks at {place} ({first_line(error, 120)})"
         remedy = "see whether the port is free and the name of the machine is known, or give torchrun another --rdzv-endpoint"
-        raise UserError(ExitCode.ENVIRONMENT, f"rank {rank()}", found, remedy) from None
+        raise environment_error(f"rank {rank()}", found, remedy) from None
 
 
 def rank() -> int:
-    """Which of the ranks that torchrun started this process is; known before it joins them."""
+    """The number of this process among all ranks, 0 when it is alone; known before `process_group`."""
     return dist.get_rank() if dist.is_initialized() else _launched().rank
 
 
 def local_rank() -> int:
-    """Which of the ranks on this machine this process is, 0 when it is alone."""
+    """The number of this process among the ranks of this machine, 0 when it is alone."""
     return _launched().local_rank
 
 
 def world_size() -> int:
-    """How many ranks have joined; 1 outside `process_group`."""
+    """The number of ranks; 1 outside `process_group`."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is rank 0, the one that prints and writes."""
+    """True on rank 0, which prints and writes files."""
     return rank() == 0
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The elementwise sum of every rank's `tensor`; alone, the tensor itself."""
+    """The elementwise sum of every rank's `tensor`; with one rank, `tensor` itself."""
     if world_size() == 1:
         return tensor
     total = tensor.clone()
@@ -120,7 +121,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def max_over_ranks(value: int) -> int:
-    """The largest of every rank's `value`."""
+    """The largest `value` of all ranks."""
     return max(gather(value))
 
 
@@ -146,9 +147,9 @@ def gather_texts(text: str) -> list[str]:
 
 @contextmanager
 def agreed() -> Iterator[None]:
-    """The body succeeds on every rank or on none: where one raises UserError or OSError, all leave with its exit code.
+    """Make the body fail on every rank where it raises UserError or OSError on one of them.
 
-    Only the first of the ranks that failed raises its error; the others raise SystemExit and stay silent.
+    The first of the ranks that failed raises its own error; all others raise SystemExit with its exit code.
     """
     if world_size() == 1:
         yield
@@ -158,34 +159,39 @@ def agreed() -> Iterator[None]:
         yield
     except (UserError, OSError) as raised:
         error = raised
-    codes = gather(error.code if isinstance(error, UserError) else ExitCode.ENVIRONMENT if error else ExitCode.DONE)
+    code = ExitCode.ENVIRONMENT if error else ExitCode.DONE
+    codes = gather(error.code if isinstance(error, UserError) else code)
     first = next((number for number, code in enumerate(codes) if code), None)
     if first is not None:
         raise error if error and first == rank() else SystemExit(codes[first])
 
 
-def refuse_difference(value: int, what: str) -> None:
-    """Raises UserError (data) on the first rank whose `value` is not that of rank 0, and SystemExit on the others."""
+def require_same_on_all_ranks(value: int, what: str) -> None:
+    """Raises UserError (data) on the first rank whose `value` differs from rank 0's, and SystemExit on the others.
+
+    `what` says in the message what `value` stands for.
+    """
     values = gather(value)
     other = next((number for number, theirs in enumerate(values) if theirs != values[0]), None)
     if other == rank():
-        raise UserError(ExitCode.DATA, f"rank {other}", f"has other {what} than rank 0", "give all ranks the same files")
+        raise data_error(f"rank {other}", f"has other {what} than rank 0", "give all ranks the same files")
     if other is not None:
         raise SystemExit(ExitCode.DATA)
 
 
 def this_ranks_part(values: list[Value]) -> list[Value]:
-    """This rank's part of `values`: every value on exactly one rank, nothing padded."""
+    """This rank's part of `values`. Every value is on exactly one rank; nothing is padded."""
     return values[rank() :: world_size()]
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every rank the buffers of rank 0, e.g. batch statistics before an evaluation that the ranks divide among them."""
+    """Copy rank 0's buffers, such as batch statistics, to every rank."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
 def say(text: str) -> None:
+    """Print `text` on rank 0."""
     if is_main():
         print(text, flush=True)

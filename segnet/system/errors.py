@@ -1,4 +1,4 @@
-"""What a user can mend is said in one line; what the program did wrong keeps its traceback."""
+"""The error that a user can mend, in one line. A mistake of the program stays an ordinary exception with its traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """Exit status of every command."""
+    """The exit status of every command."""
 
     DONE = 0
     CONFIG = 2  # usage or config
@@ -28,24 +28,44 @@ def printable(text: str) -> str:
 class UserError(Exception):
     """A mistake that the user can mend.
 
-    Its text is one line: *where: what was found (and expected) – how to mend it*. `also` holds further mistakes
-    found at the same time; each adds a line of its own. Control characters are escaped, and an empty name is ''.
+    Its text is one line, "PATH: FOUND – REMEDY": the file or argument, what was found there and what is expected, and how to
+    mend it. `also` holds further mistakes found at the same time; each adds a line. Control characters are escaped, and an
+    empty path is printed as ''.
     """
 
     def __init__(
         self, code: ExitCode, path: Path | str, found: str, remedy: str = "", *, also: tuple[UserError, ...] = ()
     ) -> None:
         super().__init__(code, path, found, remedy)
-        self.code, self.path, self.found, self.remedy, self.also = code, str(path), found, remedy, also
+        self.code = code
+        self.path = str(path)
+        self.found = found
+        self.remedy = remedy
+        self.also = also
 
     def __str__(self) -> str:
         line = f"{self.path or repr(self.path)}: {self.found}" + (f" – {self.remedy}" if self.remedy else "")
         return "\n".join([printable(line), *map(str, self.also)])
 
 
+def config_error(path: Path | str, found: str, remedy: str = "") -> UserError:
+    """A mistake in the configuration or on the command line."""
+    return UserError(ExitCode.CONFIG, path, found, remedy)
+
+
 def data_error(path: Path | str, found: str, remedy: str = "") -> UserError:
     """A mistake in a dataset or another input file."""
     return UserError(ExitCode.DATA, path, found, remedy)
+
+
+def checkpoint_error(path: Path | str, found: str, remedy: str = "") -> UserError:
+    """A mistake in a checkpoint, a run folder or an exported network."""
+    return UserError(ExitCode.CHECKPOINT, path, found, remedy)
+
+
+def environment_error(path: Path | str, found: str, remedy: str = "") -> UserError:
+    """Something that the machine lacks or refuses: disk space, a permission, a lock, a GPU, memory."""
+    return UserError(ExitCode.ENVIRONMENT, path, found, remedy)
 
 
 def first_line(error: BaseException, length: int | None = None) -> str:
@@ -55,7 +75,10 @@ def first_line(error: BaseException, length: int | None = None) -> str:
 
 
 def raise_first(faults: Sequence[UserError], *, limit: int | None = None) -> None:
-    """Raise the first of `faults` with up to `limit` lines in all, and say how many there are; nothing when there are none."""
+    """Raise the first of `faults`, followed by others up to `limit` lines in all, and say how many there are.
+
+    Does nothing when there are none.
+    """
     if faults:
         first, also = faults[0], tuple(faults[1:limit])
         found = first.found + (f" ({len(faults)} faults in all)" if also else "")

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic, durable writing; a lock on the run folder; names that stay in their folder."""
+"""Atomic and durable writing of files, locks on folders, checks of names and of disk space."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from segnet.system.errors import ExitCode, UserError, printable
+from segnet.system.errors import checkpoint_error, config_error, environment_error, printable
 
-_LONG_NAME = 100  # bytes; file systems take 143 to 255
-DIGEST_MARK = b"\nsha256 "  # ends a checkpoint, followed by the digest of all that stands before it
+_LONG_NAME = 100  # bytes; file systems allow 143 to 255
+DIGEST_MARK = b"\nsha256 "  # followed by the digest of all bytes before it, the last bytes of a checkpoint
 _TRAILER = len(DIGEST_MARK) + 64  # bytes: the mark and 64 hexadecimal digits
-_NOT_OFFERED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # by a file system, as against failed
+_NOT_OFFERED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # errors of a file system that lacks an operation
 _NO_LOCKS = _NOT_OFFERED | {errno.ENOLCK}
 _NO_SYNC_OF_FOLDERS = _NOT_OFFERED | {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
 
 
 @contextmanager
 def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` complete and on disk, or not at all.
+    """A binary file to write, which appears under `path` complete and on disk when the body ends, or not at all.
 
-    Order: write, fsync(file), rename, fsync(folder), so that a crash at any instant leaves the old file or the new one.
-    With `keep`, a path in the same folder, the old file is renamed to it first; between the two renames only `keep` is there.
+    The order is write, fsync(file), rename, fsync(folder), so that a crash at any instant leaves the old file or the new one.
+    With `keep`, a path in the same folder, the old file is first renamed to it; a crash between the two renames leaves `keep`
+    alone.
     """
     temporary = path.with_name(f".{short_name(path.name)}.{os.getpid()}.tmp")
     try:
@@ -48,23 +49,23 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def short_name(name: str) -> str:
-    """`name`, or 32 hexadecimal digits of it where it is long: what is put before and behind it must fit the file system too."""
+    """`name`, or 32 hexadecimal digits of its digest where it is long, so that a prefix and a suffix still fit."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= _LONG_NAME else hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
 def longest_name(folder: Path) -> int:
-    """How many bytes a file's name may have in `folder`, or in what there is of the folders above it."""
+    """The most bytes that a file's name may have in `folder`, or in the nearest folder above it that exists."""
     there = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))
     try:
         longest = os.pathconf(there, "PC_NAME_MAX")
     except OSError:
         longest = -1
-    return longest if longest > 0 else 255  # no limit is told
+    return longest if longest > 0 else 255  # the file system does not tell its limit
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, once it is on disk; both are on one disk."""
+    """Rename a complete file to `path`, on the same disk, after its content is on disk."""
     with temporary.open("rb+") as file:
         sync_to_disk(file)
     os.replace(temporary, path)
@@ -72,20 +73,20 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it that are missing, each on disk before the next.
+    """Make a folder and the missing folders above it, each on disk before the next.
 
-    Raises UserError (config) rather than make one that is called ~ or $NAME, which was meant to be expanded.
+    Raises UserError (config) where a folder to make is called ~ or $NAME, which was meant to be expanded.
     """
     if not path.is_dir():
         if path != _as_by_a_shell(path):
-            raise UserError(ExitCode.CONFIG, path, f"no such folder{place_of(path)}", "name it by its whole path")
+            raise config_error(path, f"no such folder{place_of(path)}", "name it by its whole path")
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:
-    """Return when the names in a folder are on disk, or at once, after a warning, where its file system cannot say."""
+    """Wait until the names in a folder are on disk; where its file system cannot sync folders, warn instead."""
     with _warning_if_not_offered(_NO_SYNC_OF_FOLDERS, "their folder cannot be synced to disk"):
         folder = os.open(path, os.O_RDONLY)
         try:
@@ -95,20 +96,20 @@ def _sync_folder(path: Path) -> None:
 
 
 def sync_to_disk(file: IO[Any]) -> None:
-    """Return when everything written to `file` has left this program and, where its file system can, the machine's memory."""
+    """Wait until everything written to `file` is on disk; where its file system cannot sync files, warn instead."""
     file.flush()
     sync_descriptor(file.fileno())
 
 
 def sync_descriptor(descriptor: int) -> None:
-    """`sync_to_disk` for a file that holds nothing back in this program."""
+    """`sync_to_disk` for a file descriptor, which has no buffer in this program."""
     with _warning_if_not_offered(_NOT_OFFERED, "their file system cannot sync them"):
         os.fsync(descriptor)
 
 
 @contextmanager
 def _warning_if_not_offered(errors: set[int], missing: str) -> Iterator[None]:
-    """Warn once, in place of raising, where the body fails with one of `errors`: the file system lacks what it asks for."""
+    """Warn once instead of raising where the body fails with one of `errors`, because the file system lacks the operation."""
     try:
         yield
     except OSError as error:
@@ -119,33 +120,31 @@ def _warning_if_not_offered(errors: set[int], missing: str) -> Iterator[None]:
 
 @cache
 def _warn_once(line: str) -> None:
-    """Say what protection is missing; a command goes on without."""
+    """Print a warning, the first time that this text is given."""
     print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically; bytes of a path that are not UTF-8 stand in it as escapes such as \\udce9."""
+    """Write `text` as UTF-8, atomically; bytes of a path that are not UTF-8 become escapes such as \\udce9."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager
 def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold `folder` for this process alone; the operating system lets go of it however the process ends.
+    """Lock `folder` for this process while the body runs. Yields True, or False where the file system has no locks.
 
-    Yields whether it is held: where the file system has no locks, a warning says so, and the body runs without.
-
-    A POSIX record lock, since the data workers that a process forks do not inherit those.
-    With `wait` it waits for another process that holds it; else it raises UserError (environment).
+    Without locks a warning is printed and the body runs. Where another process holds the lock, wait for it with `wait`, else
+    raise UserError (environment). The operating system releases the lock however the process ends. It is a POSIX record lock,
+    which forked data workers do not inherit.
     """
     with open(folder / ".lock", "ab") as file:
         held = True
         try:
             fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise UserError(
-                ExitCode.ENVIRONMENT, folder, "another command is writing to this folder", "wait for it, or choose another"
-            ) from None
+            found = "another command is writing to this folder"
+            raise environment_error(folder, found, "wait for it, or choose another") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -156,15 +155,16 @@ def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what a killed `atomic_write` left in `folder`. Only while the folder's lock is held."""
+    """Delete the temporary files that a killed `atomic_write` left in `folder`. The caller holds the folder's lock."""
     for temporary in folder.glob(".*.[0-9]*.tmp"):
         if temporary.is_file():
             temporary.unlink(missing_ok=True)
 
 
-def verify_digest(path: Path) -> None:
-    """Raises UserError (checkpoint) unless the file ends with the digest of all that stands before it."""
-    sha, left = hashlib.sha256(), path.stat().st_size - _TRAILER
+def require_digest(path: Path) -> None:
+    """Raises UserError (checkpoint) unless the file ends with `DIGEST_MARK` and the SHA-256 of all bytes before it."""
+    sha = hashlib.sha256()
+    left = path.stat().st_size - _TRAILER
     with path.open("rb") as file:
         while left > 0:
             block = file.read(min(left, 1 << 20))
@@ -175,33 +175,35 @@ def verify_digest(path: Path) -> None:
         trailer = file.read()
     if not trailer.startswith(DIGEST_MARK):
         found = "not a readable checkpoint of this program: no digest at its end"
-        raise UserError(ExitCode.CHECKPOINT, path, found, "name a whole last.pt or best.pt of a run folder")
+        raise checkpoint_error(path, found, "name a whole last.pt or best.pt of a run folder")
     if trailer != DIGEST_MARK + sha.hexdigest().encode():
-        raise UserError(
-            ExitCode.CHECKPOINT, path, "damaged: its content does not match its digest", "use another checkpoint of the run"
-        )
+        raise checkpoint_error(path, "damaged: its content does not match its digest", "use another checkpoint of the run")
 
 
 def place_of(path: Path) -> str:
-    """Where a path that is not there was looked for: what follows "no such file". One rule for all paths but those of `base`:
-    a relative one starts in the working folder, ~ and $NAME stay what they are."""
+    """The place where a missing `path` was looked for, to print after "no such file"; empty for an absolute path.
+
+    A relative path starts in the working folder (except those of `base` in configurations); ~ and $NAME are not expanded.
+    """
     if path != (meant := _as_by_a_shell(path)):
         return f": ~ and $NAME are not expanded, write {meant}"
     return "" if path.is_absolute() else f" in the working folder {os.getcwd()}"
 
 
 def _as_by_a_shell(path: Path) -> Path:
+    """`path` with ~ and $NAME expanded."""
     return Path(os.path.expandvars(os.path.expanduser(path)))
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether `path`, when every link on its way is followed, stays below `folder`."""
-    real, around = os.path.realpath(path), os.path.realpath(folder)
+    """True where `path`, with all links followed, is `folder` or below it."""
+    real = os.path.realpath(path)
+    around = os.path.realpath(folder)
     return real == around or real.startswith(around.rstrip("/") + "/")
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether `name`, taken from a file, stays below the folder it is joined to: relative, printable, no '..'."""
+    """True where `name`, read from a file, is printable and stays below the folder it is joined to: relative, without '..'."""
     return bool(name) and name.isprintable() and not name.startswith("/") and ".." not in Path(name).parts
 
 
@@ -209,24 +211,25 @@ CONTINUE = "run the command again: it goes on from here"
 
 
 def require_space(folder: Path, need: int) -> None:
-    """Raise UserError (environment) unless the disk of `folder` has room for `need` more bytes."""
+    """Raises UserError (environment) unless the disk of `folder` has `need` bytes free."""
     have = shutil.disk_usage(folder).free
     if need > have:
         found = f"needs {megabytes(need)} more on this disk, which has {megabytes(have)} free"
-        raise UserError(ExitCode.ENVIRONMENT, folder, found, f"free {megabytes(need - have)}, or choose another --root")
+        raise environment_error(folder, found, f"free {megabytes(need - have)}, or choose another --root")
 
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """A disk that fills up in the body is a UserError (environment) that names `path`."""
+    """Raises UserError (environment), which names `path`, where the disk fills up in the body."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         found = f"{error.strerror}, {megabytes(shutil.disk_usage(path.parent).free)} free"
-        raise UserError(ExitCode.ENVIRONMENT, path, found, f"free space, then {CONTINUE}") from None
+        raise environment_error(path, found, f"free space, then {CONTINUE}") from None
 
 
 def megabytes(count: int) -> str:
+    """A number of bytes as text in MB (10^6 bytes)."""
     return f"{count / 1e6:,.1f} MB"

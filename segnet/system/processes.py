@@ -1,4 +1,4 @@
-"""Child processes and the signals that ask a command to stop."""
+"""Child processes, and the signals that stop a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segnet.system.distributed import is_main
 
 
 def kill_children() -> None:
-    """End the processes that this one started, such as data workers that hang: an orderly exit would wait for them."""
+    """Kill the child processes of this process, such as hung data workers, for which an orderly exit would wait."""
     for child in multiprocessing.active_children():
         child.kill()
 
@@ -24,10 +24,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, si
 
 
 def heard_stop_signals() -> list[signal.Signals]:
-    """Those of STOP_SIGNALS that this process is to obey.
+    """The STOP_SIGNALS that this process handles.
 
-    SIGHUP (a closed session), SIGUSR1 and SIGXCPU (what Slurm and limits on processor time send) stay ignored where whoever
-    started the process ignored them, as nohup does.
+    SIGINT and SIGTERM always; SIGHUP (a closed session), SIGUSR1 and SIGXCPU (sent by Slurm and by limits on processor time)
+    unless the parent process ignores them, as nohup does.
     """
     always = (signal.SIGINT, signal.SIGTERM)
     return [number for number in STOP_SIGNALS if number in always or signal.getsignal(number) is not signal.SIG_IGN]
@@ -35,7 +35,10 @@ def heard_stop_signals() -> list[signal.Signals]:
 
 @contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Processes that the body starts never receive a stop signal, which may reach a whole group: this process ends them."""
+    """Block the stop signals in processes that the body starts.
+
+    A terminal or a cluster sends a signal to the whole process group; child processes are to be ended by this process instead.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -43,19 +46,19 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-PATIENCE = 9.0  # seconds between SIGTERM and the end: who sends it does not wait for long
+PATIENCE = 9.0  # seconds from SIGTERM to the end of the process; clusters send SIGKILL 10 seconds or more after SIGTERM
 
 
 @contextmanager
 def stop_signals(received: list[int]) -> Iterator[None]:
-    """In the body stop signals (see `processes`) go into `received`. A SIGINT that is not the first interrupts, and so does a
-    SIGTERM after SIGINT or SIGTERM; a cluster may warn several times before it stops a job.
+    """Append the stop signals that arrive in the body to `received`. Does nothing outside the main thread.
 
-    After SIGTERM, which a kill follows soon, the body has `PATIENCE` seconds, then the process ends where it stands: as after
-    any kill, nothing is lost but the steps since the last save. The others have no limit.
+    A SIGINT after another signal raises KeyboardInterrupt, and so does a SIGTERM after SIGINT or SIGTERM. The other signals may
+    come several times: a cluster may repeat its warning before it stops a job. `PATIENCE` seconds after SIGTERM the process ends
+    where it is, and only the steps since the last save are lost; after the other signals there is no time limit.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may take signals in hand
+        yield  # Python lets only the main thread handle signals
         return
 
     def note(number: int, _: FrameType | None) -> None:
@@ -64,7 +67,7 @@ def stop_signals(received: list[int]) -> Iterator[None]:
         if earlier and (number == signal.SIGINT or {*earlier, number} <= {signal.SIGINT, signal.SIGTERM}):
             raise KeyboardInterrupt
         if is_main() and not earlier:
-            with suppress(RuntimeError):  # the signal came inside a write to stderr
+            with suppress(RuntimeError):  # the signal interrupted a write to stderr
                 print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 
     last_words = "the running step takes too long: leaving without it; --resume continues from the last checkpoint"
@@ -79,9 +82,9 @@ def stop_signals(received: list[int]) -> Iterator[None]:
 
 @contextmanager
 def stop_signals_interrupt(last_words: str = "stopping takes too long: leaving at once") -> Iterator[None]:
-    """In the body a stop signal raises SystemExit, as Ctrl-C raises KeyboardInterrupt.
+    """Raise SystemExit where a stop signal arrives in the body; SIGINT raises KeyboardInterrupt as usual.
 
-    `PATIENCE` seconds after SIGTERM the process ends with `last_words`.
+    `PATIENCE` seconds after SIGTERM the process prints `last_words` and ends.
     """
 
     def leave(number: int, _: FrameType | None) -> None:
@@ -99,10 +102,10 @@ def stop_signals_interrupt(last_words: str = "stopping takes too long: leaving a
 
 @contextmanager
 def _leaving_after_sigterm(last_words: str) -> Iterator[None]:
-    """End the process `PATIENCE` seconds after a SIGTERM that arrives in the body, whatever its main thread is doing.
+    """End the process `PATIENCE` seconds after a SIGTERM that arrives in the body, also while its main thread is busy.
 
-    A signal handler waits until torch gives the main thread back – from a long step, or from a rank that hangs – so a thread
-    watches the pipe into which Python writes the number of every signal as it arrives.
+    Python runs a signal handler only when the main thread returns from torch, which may be in a long step or waiting for a rank
+    that hangs. So another thread reads the pipe into which Python writes the number of each signal when it arrives.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -130,6 +133,7 @@ def _leaving_after_sigterm(last_words: str) -> Iterator[None]:
 
 
 def _leave_at_once(last_words: str) -> None:
+    """Print `last_words` and end this process and its children with the exit code of SIGTERM."""
     print(last_words, file=sys.stderr)
     kill_children()
     os._exit(128 + signal.SIGTERM)

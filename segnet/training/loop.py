@@ -29,7 +29,7 @@ from segnet.system.distributed import (
     is_main,
     max_over_ranks,
     process_group,
-    refuse_difference,
+    require_same_on_all_ranks,
     say,
     share_buffers,
     sum_over_ranks,
@@ -74,8 +74,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
             state = build_state(config, task.channels, device, pretrained=found is None)
             if found:
                 restore(state, *found, stored, pictures)
-        refuse_difference(pictures.digest, "pictures or masks")
-        refuse_difference(state.step, "checkpoints")
+        require_same_on_all_ranks(pictures.digest, "pictures or masks")
+        require_same_on_all_ranks(state.step, "checkpoints")
         if world_size() > 1:
             state.network = DistributedDataParallel(state.network, device_ids=[device] if device.type == "cuda" else None)
         if resume:

@@ -25,7 +25,8 @@ from segnet.config.loading import (
     split_overrides,
 )
 from segnet.config.renamed import NEW_KEYS
-from segnet.config.sections import Config
+from segnet.config.sections import Config, TrainConfig
+from segnet.config.template import config_template
 from segnet.config.yaml_files import parse_yaml
 from segnet.data.checking import list_splits
 from segnet.data.split_lists import read_split
@@ -33,7 +34,7 @@ from segnet.system.errors import ExitCode, UserError
 
 BASE = ROOT / "configs" / "sample.yaml"
 SAMPLE_CONFIG = load_config(BASE)
-RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+RECIPES = sorted({*(ROOT / "configs").glob("*.yaml")} - {ROOT / "configs" / "template.yaml"})
 Usage = ExitCode.CONFIG
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -598,3 +599,13 @@ def test_an_earlier_key_of_classes_yaml_is_refused_with_its_new_name(tmp_path: P
     path = data_folder(tmp_path, "names: [ground, leaf]\nignore: 9\n")
     with refused(Usage, "classes.yaml, line 2: ignore: an earlier name – write ignore_index"):
         load_config(path)
+
+
+def test_the_template_is_made_from_the_schema_and_loads_with_the_keys_that_have_no_default(tmp_path: Path) -> None:
+    template = ROOT / "configs" / "template.yaml"
+    assert template.read_text() == config_template()
+    model = json.loads(SAMPLE_CONFIG.model.model_dump_json())
+    overrides = [f"model.{name}={json.dumps(model[name])}" for name in ("encoder", "decoder")]
+    found = load_config(template, [*overrides, f"data.root={tmp_path}", "data.classes=sample"])
+    assert found.model == SAMPLE_CONFIG.model
+    assert found.train == TrainConfig()

@@ -141,8 +141,8 @@ import importlib.util, sys
 spec = importlib.util.find_spec("segnet")
 sys.modules["segnet"] = importlib.util.module_from_spec(spec)  # without torch, which takes seconds to import
 from pathlib import Path
-from segnet.errors import UserError
-from segnet.files import lock_folder
+from segnet.system.errors import UserError
+from segnet.system.files import lock_folder
 try:
     with lock_folder(Path(sys.argv[1])):
         print("mine", flush=True)

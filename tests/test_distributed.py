@@ -62,7 +62,7 @@ def no_batch_norm(monkeypatch) -> Iterator[None]:
 def test_each_picture_is_seen_once_per_epoch_whatever_the_ranks(monkeypatch, ranks):
     seen = []
     for number in range(ranks):
-        monkeypatch.setattr("segnet.data.loader.this_ranks_part", lambda batch, number=number: batch[number::ranks])
+        monkeypatch.setattr("segnet.data.sampler.this_ranks_part", lambda batch, number=number: batch[number::ranks])
         seen += [key for batch in ResumableSampler(6, 4, seed=0, start=0, total=9) for key in batch]
     assert sorted(seen) == [SampleKey(epoch, picture) for epoch in range(6) for picture in range(6)]
 
@@ -119,7 +119,7 @@ def test_a_run_resumes_on_another_number_of_ranks(tiny_config, tmp_path, no_batc
 
 def stop_after(count: int, body: Callable[[], object], folder: Path, *, step: int, number: int = signal.SIGTERM) -> None:
     """Send a signal to the last rank after `step`, and expect all to stop in order."""
-    original = step.train_step
+    original = loop.train_step
 
     def stopping(state, *arguments, **options) -> None:
         original(state, *arguments, **options)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from segnet.data.image_headers import (
@@ -89,7 +89,7 @@ def open_picture(
     try:
         try:
             return _open(path, source, formats, decode, remedy_if_cut)
-        except ValueError:  # Pillow raises it for a PNG with more text, or a larger colour profile, than it reads
+        except (ValueError, UnidentifiedImageError):  # Pillow raises them for a PNG with texts or profiles that it does not read
             bare = png_without_metadata(source)
             if bare is None:
                 raise

@@ -2,11 +2,12 @@
 
 from segnet.benchmarks import data
 from segnet.benchmarks.data import benchmark_data, plain_batches, print_rates, print_workers, workers_needed
+from segnet.tasks.choice import build_task
 from segnet.training.data import open_train_set
 
 
 def test_the_chosen_pictures_are_read_once_and_no_others(tiny_config, monkeypatch):
-    dataset = open_train_set(tiny_config)
+    dataset = open_train_set(tiny_config, build_task(tiny_config))
     ids, places = list(dataset.ids), list[int]()
     real = dataset.read
     monkeypatch.setattr(dataset, "read", lambda index: places.append(index) or real(index))
@@ -22,7 +23,9 @@ def test_chosen_places_come_from_all_over_a_split():
 
 
 def test_plain_batches_are_full(tiny_config):
-    batches = list(plain_batches(open_train_set(tiny_config), [0, 2, 4, 5], tiny_config.augment, 3, seed=0))
+    batches = list(
+        plain_batches(open_train_set(tiny_config, build_task(tiny_config)), [0, 2, 4, 5], tiny_config.augment, 3, seed=0)
+    )
     height, width = tiny_config.augment.crop_size
     assert [tuple(image.shape) for image, _ in batches] == [(3, 3, height, width)] * 2
     assert [tuple(mask.shape) for _, mask in batches] == [(3, height, width)] * 2

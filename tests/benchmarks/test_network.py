@@ -64,7 +64,8 @@ def test_the_command_ends_with_its_numbers_as_json(run_script, config, tmp_path,
 
 
 def test_what_the_device_emulates_is_left_out_or_marked(config, monkeypatch, capsys):
-    monkeypatch.setattr(network, "choose_precision", lambda name, device: Precision(name, "", emulated=name != "float32"))
+    for user in (network, timing):
+        monkeypatch.setattr(user, "choose_precision", lambda name, device: Precision(name, "", emulated=name != "float32"))
     for measure, names in ((benchmark_inference, INFERENCE), (benchmark_training, TRAINING)):
         document = measure(config, rounds=1)
         assert list(document["ways"]) == [name for name in names if "bfloat16" not in name]

@@ -144,7 +144,7 @@ def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, 
     def full(*_) -> None:
         raise error
 
-    monkeypatch.setattr(scoring, "predict_maps", full)
+    monkeypatch.setattr(scoring, "predict", full)
     loader = build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0)
     with refused(ExitCode.ENVIRONMENT, "memory: ", "out of memory", "inference.window", "device=cpu") as _:
         evaluate_fully(load_model(tiny_run).model, loader)

@@ -274,16 +274,16 @@ def test_views_and_samples_of_windows_are_near_those_of_the_whole(bayesian, chan
 
 def test_a_full_gpu_gets_smaller_windows(trained, monkeypatch, capsys):
     """As if the GPU had room for 360×360 pixels."""
-    answer = answers._answer
+    values = answers._values
 
-    def limited(model, image, config, beyond):
-        if image.shape[-1] * image.shape[-2] > 360 * 360:
+    def limited(model, whole, config, rule, rows, columns):
+        if (rows.stop - rows.start) * (columns.stop - columns.start) > 360 * 360:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return answer(model, image, config, beyond)
+        return values(model, whole, config, rule, rows, columns)
 
     image = picture(700, 500)
     whole = predict_maps(trained, image, in_float32())
-    monkeypatch.setattr(answers, "_answer", limited)
+    monkeypatch.setattr(answers, "_values", limited)
     cut = predict_maps(trained, image, in_float32())
     assert torch.equal(cut.mask, whole.mask)
     assert "windows of 352 pixels" in capsys.readouterr().err

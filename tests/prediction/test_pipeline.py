@@ -922,7 +922,7 @@ def test_kills_find_mistakes(mistake: str, trials: Trials, monkeypatch: pytest.M
         add(self, record._replace(done=True))
 
     if mistake == "written in place":
-        monkeypatch.setattr("segnet.data.images.atomic_write", in_place)
+        monkeypatch.setattr("segnet.data.mask_files.atomic_write", in_place)
     elif mistake == "temporaries stay":
         monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     else:

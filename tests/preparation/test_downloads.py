@@ -317,7 +317,7 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path):
 
 
 def test_bombs_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 1_000_000)
     monkeypatch.setattr(archives, "MAX_MEMBERS", 50)
     paths = [
         zip_of(tmp_path / "zip", ("set/zeros.txt", 0, bytes(2_000_000))),

@@ -371,7 +371,7 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config,
     """At the last step too, where nothing is left to train."""
     config = override_config(tiny_config, ["train.eval_every_epochs=1", "train.ema_decay=0.5"])
     train(config, tmp_path / "whole")
-    predict, interrupted = scoring.predict_maps, []
+    predict, interrupted = scoring.predict, []
 
     def signalled(*arguments):
         if len(interrupted) < 2:
@@ -379,7 +379,7 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config,
             signal.raise_signal(signal.SIGTERM)
         return predict(*arguments)
 
-    monkeypatch.setattr(scoring, "predict_maps", signalled)
+    monkeypatch.setattr(scoring, "predict", signalled)
     steps = []
     for _ in range(2):
         with pytest.raises(SystemExit) as leaving:

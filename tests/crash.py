@@ -511,10 +511,10 @@ def _augment_from_the_state(_: Path) -> None:
 def _keep_rows(_: Path) -> None:
     original = log.RunLog.__init__
 
-    def init(self: log.RunLog, run: Path, **options: Any) -> None:
+    def init(self: log.RunLog, run: Path, *arguments: Any, **options: Any) -> None:
         path = run / "metrics.csv"
         before = path.read_bytes() if path.exists() else b""
-        original(self, run, **options)
+        original(self, run, *arguments, **options)
         if before:
             path.write_bytes(before)
 

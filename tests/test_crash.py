@@ -352,7 +352,7 @@ def test_workers_intervals_and_interruptions_change_nothing(lab, tmp_path):
     for trial in range(max(3, TRIALS // 5)):
         dice = random.Random(trial)
         changes = [f"data.workers={(0, 2, 4)[trial % 3]}", f"train.log_every_steps={dice.randint(1, 9)}"]
-        changes += [f"train.{key}_every={dice.uniform(0.3, 5):.2f}" for key in ("eval", "save")]
+        changes += [f"train.{key}_every_epochs={dice.uniform(0.3, 5):.2f}" for key in ("eval", "save")]
         run, stops = tmp_path / str(trial), 0
         what, output = f"trial {trial}, {' '.join(changes)}", ""
         for number in range(1 + dice.randrange(5)):

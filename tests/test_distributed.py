@@ -30,6 +30,7 @@ from segnet.system import processes
 from segnet.system.devices import choose_device
 from segnet.system.distributed import gather, is_main, local_rank, process_group, rank, this_ranks_part, world_size
 from segnet.system.errors import ExitCode, UserError
+from segnet.system.processes import STOP_SIGNALS
 from segnet.training import loop, resuming, step
 
 LONG = ["train.epochs=4", "train.batch_size=4", "train.eval_every_epochs=2", "train.save_every_epochs=1"]
@@ -144,8 +145,17 @@ def test_two_ranks_that_were_stopped_end_with_the_same_bits(tiny_config, tmp_pat
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """The stop signals are not ignored, as SIGHUP is where the tests run under nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU])
-def test_a_warning_to_one_rank_saves_and_ends_both(number: int, tiny_config: Config, tmp_path: Path) -> None:
+def test_a_warning_to_one_rank_saves_and_ends_both(number: int, tiny_config: Config, tmp_path: Path, heard: None) -> None:
     config = override_config(tiny_config, LONG)
     stop_after(2, lambda: loop.train(config, tmp_path / "run"), tmp_path, step=2, number=number)
     assert load_checkpoint(tmp_path / "run" / "last.pt").step == 2

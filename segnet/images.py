@@ -45,7 +45,7 @@ def _open(path: Path, formats: tuple[str, ...], *, decode: bool = True, whole: s
     try:
         try:
             return _decoded(path, path, formats, decode=decode, whole=whole)
-        except ValueError:  # so Pillow says that a PNG holds more text, or a larger profile, than it reads
+        except (ValueError, UnidentifiedImageError):  # so Pillow says that a PNG holds texts or profiles that it does not read
             essence = _png_essence(path)
             if not essence:
                 raise
@@ -97,10 +97,12 @@ def _unknown(path: Path) -> str:
     """What can be said of a file that no decoder takes."""
     try:
         with path.open("rb") as file:
-            tiff = file.read(4) in TiffImagePlugin.PREFIXES
+            start = file.read(8)
     except OSError:
-        tiff = False
-    return _UNREAD_TIFF if tiff else "unknown format"
+        start = b""
+    if start == _PNG_SIGNATURE:
+        return "a damaged PNG"
+    return _UNREAD_TIFF if start[:4] in TiffImagePlugin.PREFIXES else "unknown format"
 
 
 def _format(path: Path) -> str | None:
@@ -180,21 +182,25 @@ def _has_end(path: Path) -> bool:
     return False
 
 
-_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")  # what says a picture's pixels, and which side is up
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_METADATA = frozenset(  # chunks that say nothing of the first frame's pixels, nor, but for texts, which side is up
+    {*_PNG_TEXT, b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"tIME", b"bKGD", b"hIST", b"sPLT"}
+    | {b"sBIT", b"oFFs", b"pCAL", b"sCAL", b"acTL", b"fcTL", b"fdAT"}
+)
 _PNG_ORIENTATION = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"exif", b"xmp")  # texts that may say it, too
 _MAX_TEXT = 16 << 20  # bytes of one such text
 
 
 def _png_essence(path: Path) -> io.BytesIO | None:
-    """A PNG without its texts and profiles, but for those that may say an orientation; None when it is no PNG.
+    """A PNG without its metadata, but for those that may say an orientation; None when it is no PNG.
 
     What is left out is not read, so no compressed text of gigabytes takes the memory.
     Raises ValueError when a text that may say an orientation is larger than 16 MiB.
     """
     with path.open("rb") as file:
         signature = file.read(8)
-        if signature != b"\x89PNG\r\n\x1a\n":
+        if signature != _PNG_SIGNATURE:
             return None
         essence = io.BytesIO()
         essence.write(signature)
@@ -202,7 +208,7 @@ def _png_essence(path: Path) -> io.BytesIO | None:
             length, kind, place = int.from_bytes(start[:4], "big"), start[4:], file.tell()
             keyword = file.read(min(length, 80)).partition(b"\0")[0] if kind in _PNG_TEXT else b""
             file.seek(place)
-            if kind in _PNG_PIXELS:
+            if kind not in _PNG_METADATA:  # even an unknown one: it may be a palette whose name is damaged
                 essence.write(start + file.read(length + 4))
             elif keyword in _PNG_ORIENTATION:
                 essence.write(_inflated_text(kind, file.read(length)))

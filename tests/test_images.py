@@ -228,12 +228,25 @@ def test_metadata_of_any_size_do_not_stop_a_png(case: str, place: str, tmp_path:
         png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0tiff:Orientation='x'"),
         png_chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0tiff:Orientation="9"'),
         png_chunk(b"tEXt", b"transparency\0garbage"),
+        png_chunk(b"tEXt", b"history\0garbage")[:-1] + b"?",
+        png_chunk(b"zTXt", b"history\0\7of an unknown compression"),
+        png_chunk(b"iCCP", b""),
+        png_chunk(b"iCCP", b"name\0\7of an unknown compression"),
+        png_chunk(b"gAMA", b"\0"),
     ],
 )
 def test_spoilt_metadata_say_nothing(chunk: bytes, tmp_path: Path) -> None:
     assert np.array_equal(rgb(open_image(write_png(tmp_path / "a.png", COLOR, 8, 2, chunk))), COLOR)
     palette = png_chunk(b"PLTE", PALETTE.tobytes())
     assert np.array_equal(rgb(open_image(write_png(tmp_path / "b.png", GREY % 4, 8, 3, palette + chunk))), PALETTE[GREY % 4])
+
+
+@pytest.mark.parametrize("damaged", [b"pLTE", b"PLTe", b"tRNs"])
+def test_a_png_whose_colours_are_damaged_is_refused(damaged: bytes, tmp_path: Path) -> None:
+    chunks = png_chunk(b"PLTE", PALETTE.tobytes()) + png_chunk(b"tRNS", b"\0" * 4)
+    write_png(tmp_path / "a.png", GREY % 4, 8, 3, chunks.replace(damaged.upper().replace(b"TRNS", b"tRNS"), damaged))
+    with refused(Data, "a.png", "not a readable picture (a damaged PNG)"):
+        open_image(tmp_path / "a.png")
 
 
 def test_metadata_do_not_stop_a_mask(tmp_path: Path) -> None:

@@ -382,7 +382,8 @@ def _mistake(error: ErrorDetails, origin: _Origin) -> UserError:
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
     if isinstance(error["input"], dict | list):
         return refuse(where, f"{key}: {expected}" if key else expected)
-    return refuse(where, f"{key}: found {error['input']!r:.100}, {expected}")
+    is_text = error["type"] == "string_type" and error["input"] is not None  # in YAML no is false, and 2024 a number
+    return refuse(where, f"{key}: found {error['input']!r:.100}, {expected}", "put it in quotes" if is_text else "")
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -399,7 +400,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 
 def root_fault(root: Path) -> tuple[str, str] | None:
-    """What is found in place of a data folder, and the cure: it is not there, or the one that is meant lies above or below."""
+    """What is found in place of a data folder, and the cure: it is not there, or has no lists, and one above or below has."""
     remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
     if not os.path.isdir(root):
         if os.path.exists(root):
@@ -412,7 +413,7 @@ def root_fault(root: Path) -> tuple[str, str] | None:
     below = _folders_in(root)
     around = [*below, *Path(os.path.abspath(root)).parents[:2], *(path for folder in below for path in _folders_in(folder))]
     near = next((path for path in around if os.path.isdir(path / LISTS)), None)
-    return (f"no {LISTS}/ in it", f"did you mean {near}?") if near else None
+    return f"no {LISTS}/ in it", f"did you mean {near}?" if near else remedy
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -471,12 +472,18 @@ def _validated(kind: type[_SectionType], tree: Tree, origin: _Origin, path: tupl
         return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         details = [d for d in error.errors() if d["type"] != "too_short" or d["input"] == []]  # no echo of a bad item
+        details = [d for d in details if not _is_of_another_branch(d)]
         if any(d["loc"] == ("data", "root") and d["type"] != "missing" for d in details):
             details = [
                 d for d in details if d["loc"] != ("data", "classes") or d["type"] != "missing"
             ]  # they stand in that folder
         first, *others = [_mistake({**detail, "loc": (*path, *detail["loc"])}, origin) for detail in details]
         raise UserError(first.code, first.path, first.found, first.remedy, also=tuple(others)) from None
+
+
+def _is_of_another_branch(error: ErrorDetails) -> bool:
+    """Whether an error says that a list or mapping is none of the words that a key takes in place of a list."""
+    return isinstance(error["input"], list | dict) and bool(error["loc"]) and str(error["loc"][-1]).startswith("literal[")
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:

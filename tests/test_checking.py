@@ -490,6 +490,9 @@ def test_lists_without_a_picture_are_lists_where_no_other_has_one(tiny_data: Pat
 
 
 def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no ImageSets/Segmentation/ in it"):
+        list_splits(tmp_path)
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     with pytest.raises(UserError, match="no lists of splits"):
         list_splits(tmp_path)
 

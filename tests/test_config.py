@@ -168,6 +168,9 @@ def test_a_mistake_in_the_classes_of_a_folder_is_named_by_line(text: str, found:
 def test_classes_that_are_nowhere_or_elsewhere(tmp_path: Path) -> None:
     path = data_folder(tmp_path, "names: [a]\n")
     (tmp_path / "leaves" / "classes.yaml").rename(tmp_path / "secret.yaml")
+    with refused(ExitCode.DATA, "leaves: no ImageSets/Segmentation/ in it", "prepare the data"):  # what is wrong first
+        load_config(path)
+    (tmp_path / "leaves" / "ImageSets/Segmentation").mkdir(parents=True)
     with refused(Usage, "data.classes: missing – give it in this file, or write classes.yaml into the data folder"):
         load_config(path)
     with refused(Usage, "leaves/classes.yaml: no such file", "give a CONFIG"):
@@ -363,8 +366,11 @@ def test_an_unknown_key_of_a_stage(tmp_path: Path) -> None:
         ("optim.lr=0", "found 0, should be greater than 0"),
         ("train={batch_size: 0}", "train.batch_size: found 0, should be greater than or equal to 1"),
         ("train=5", "train: found 5"),
-        ("data.root=5", "found 5, should be a valid string"),
+        ("data.root=5", "found 5, should be a valid string – put it in quotes"),
+        ("model.kernel_size=[3]", "model.kernel_size: should be 1, 3"),
+        ("data.classes={0: a, 1: b}", "data.classes: should be a valid array"),
         ("data.classes=vox", "found 'vox', should be 'voc', 'camvid' or 'sample'"),
+        ("data.classes=[a, no]", "data.classes.1: found False, should be a valid string – put it in quotes"),
         ("data.classes=[]", "data.classes: "),
         ("data.colors=[[0, 0, 256]]", "found 256, should be less than or equal to 255"),
         ("augment.crop_size=[32]", "augment.crop_size.1: missing"),

@@ -142,7 +142,7 @@ def log_of(run: Path) -> list[dict[str, float]]:
 def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """The object in a JSON file, which has all `keys`. Raises UserError (data) for anything else."""
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not document.keys() >= set(keys):

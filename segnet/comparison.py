@@ -61,18 +61,21 @@ def read_counts(path: Path, split: str | None) -> PictureCounts:
         remedy = "evaluate again" if given else f"run python scripts/evaluate.py {path} --split {split or 'val'}"
         raise UserError(ExitCode.DATA, folder, "no pictures.csv" if given else "not evaluated yet", remedy)
     try:
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8-sig"))
         found, classes = str(metrics["split"]), tuple(str(row["name"]) for row in metrics["classes"])
-        with (folder / "pictures.csv").open(newline="") as file:
-            rows = list(csv.reader(file))[1:]
+        with (folder / "pictures.csv").open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(row)][1:]
         if not rows or not classes:
             raise ValueError("no pictures")
+        if odd := next((row for row in rows if len(row) != 5 + 3 * len(classes)), None):
+            raise ValueError(f"pictures.csv has a row of {len(odd)} columns between commas, expected {5 + 3 * len(classes)}")
         ids = tuple(row[0] for row in rows)
         pixels = np.array([[int(cell) for cell in row[5:]] for row in rows], dtype=np.float64).reshape(len(rows), len(classes), 3)
         if (pixels < 0).any() or (pixels[..., :1] > pixels[..., 1:]).any() or pixels[..., 1].sum() != metrics["pixels"]:
             raise ValueError("pixels that do not add up")
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, csv.Error) as error:
-        raise UserError(ExitCode.DATA, folder, f"not files of an evaluation ({error!r:.80})", "evaluate again") from None
+        reason = f"metrics.json has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(ExitCode.DATA, folder, f"not files of an evaluation ({reason:.80})", "evaluate again") from None
     if split not in (None, found):
         raise UserError(ExitCode.DATA, folder, f"is of the split '{found}', not '{split}'", f"leave out --split {split}")
     return PictureCounts(found, classes, ids, pixels)

@@ -210,7 +210,7 @@ def record_environment(path: Path, device: torch.device, *, precision: Mapping[s
 def _earlier_record(path: Path) -> dict[str, Any]:
     """What stands in environment.json; nothing where it is gone or was edited into something else: the record begins anew."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("resumed"), list) else {}

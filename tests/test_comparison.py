@@ -146,6 +146,20 @@ def test_damaged_files_are_refused(tiny_run, tiny_data):
         read_counts(folder, None)
 
 
+def test_files_that_other_programs_saved_are_read_or_refused_by_their_columns(tiny_run, tiny_data):
+    write_split(tiny_data, "val", ["val_0"])
+    folder = tiny_run / "evaluation" / "val"
+    save_examined(tiny_run, folder)
+    expected = read_counts(folder, None).pixels
+    for name in ("metrics.json", "pictures.csv"):
+        text = (folder / name).read_text()
+        (folder / name).write_bytes(("\ufeff" + text + "\n\n").replace("\n", "\r\n").encode())
+    assert np.array_equal(read_counts(folder, None).pixels, expected)
+    (folder / "pictures.csv").write_text(text.replace(",", ";"))
+    with refused(ExitCode.DATA, "pictures.csv has a row of 1 columns between commas, expected 14", "evaluate again"):
+        read_counts(folder, None)
+
+
 def test_an_absent_class_is_a_dash_and_null():
     found = compare(random_run(0, truth_seed=0), random_run(1, truth_seed=0), 50)
     assert comparison_table(found).splitlines()[-1].split() == ["IoU", "of", "e", "–", "–", "–"]

@@ -164,6 +164,7 @@ def test_the_environment_keeps_its_beginning_and_each_resumption(tmp_path, monke
     begun = json.loads(path.read_text())
     assert {"command", "commit", "device", "ranks", "python", "torch"} <= begun.keys()
     assert begun["precision"] == PRECISION
+    path.write_text("\ufeff" + path.read_text())  # as some editors save it
     monkeypatch.setattr(torch, "__version__", "9.9")
     record_environment(path, CPU, precision=PRECISION, resumed_at=7)
     record = json.loads(path.read_text())

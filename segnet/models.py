@@ -299,7 +299,8 @@ def folded(model: _Model, precision: str = "float32") -> _Model:
 
 
 class CompiledPerSize(nn.Module):
-    """A network that torch compiles once for each size of its input, up to `LIMIT` sizes; others run uncompiled, said once.
+    """A network that torch compiles once for each size of its input, up to `LIMIT` sizes; others run uncompiled, said once,
+    and so do all where torch cannot compile, as without a C++ compiler.
 
     Not once for all sizes: torch 2.14 cannot compile the ceilings in the sizes of pooled maps ("truth value of Relational").
     What is asked of it beside a forward pass, the network answers.
@@ -311,16 +312,24 @@ class CompiledPerSize(nn.Module):
         super().__init__()
         self.network = network
         self._sizes = set[torch.Size]()
-        self._said = False
+        self._said, self._failed = False, False
         self._compiled = torch.compile(network.forward, dynamic=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """What the network gives, for an image of any size."""
+        if self._failed:
+            return cast(Tensor, self.network(image))
         if image.shape not in self._sizes and len(self._sizes) == self.LIMIT:
             self._say_limit()
             return cast(Tensor, self.network(image))
         self._sizes.add(image.shape)
-        return cast(Tensor, self._compiled(image))
+        try:
+            return cast(Tensor, self._compiled(image))
+        except torch._dynamo.exc.BackendCompilerFailed as error:  # before anything was computed
+            reason = next(line for line in f"{error}\n{type(error).__name__}".splitlines() if line.strip())
+            print(f"warning: cannot compile the network, which now runs uncompiled: {reason}", file=sys.stderr)
+            self._failed = True
+            return cast(Tensor, self.network(image))
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -1,6 +1,7 @@
 """One path from picture to probabilities: size, averaging, and independence from the mode the model was in."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -63,6 +64,17 @@ def test_a_compiled_network_predicts_the_same_at_any_number_of_sizes(monkeypatch
         torch.testing.assert_close(compiled, eager)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert capsys.readouterr().err.count("compiled for 2 sizes; others run uncompiled") == 1
+
+
+def test_a_network_that_cannot_be_compiled_runs_uncompiled_and_says_so(model, monkeypatch, capsys):
+    def refuse(*_):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend=refuse))
+    compiled, image = CompiledPerSize(model.eval()), torch.rand(1, 3, 16, 16)
+    for _ in range(2):
+        assert torch.equal(compiled(image), model(image))
+    assert capsys.readouterr().err.count("cannot compile the network, which now runs uncompiled") == 1
 
 
 def test_auto_is_what_the_device_computes_fast(model, monkeypatch):

@@ -146,45 +146,50 @@ def _ids_of(field: str) -> Iterator[Reading]:
 
 
 def mending_command(path: Path, lines: Mapping[int, str], form: Form) -> str:
-    """The command that makes `form`'s lines plain ids; empty where there is no simple one. It was tried on each line."""
+    """The command that makes `form`'s lines plain ids; empty where there is no simple one. It was tried on each line.
+
+    In Python, since sed differs from one system to the next.
+    """
     normal = form.beside[0][-3:]
     if form.beside == (f"{_UNLIKE}{normal}",):
-        program = f"p = pathlib.Path(sys.argv[1]); p.write_text(u.normalize('{normal}', p.read_text('utf-8')), 'utf-8')"
-        return f'python -c "import pathlib, sys, unicodedata as u; {program}" {shlex.quote(str(path))}'
+        return _command(path, f't = unicodedata.normalize("{normal}", t)')
     if form.beside == (_SEVERAL,):
         plain = all(_ORDINARY.fullmatch(field) for line in lines.values() for field in _SPACING.split(line))
-        return rf"sed -E -i 's/[ ,;|\t]+/\n/g' {shlex.quote(str(path))}" if plain else ""
-    steps, header = list[tuple[str, str, str]](), [number for number in form.others if "a header" in form.beside and number == 1]
+        return _command(path, r't = re.sub(r"[ ,;|\t]+", r"\n", t)') if plain else ""
+    steps = list[tuple[str, str]]()
     for what in ("invisible", "quotes", "columns", "backslashes", "a folder", "a suffix"):
         steps += next((_step(found, list(lines.values())) for found in form.beside if found.startswith(what)), [])
     for number, expected in form.ids.items():
         text = lines[number]
-        for _, pattern, replacement in steps:
+        for pattern, replacement in steps:
             text = re.sub(pattern, replacement, text)
         if text.strip() != expected:
             return ""
-    program = "; ".join([*(f"{number}d" for number in header), *(step for step, _, _ in steps)])
-    return f"sed -E -i {shlex.quote(program)} {shlex.quote(str(path))}" if program else ""
+    header = ['t = t.partition("\\n")[2]'] if "a header" in form.beside and 1 in form.others else []
+    replaced = [f't = re.sub(r"(?m){pattern}", "{replacement}", t)' for pattern, replacement in steps]
+    return _command(path, *header, *replaced) if header or replaced else ""
 
 
-def _step(what: str, lines: list[str]) -> list[tuple[str, str, str]]:
-    """(for sed, the pattern for Python, its replacement) of what removes one thing that stands beside ids."""
+def _command(path: Path, *steps: str) -> str:
+    """What a shell runs to change the text `t` of a file; `steps` hold no single quote."""
+    opened = ["import pathlib, re, sys, unicodedata", "p = pathlib.Path(sys.argv[1])", 't = p.read_text("utf-8-sig")']
+    program = "; ".join([*opened, *steps, 'p.write_text(t, "utf-8")'])
+    return f"python -c {shlex.quote(program)} {shlex.quote(str(path))}"
+
+
+def _step(what: str, lines: list[str]) -> list[tuple[str, str]]:
+    """The patterns in a line, and their replacements, of what removes one thing that stands beside ids; in ASCII."""
     if what.startswith("invisible"):
         found = dict.fromkeys(c for line in lines for c in line if not c.isprintable() and c != "\t")
-        spaces = {c: " " if unicodedata.category(c) == "Zs" else "" for c in found}
-        return [(f"s/{_bytes_for_sed(c)}/{new}/g", re.escape(c), new) for c, new in spaces.items()]
+        return [(rf"\U{ord(c):08x}", " " if unicodedata.category(c) == "Zs" else "") for c in found]
     if what.startswith("columns"):
         separator = next((mark for mark, word in _SEPARATORS.items() if what.endswith(word)), "")
         mark = {"": r"[ \t]", "\t": r"\t", "|": "[|]"}.get(separator, separator)
-        return [(f"s/{mark}.*//", f"{mark}.*", "")]
+        return [(f"{mark}.*", "")]
     inside = any("JPEGImages" in line for line in lines)
     return {
-        "quotes": [('s/"//g', '"', "")],
-        "backslashes": [(r"s|\\|/|g", r"\\", "/")],
-        "a folder": [("s|.*JPEGImages/||", ".*JPEGImages/", "")] if inside else [("s|.*/||", ".*/", "")],
-        "a suffix": [(r"s/\.[A-Za-z]+[[:space:]]*$//", r"\.[A-Za-z]+\s*$", "")],
+        "quotes": [(r"\x22", "")],
+        "backslashes": [(r"\\", "/")],
+        "a folder": [(".*JPEGImages/" if inside else ".*/", "")],
+        "a suffix": [(r"\.[A-Za-z]+[^\S\n]*$", "")],
     }.get(what, [])
-
-
-def _bytes_for_sed(text: str) -> str:
-    return "".join(rf"\x{byte:02x}" for byte in text.encode())

@@ -65,9 +65,15 @@ def _read(source: str) -> dict[str, Tensor]:
     except URLError as error:
         remedy = "download it elsewhere, and give model.encoder_weights=FILE"
         raise UserError(ExitCode.ENVIRONMENT, source, f"cannot be downloaded ({error.reason})", remedy) from None
+    except OSError as error:
+        if source not in _DOWNLOADS:
+            raise _bad(source, f"cannot be read: {error.strerror or error}") from None
+        found = f"cannot be kept ({error.filename}: {error.strerror})" if error.filename else f"cannot be kept ({error})"
+        remedy = "set TORCH_HOME to a folder that can be written, or give model.encoder_weights=FILE"
+        raise UserError(ExitCode.ENVIRONMENT, source, found, remedy) from None
     except Exception as error:  # unpickling and downloading fail in many ways
         reason = "it is no table of tensors that torch.save wrote"  # torch would advise to load it unsafely
-        if source in _DOWNLOADS or isinstance(error, OSError):
+        if source in _DOWNLOADS:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _bad(source, f"cannot be read: {reason}") from None
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set, difference
 from segnet.errors import ExitCode, UserError
 from segnet.files import is_inside, place_of
-from segnet.yaml_tree import Dumper, Origins, Tree, merge, override_tree, read_mapping, read_tree, refuse
+from segnet.yaml_tree import Dumper, Origins, Tree, merge, override_tree, read_mapping, read_tree, refuse, refuse_undecodable
 
 CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore
 LISTS = "ImageSets/Segmentation"  # in a data folder: the lists of its splits
@@ -426,6 +426,7 @@ def _folders_in(folder: Path) -> list[Path]:
 def load_data_folder(root: Path) -> DataConfig:
     """The data set in a folder, with the classes of its classes.yaml. Raises UserError (config), (data) where there is none."""
     lines: Origins = {}
+    refuse_undecodable(str(root), root)
     data = _with_classes({"data": {"root": str(root)}}, lines)["data"]
     assert isinstance(data, dict)
     if "classes" not in data and not (root / CLASSES_FILE).exists():

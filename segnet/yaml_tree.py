@@ -146,12 +146,20 @@ def merge(below: Tree, above: Tree) -> Tree:
     return merged
 
 
+def refuse_undecodable(text: str, where: Path | str) -> None:
+    """Refuse a name from the command line whose bytes are not UTF-8: no YAML and no checkpoint could hold it."""
+    if re.search("[\udc80-\udcff]", text):
+        remedy = "rename it, or work in the folder that is called so and give a path relative to it"
+        raise refuse(where, "a name that is not UTF-8", remedy)
+
+
 def override_tree(override: str, origins: Origins) -> Tree:
     """'train.epochs=5' -> {'train': {'epochs': 5}}; what it sets is noted in `origins`."""
     key, separator, text = override.partition("=")
     parts = tuple(key.strip().split("."))
     if not separator or not all(parts) or len(parts) > _MAX_DEPTH:
         raise refuse(override, "not KEY=VALUE", "write e.g. train.epochs=5")
+    refuse_undecodable(text, override)
     value, keys_inside = parse_yaml(text, override)
     origins.update({(*parts, *path): override for path in [(), *keys_inside]})
     for part in reversed(parts):

@@ -181,6 +181,13 @@ def test_classes_that_are_nowhere_or_elsewhere(tmp_path: Path) -> None:
             load()
 
 
+def test_a_data_folder_whose_name_is_not_utf8_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    root = tmp_path / "caf\udce9"
+    for load in (lambda: load_config(BASE, [f"data.root={root}"]), lambda: load_data_folder(root)):
+        with refused(Usage, "caf\\udce9: a name that is not UTF-8", "give a path relative to it"):
+            load()
+
+
 @pytest.mark.parametrize(("name", "cure"), [("crack", "[background, crack]"), ("background", "[background, …]")])
 def test_a_single_class_is_refused_with_the_way_out(name: str, cure: str, tmp_path: Path) -> None:
     path = data_folder(tmp_path, f"names: [{name}]\n")

@@ -16,6 +16,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -578,10 +579,8 @@ class _Loader(DataLoader[Sample]):
         if "DataLoader timed out" in reason:
             kill_children()
             found, remedy = f"no batch for {self.timeout:g} seconds", "see whether the disk hangs, or raise data.worker_timeout"
-        elif number and not isinstance(error, OSError):
-            found, remedy = f"a data worker was lost ({os.strerror(number)})", "lower data.workers"
-        elif "DataLoader worker" in reason or "Pin memory thread" in reason:
-            found, remedy = f"a data worker was lost ({reason})", "free memory or /dev/shm, or lower data.workers"
+        elif lost := _lost_worker(error):
+            return lost
         elif isinstance(error, ConnectionError | EOFError):
             found, remedy = "a data worker was lost (it closed its connection)", "lower data.workers"
         else:
@@ -695,6 +694,30 @@ def _number_of_exit(error: BaseException) -> int | None:
     """The `errno` with which `_end_worker` ended a worker, from torch's words or those of the cause."""
     found = re.search(r"exited unexpectedly with exit code (\d+)", f"{error} {error.__cause__}")
     return int(found[1]) if found and int(found[1]) > 1 else None
+
+
+def _lost_worker(error: BaseException) -> UserError | None:
+    """What torch says of a worker that ended; None for any other error."""
+    reason, number = (str(error).splitlines() or [""])[0], _number_of_exit(error)
+    if number:
+        reason = os.strerror(number)
+        return UserError(ExitCode.WORKER_LOST, "data.workers", f"a data worker was lost ({reason})", "lower data.workers")
+    if "DataLoader worker" in reason or "Pin memory thread" in reason:
+        remedy = "free memory or /dev/shm, or lower data.workers"
+        return UserError(ExitCode.WORKER_LOST, "data.workers", f"a data worker was lost ({reason})", remedy)
+    return None
+
+
+@contextmanager
+def explain_lost_worker() -> Iterator[None]:
+    """Raises UserError (worker lost) where a worker ends while the body is at something else than its next batch, since torch
+    then interrupts whatever runs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if lost := _lost_worker(error):
+            raise lost from None
+        raise
 
 
 def build_loader(

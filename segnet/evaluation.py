@@ -20,7 +20,7 @@ from segnet.boundaries import BoundaryScores, band_overlaps, boundary_f1, bounda
 from segnet.calibration import BINS, Reliability, count_reliability, reliability
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config import InferenceConfig
-from segnet.datasets import Sample, split_of
+from segnet.datasets import Sample, explain_lost_worker, split_of
 from segnet.devices import explain_full_memory
 from segnet.distributed import agreed, gather, is_main, max_over_ranks, sum_over_ranks
 from segnet.files import make_folder, write_text
@@ -85,7 +85,7 @@ def evaluate(
     Raises EvaluationStopped, on all ranks, when `stop()` became true on one; it is asked before every picture.
     """
     matrix = ConfusionMatrix(model.num_classes)
-    with agreed():
+    with agreed(), explain_lost_worker():
         for batch, maps in _predict(model, loader, inference, stop):
             matrix.update(batch.mask, maps.mask)
     if max_over_ranks(bool(stop())):
@@ -100,7 +100,7 @@ def examine(model: Network, loader: DataLoader[Sample], inference: InferenceConf
     """
     split = split_of(loader)
     counts = _Counts(split.ids, len(split.classes))
-    with agreed():
+    with agreed(), explain_lost_worker():
         for batch, maps in _predict(model, loader, inference):
             for picture in zip(batch.id, batch.mask, maps.mask, maps.confidence, strict=True):
                 counts.add(*picture)

@@ -28,6 +28,7 @@ from segnet.datasets import (
     class_statistics,
     content_digests,
     derive_seed,
+    explain_lost_worker,
     open_split,
     require_open_files,
     warn,
@@ -674,9 +675,10 @@ def _changed_keys(old: Config, new: Config) -> list[str]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What torch says of a memory that is full, or of an operation that is not deterministic, with what to change."""
+    """What torch says of a full memory, a lost worker, or an operation that is not deterministic, with what to change."""
+    remedy = "set train.memory=lean, raise train.accumulate, or lower train.batch_size or augment.crop_size"
     try:
-        with explain_full_memory("set train.memory=lean, raise train.accumulate, or lower train.batch_size or augment.crop_size"):
+        with explain_full_memory(remedy), explain_lost_worker():
             yield
     except RuntimeError as error:
         found = (str(error).splitlines() or [""])[0]

@@ -368,11 +368,13 @@ def die(image: torch.Tensor, mask: torch.Tensor, size: float) -> tuple[torch.Ten
     return image, mask
 
 
-@pytest.mark.parametrize(("fate", "message"), [(hang, "no batch for 1 seconds"), (die, "a data worker was lost")])
-def test_a_lost_worker_is_said(fate, message: str, tiny_data: Path, tiny_classes: ClassSet) -> None:
+@pytest.mark.parametrize(
+    ("fate", "timeout", "message"), [(hang, 1, "no batch for 1 seconds"), (die, 600, "a data worker was lost")]
+)
+def test_a_lost_worker_is_said(fate, timeout: float, message: str, tiny_data: Path, tiny_classes: ClassSet) -> None:
     dataset = SegmentationDataset(tiny_data, "val", tiny_classes, transform=fate)
     with refused(ExitCode.WORKER_LOST, "data.workers", message):
-        list(build_loader(dataset, workers=1, timeout=1))
+        list(build_loader(dataset, workers=1, timeout=timeout))
 
 
 def batches_of(workers: int, root: Path, classes: ClassSet) -> int:

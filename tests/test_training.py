@@ -5,10 +5,12 @@ import errno
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -672,6 +674,17 @@ def test_nothing_is_done_twice_at_the_end():
     assert [step for step in range(1, 332) if due(step, 331, 165)] == [165, 331]
     assert [step for step in range(1, 11) if due(step, 10, 4)] == [4, 8, 10]
     assert [step for step in range(1, 4) if due(step, 3, 100)] == [3]
+
+
+def test_a_data_worker_that_dies_during_a_step_is_said(tiny_config, tmp_path, monkeypatch):
+    def killing(*_, **__) -> None:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(60)  # which torch interrupts
+
+    monkeypatch.setattr(training, "train_step", killing)
+    with refused(ExitCode.WORKER_LOST, "data.workers: a data worker was lost (DataLoader worker", "lower data.workers"):
+        train(override_config(tiny_config, ["data.workers=1"]), tmp_path / "run")
 
 
 @needs_compiler

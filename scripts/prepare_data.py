@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.checking import DISJOINT, check_dataset, list_splits, other_texts, report_json, report_table
+from segnet.checking import DISJOINT, check_dataset, fault_lines, list_splits, other_texts, report_json, report_table
 from segnet.config import DataConfig, class_warnings, load_config, load_data_folder
 from segnet.conversion import convert_masks, parse_rules
 from segnet.errors import ExitCode, UserError, printing_is_the_result, run_command
@@ -95,10 +95,10 @@ def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         elif not report.faults:
             printing_is_the_result()
         print(report_table(report), flush=True)
+        for fault in fault_lines(report):
+            print(f"error: {fault}", file=sys.stderr)
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        for fault in report.faults:
-            print(f"error: {fault}", file=sys.stderr)
         print(f"{len(report.faults)} faults" if report.faults else "no faults", flush=True)
         return ExitCode.DATA if report.faults else None
 

@@ -24,6 +24,7 @@ from segnet.datasets import (
     label_faults,
     label_warnings,
     mask_path,
+    merge_alike,
     names_a_picture,
     overlap_faults,
     parse_split,
@@ -251,6 +252,18 @@ def _split_report(split: str, ids: Sequence[str], pairs: dict[str, _Pair], class
 def _range(values: Iterable[int]) -> tuple[int, float, int]:
     known = list(values) or [0]
     return min(known), median(known), max(known)
+
+
+def fault_lines(report: Report) -> list[UserError]:
+    """The faults for people: those of many files with one cure are one line a split."""
+    split_of = {name: split.name for split in reversed(report.splits) for name in split.ids}
+
+    def place(fault: UserError) -> Path:
+        below = Path(fault.path).relative_to(report.root).parts[1:]  # JPEGImages or SegmentationClass
+        split = split_of.get(os.path.splitext("/".join(below))[0])
+        return split_path(report.root, split) if split else Path(fault.path)
+
+    return merge_alike(report.faults, place)
 
 
 def report_table(report: Report) -> str:

@@ -79,7 +79,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.root, self.split, self.classes, self.transform, self.seed = root, split, classes, transform, seed
         self.ids = read_split(root, split)
         pictures, faults = find_pictures(root, self.ids)
-        raise_first(faults, limit=_SHOWN)
+        raise_first(merge_alike(faults, lambda _: split_path(root, split)), limit=_SHOWN)
         self.pictures = [pictures[name] for name in self.ids]
         self.decoded: DecodedSamples | None = None
 
@@ -449,6 +449,23 @@ def file_fault(path: Path, root: Path) -> UserError | None:
     if path.exists() and not path.is_file():
         return _bad(path, "not a file" + (" but a folder" if path.is_dir() else ""), "put a file in its place")
     return None
+
+
+_CURED_TOGETHER = ("a mask in mode ", "is a link out of the data folder")  # so begin the faults of many files with one cure
+
+
+def merge_alike(faults: Sequence[UserError], place: Callable[[UserError], Path]) -> list[UserError]:
+    """`faults`, where those of one kind with one cure and one place, such as their split, are one line with a count."""
+    alike = defaultdict[tuple[str, Path | None], list[UserError]](list)
+    for number, fault in enumerate(faults):
+        kind = next((start for start in _CURED_TOGETHER if fault.found.startswith(start)), None)
+        alike[(kind, place(fault)) if kind else (str(number), None)].append(fault)
+    return [_merged(group, where) if where and group[1:] else group[0] for (_, where), group in alike.items()]
+
+
+def _merged(faults: Sequence[UserError], where: Path) -> UserError:
+    first = faults[0]
+    return UserError(first.code, where, f"{len(faults)} files, such as {first.path}: {first.found}", first.remedy)
 
 
 def _bad(path: Path, found: str, remedy: str) -> UserError:

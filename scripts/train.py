@@ -5,7 +5,7 @@ examples:
   python scripts/train.py configs/voc_segnet.yaml train.epochs=5 device=cpu --run runs/short
   python scripts/train.py configs/voc_segnet.yaml --resume
 
-`torchrun --standalone --nproc-per-node 4 scripts/train.py …` divides each batch among four GPUs (or processes).
+`torchrun --standalone --nproc-per-node 4 -- scripts/train.py …` divides each batch among four GPUs (or processes).
 """
 
 import argparse

@@ -162,19 +162,19 @@ def test_a_run_resumes_on_another_number_of_ranks(tiny_config, tmp_path, no_batc
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), rel=1e-9)
 
 
-def stop_after(count: int, body: Callable[[], object], folder: Path, *, step: int) -> None:
-    """Send SIGTERM to all ranks after `step`, from rank 0, and expect all to stop in order."""
+def stop_after(count: int, body: Callable[[], object], folder: Path, *, step: int, number: int = signal.SIGTERM) -> None:
+    """Send a signal to the last rank after `step`, and expect all to stop in order."""
     original = training.train_step
 
     def stopping(state, *arguments, **options) -> None:
         original(state, *arguments, **options)
         if state.step == step and rank() == count - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     training.train_step = stopping
     try:
         ranks = Ranks(count, body, folder)
-        assert ranks.wait() == [143] * count, ranks.text()
+        assert ranks.wait() == [128 + number] * count, ranks.text()
     finally:
         training.train_step = original
 
@@ -187,6 +187,13 @@ def test_two_ranks_that_were_stopped_end_with_the_same_bits(tiny_config, tmp_pat
     assert load_checkpoint(tmp_path / "stopped" / "last.pt").step == 2
     run_ranks(2, lambda: training.train(config, tmp_path / "stopped", resume=True), tmp_path)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU])
+def test_a_warning_to_one_rank_saves_and_ends_both(number: int, tiny_config: Config, tmp_path: Path) -> None:
+    config = override_config(tiny_config, LONG)
+    stop_after(2, lambda: training.train(config, tmp_path / "run"), tmp_path, step=2, number=number)
+    assert load_checkpoint(tmp_path / "run" / "last.pt").step == 2
 
 
 def test_a_bad_picture_of_one_rank_ends_all_with_one_message(tiny_config, tiny_data, tmp_path):

@@ -38,8 +38,10 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
         if keep is not None and path.exists():
             os.replace(path, keep)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(temporary):
+            error.filename, error.filename2 = str(path), None  # what people know
         raise
     _sync_folder(path.parent)
 

@@ -71,6 +71,13 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: t
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["file"])
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_itself(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError) as caught, atomic_write(tmp_path / "file"):
+        pass
+    assert caught.value.filename == str(tmp_path / "file")
+
+
 def test_write_and_sync_come_before_the_rename_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order that survives a power cut; watched on the real calls."""
     events: list[str] = []

@@ -19,7 +19,7 @@ from segnet.classes import IGNORE_INDEX
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Criterion:
+class CrossEntropy:
     """Cross-entropy, averaged over the scored pixels: those that are not ignored.
 
     With class weights it is the weighted mean, as in torch: the sum is divided by the sum of the pixels' weights.

@@ -16,14 +16,14 @@ from torch import Tensor
 from segnet.classes import CAMVID
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.statistics import class_statistics
-from segnet.losses import Criterion, enet_weights, median_frequency_weights
+from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
 
 REAL_DATA = ROOT.parent / "shared" / "data"
 WEIGHT = torch.tensor([0.5, 1.0, 2.0, 0.0])
 CRITERIA = {
-    "plain": Criterion(),
-    "weighted": Criterion(weight=WEIGHT),
-    "smoothed": Criterion(weight=WEIGHT, smoothing=0.1),
+    "plain": CrossEntropy(),
+    "weighted": CrossEntropy(weight=WEIGHT),
+    "smoothed": CrossEntropy(weight=WEIGHT, smoothing=0.1),
 }
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA.keys())
 
@@ -38,7 +38,7 @@ def some_batch(pictures: int = 4) -> tuple[Tensor, Tensor]:
     return logits, mask
 
 
-def with_gradient(criterion: Criterion, logits: Tensor, mask: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def with_gradient(criterion: CrossEntropy, logits: Tensor, mask: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
     logits = logits.clone().requires_grad_()
     loss = criterion(logits, mask, counts)
     return loss.detach(), torch.autograd.grad(loss, logits)[0]
@@ -122,8 +122,8 @@ def test_nothing_waits_for_the_device(criterion):
 def test_counts_by_hand():
     mask = torch.tensor([[[0, 0, 1, 255]], [[255, 255, 255, 255]], [[2, 2, 2, 2]]], dtype=torch.uint8)
     weight = torch.tensor([1.0, 4.0, 0.5])
-    assert Criterion().counts(mask).item() == 7
-    assert Criterion(weight=weight).counts(mask).item() == 8
+    assert CrossEntropy().counts(mask).item() == 7
+    assert CrossEntropy(weight=weight).counts(mask).item() == 8
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT])
@@ -132,13 +132,13 @@ def test_equals_torchs_mean_over_scored_pixels(weight, smoothing):
     logits, mask = some_batch()
     double = None if weight is None else weight.double()
     expected = F.cross_entropy(logits, mask.long(), double, ignore_index=255, label_smoothing=smoothing)
-    torch.testing.assert_close(Criterion(weight=weight, smoothing=smoothing)(logits, mask), expected)
+    torch.testing.assert_close(CrossEntropy(weight=weight, smoothing=smoothing)(logits, mask), expected)
 
 
 def test_a_certain_right_answer_costs_nothing():
     """Logits go in, not probabilities: a softmax before the loss would leave 0.55 here."""
     logits = torch.tensor([[50.0, 0.0, 0.0]]).view(1, 3, 1, 1)
-    assert Criterion()(logits, torch.zeros(1, 1, 1, dtype=torch.uint8)).item() < 1e-6
+    assert CrossEntropy()(logits, torch.zeros(1, 1, 1, dtype=torch.uint8)).item() < 1e-6
 
 
 def test_weights_by_hand():

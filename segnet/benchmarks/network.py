@@ -25,7 +25,7 @@ from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import Config, OptimConfig, Recompute
 from segnet.data.dataset import Sample
 from segnet.inference.answers import compute_logits
-from segnet.losses import Criterion
+from segnet.losses import CrossEntropy
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder
 from segnet.models.folding import fold
@@ -96,7 +96,7 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, e
     batch, plain_image = Sample(image, mask, ""), image.contiguous()  # NCHW
     weighted = config.loss.class_weights != "none"
     weight = torch.ones(num_classes, device=device) if weighted else None  # they take as long as any others
-    criterion = Criterion(weight=weight, smoothing=config.loss.label_smoothing)
+    criterion = CrossEntropy(weight=weight, smoothing=config.loss.label_smoothing)
     step = _PlainStep(plain, config.optim, criterion)
     exact = _float64_agreement(state.model, plain, batch, criterion, step)
     with _exact_float32(), FlopCounterMode(display=False) as counter:
@@ -154,7 +154,7 @@ def _side_for_float64(model: EncoderDecoder) -> int:
 class _PlainStep:
     """A training step of the plain network, with torch's own loss and optimizer."""
 
-    def __init__(self, network: nn.Module, optim: OptimConfig, criterion: Criterion) -> None:
+    def __init__(self, network: nn.Module, optim: OptimConfig, criterion: CrossEntropy) -> None:
         self.network = network
         self.weight = criterion.weight
         self.smoothing = criterion.smoothing
@@ -176,7 +176,7 @@ class _PlainStep:
         self.optimizer.step()
 
 
-def _our_step(state: TrainState, batch: Sample, criterion: Criterion, config: Config) -> Callable[[], object]:
+def _our_step(state: TrainState, batch: Sample, criterion: CrossEntropy, config: Config) -> Callable[[], object]:
     """A call that makes one training step of our network."""
 
     def run() -> None:
@@ -224,7 +224,7 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
 
 
 def _float64_agreement(
-    model: EncoderDecoder, plain: nn.Module, batch: Sample, criterion: Criterion, step: _PlainStep
+    model: EncoderDecoder, plain: nn.Module, batch: Sample, criterion: CrossEntropy, step: _PlainStep
 ) -> dict[str, Facts]:
     """The relative errors of each choice of `recompute` in float64, on a corner of the images."""
     side = _side_for_float64(model)

@@ -21,6 +21,9 @@ from segnet.config.yaml_files import Dumper, Origins, Tree, override_tree, read_
 from segnet.system.errors import UserError, config_error, data_error
 from segnet.system.files import is_inside, place_of
 
+PREPARE_HELP = (
+    "prepare the data (python scripts/prepare_data.py --help), or set data.root"  # the remedy for a missing data folder
+)
 _SectionType = TypeVar("_SectionType", bound=BaseModel)
 
 
@@ -94,7 +97,7 @@ def root_fault(root: Path) -> tuple[str, str] | None:
 
     Names the folder that is probably meant: one with a similar name, or one above or below that holds the splits.
     """
-    remedy = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
+    remedy = PREPARE_HELP
     if not os.path.isdir(root):
         if os.path.exists(root):
             return "a file, not a folder", f"name the folder that holds {LISTS}/; {remedy}"

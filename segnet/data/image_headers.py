@@ -13,6 +13,8 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
+from segnet.system.errors import first_line
+
 Source = Path | io.BytesIO
 """A picture as a file on disk, or as the bytes of one."""
 
@@ -51,7 +53,7 @@ def format_of(source: Source) -> str | None:
 def reason_unread(error: Exception, source: Source) -> str:
     """The reason why no picture could be read, in a few words, from the exception of the decoder."""
     if not isinstance(error, UnidentifiedImageError):
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     kind = format_of(source)
     if kind:
         return f"a {kind}"

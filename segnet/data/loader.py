@@ -21,7 +21,7 @@ from segnet.data.workers import (
     require_open_files,
 )
 from segnet.system.distributed import this_ranks_part
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, first_line
 from segnet.system.processes import kill_children, stop_signals_blocked
 
 
@@ -63,7 +63,7 @@ class _Loader(DataLoader[Sample]):
 
     def _user_error(self, error: RuntimeError | OSError | EOFError) -> UserError | None:
         """The UserError for an error of the workers; None for any other error."""
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         number = error.errno if isinstance(error, OSError) else number_of_exit(error)
         if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in reason or "items of ancdata" in reason:
             return open_files_error()

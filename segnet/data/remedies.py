@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PREPARE_HELP = "prepare the data (python scripts/prepare_data.py --help), or set data.root"
-
 
 def convert_command(mask: Path) -> str:
     """The command that converts all masks in the folder of `mask`, without its last option."""

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from segnet.config.loading import root_fault
+from segnet.config.loading import PREPARE_HELP, root_fault
 from segnet.data.layout import PICTURES, file_fault, split_path
 from segnet.data.listing import ABSENT, names_by_stem
-from segnet.data.remedies import PREPARE_HELP
 from segnet.data.split_forms import Form, find_form, invisible, mending_command, without_invisible
 from segnet.system.errors import UserError, data_error, raise_first
 from segnet.system.files import is_safe_name

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, first_line
 
 _FILES_OF_A_WORKER = 4  # open in this process for each worker: both ends of its queue, and two that report its end
 _FILES_BESIDE_WORKERS = 24  # the queue of batches, the batches in it, the pictures that a worker reads
@@ -106,7 +106,7 @@ def number_of_exit(error: BaseException) -> int | None:
 
 def lost_worker_error(error: BaseException) -> UserError | None:
     """The UserError for torch's error that a worker ended; None for any other error."""
-    reason = (str(error).splitlines() or [""])[0]
+    reason = first_line(error)
     number = number_of_exit(error)
     remedy = "free memory or /dev/shm, or lower data.workers"
     if number:

@@ -26,13 +26,20 @@ class EvaluationStopped(Exception):
     """An evaluation was told to stop before its end."""
 
 
-def evaluate(model: Network, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Scores:
+def evaluate(
+    model: Network,
+    loader: DataLoader[Sample],
+    inference: InferenceConfig | None = None,
+    *,
+    stop: Callable[[], object] = lambda: False,
+) -> Scores:
     """The scores of a segmentation network on every image of `loader`, at the size of the masks.
 
     Under torchrun each rank counts its own images and all ranks get the scores of the sum, the same as those of one process.
+    Raises EvaluationStopped as `count_split`.
     """
     counts = ConfusionCounts(model.num_classes)
-    count_split(model, loader, inference or InferenceConfig(), ClassProbabilities(), counts)
+    count_split(model, loader, inference or InferenceConfig(), ClassProbabilities(), counts, stop=stop)
     return counts.matrix.scores()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, first_line
 from segnet.system.files import place_of, require_digest
 
 _DOWNLOADS = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg16_bn": VGG16_BN_Weights.IMAGENET1K_V1}
@@ -77,7 +77,7 @@ def _read_weights(source: str) -> dict[str, Tensor]:
     except Exception as error:  # unpickling and downloading fail in many ways
         reason = "it is no table of tensors that torch.save wrote"  # torch would advise to load it unsafely
         if source in _DOWNLOADS:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
         raise _source_error(source, f"cannot be read: {reason}") from None
     if not isinstance(content, dict):
         raise _source_error(source, "not a table of tensors")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from segnet.preparation.downloads import MAX_BYTES
-from segnet.system.errors import UserError, data_error
+from segnet.system.errors import UserError, data_error, first_line
 from segnet.system.files import is_safe_name, megabytes
 
 MAX_MEMBERS = 200_000
@@ -92,7 +92,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise data_error(path, f"a damaged archive ({reason})", "download it again") from None
 
 

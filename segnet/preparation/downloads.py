@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from segnet.system.errors import ExitCode, UserError, data_error
+from segnet.system.errors import ExitCode, UserError, data_error, first_line
 from segnet.system.files import full_disk_named, megabytes, require_space, sync_to_disk, write_text
 
 TIMEOUT = 60  # seconds without a byte
@@ -193,4 +193,4 @@ def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code} {error.reason}"
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
+    return first_line(cause) if isinstance(cause, BaseException) else cause

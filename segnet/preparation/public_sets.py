@@ -18,7 +18,7 @@ from segnet.data.split_lists import read_split
 from segnet.preparation.archives import Contents
 from segnet.preparation.downloads import Archive
 from segnet.preparation.plan import Plan, PublicSet, incomplete_ids, listed_splits
-from segnet.system.errors import ExitCode, UserError, data_error
+from segnet.system.errors import ExitCode, UserError, data_error, first_line
 
 
 def _ids(contents: Contents, name: str) -> list[str]:
@@ -75,7 +75,7 @@ def _convert_sbd(content: bytes, path: Path) -> None:
         if mask.ndim != 2 or mask.dtype != np.uint8:
             raise ValueError(f"{mask.ndim} dimensions of {mask.dtype}")
     except Exception as error:  # scipy fails on damaged files with exceptions of every kind
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise data_error(path, f"its .mat holds no mask ({reason})", "use the set's own archive") from None
     save_mask(path, mask, VOC)
 

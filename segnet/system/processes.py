@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -71,13 +71,8 @@ def stop_signals(received: list[int]) -> Iterator[None]:
                 print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 
     last_words = "the running step takes too long: leaving without it; --resume continues from the last checkpoint"
-    with _leaving_after_sigterm(last_words):
-        previous = {number: signal.signal(number, note) for number in heard_stop_signals()}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    with _leaving_after_sigterm(last_words), _handling(heard_stop_signals(), note):
+        yield
 
 
 @contextmanager
@@ -90,14 +85,20 @@ def stop_signals_interrupt(last_words: str = "stopping takes too long: leaving a
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    with _leaving_after_sigterm(last_words):
-        numbers = [number for number in heard_stop_signals() if number != signal.SIGINT]
-        previous = {number: signal.signal(number, leave) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    numbers = [number for number in heard_stop_signals() if number != signal.SIGINT]
+    with _leaving_after_sigterm(last_words), _handling(numbers, leave):
+        yield
+
+
+@contextmanager
+def _handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals `numbers` with `handler` in the body, and as before afterwards."""
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from segnet.config.sections import DataConfig, LossConfig
 from segnet.data.dataset import Sample, SegmentationDataset, open_split, require_useful_labels
 from segnet.data.statistics import class_statistics
 from segnet.data.transforms import JointTransform, eval_transform
-from segnet.losses import Criterion, enet_weights, median_frequency_weights
+from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
 from segnet.tasks.segmentation_score import ConfusionCounts, Maps
 from segnet.tasks.task import Best, Spread, Task
 from segnet.visualization import comparison_row
@@ -53,7 +53,7 @@ class Segmentation(Task[Maps]):
         self.classes = data.class_set
         self.channels = len(self.classes)
         self.answers = ClassProbabilities()
-        self.best = Best("miou", "mIoU")
+        self.best = Best("miou")
         self.logged = ("miou", "global_accuracy", "mean_accuracy")
 
     def open_split(self, split: str, *, transform: JointTransform | None = None, seed: int = 0) -> SegmentationDataset:
@@ -62,7 +62,7 @@ class Segmentation(Task[Maps]):
         require_useful_labels(dataset, self.data)
         return dataset
 
-    def build_criterion(self, dataset: SegmentationDataset, device: torch.device) -> Criterion:
+    def build_criterion(self, dataset: SegmentationDataset, device: torch.device) -> CrossEntropy:
         """Cross-entropy as `loss` asks for it, its class weights measured on the masks of `dataset`."""
         weight: Tensor | None = None
         if self.loss.class_weights != "none":
@@ -72,7 +72,7 @@ class Segmentation(Task[Maps]):
             else:
                 weight = enet_weights(counted.pixels, self.loss.weight_power)
             weight = weight.to(device)
-        return Criterion(weight=weight, smoothing=self.loss.label_smoothing)
+        return CrossEntropy(weight=weight, smoothing=self.loss.label_smoothing)
 
     def validation_counts(self) -> ConfusionCounts:
         """An empty confusion matrix."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -31,19 +32,18 @@ class Best(NamedTuple):
     """The measure that chooses the best checkpoint."""
 
     name: str
-    title: str
     higher_is_better: bool = True
+
+    def of(self, measures: Sequence[Measure]) -> Measure:
+        """This measure among `measures`."""
+        return next(measure for measure in measures if measure.name == self.name)
 
     def rank(self, measures: Sequence[Measure]) -> float:
         """A number that is larger for a better score; the lowest finite number where the measure is NaN."""
-        value = self.value(measures)
+        value = self.of(measures).value
         if math.isnan(value):
-            return -float(np.finfo(np.float64).max)
+            return -sys.float_info.max
         return value if self.higher_is_better else -value
-
-    def value(self, measures: Sequence[Measure]) -> float:
-        """The value of this measure among `measures`."""
-        return next(measure.value for measure in measures if measure.name == self.name)
 
 
 class Spread(NamedTuple):

@@ -35,7 +35,7 @@ from segnet.system.distributed import (
     sum_over_ranks,
     world_size,
 )
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, first_line
 from segnet.system.files import write_text
 from segnet.system.processes import stop_signals
 from segnet.tasks.choice import build_task
@@ -151,27 +151,28 @@ class Training:
         self.reporter.start(self.train_set, self.val_set)
         with agreed():
             criterion = self.task.build_criterion(self.train_set, self.device)
-        with stop_signals(self.signals), self.reporter, closing(self._batches()) as batches:
+        with stop_signals(self.signals), self.reporter:
             if state.step and due(state.step, total, self.eval_every) and state.scored_step < state.step:
                 self._validate()  # the signal that stopped the run came before its evaluation
                 self._save()
             stop = self._stop()
-            while state.step < total and not stop:
-                lr = learning_rate(state.step, total, config.optim)
-                train_step(state, self._next(batches), criterion, lr=lr, config=config)
-                self.reporter.bar.update()
-                if self.device.type == "cpu":
-                    self._require_finite()  # costs nothing here; on a GPU it waits for the step to end
-                if due(state.step, total, config.train.log_every_steps):
-                    self._require_finite()
-                    self.reporter.progress(lr, self._epoch())  # the only host sync in the loop
-                if due(state.step, total, self.eval_every):
-                    self._validate()
-                stop = self._stop()
-                if due(state.step, total, self.save_every) or stop:
-                    self._save()
-        if stop and not (state.step == total == state.scored_step):
-            self._leave(stop)
+            with closing(self._batches()) as batches:
+                while state.step < total and not stop:
+                    lr = learning_rate(state.step, total, config.optim)
+                    train_step(state, self._next(batches), criterion, lr=lr, config=config)
+                    self.reporter.bar.update()
+                    if self.device.type == "cpu":
+                        self._require_finite()  # costs nothing here; on a GPU it waits for the step to end
+                    if due(state.step, total, config.train.log_every_steps):
+                        self._require_finite()
+                        self.reporter.progress(lr, self._epoch())  # the only host sync in the loop
+                    if due(state.step, total, self.eval_every):
+                        self._validate()
+                    stop = self._stop()
+                    if due(state.step, total, self.save_every) or stop:
+                        self._save()
+            if stop and not (state.step == total == state.scored_step):
+                self._leave(stop)
 
     def _batches(self) -> Generator[Sample, None, None]:
         data, pin = self.config.data, self.device.type == "cuda"
@@ -230,7 +231,7 @@ class Training:
         improved = rank > state.best_score
         with agreed():
             if improved and is_main():
-                save_checkpoint(self.folder / BEST, self._checkpoint(task.best.value(measures)))
+                save_checkpoint(self.folder / BEST, self._checkpoint(task.best.of(measures).value))
             state.best_score = max(rank, state.best_score)
             state.scored_step = state.step
             self.reporter.validation(task, measures, self.val_set, epoch=self._epoch(), improved=improved)
@@ -265,7 +266,7 @@ def _explained() -> Iterator[None]:
         with explain_full_memory(remedy), explain_lost_worker():
             yield
     except RuntimeError as error:
-        found = (str(error).splitlines() or [""])[0]
+        found = first_line(error)
         if "deterministic implementation" in found:
             raise UserError(ExitCode.CONFIG, "train.deterministic", found, "choose a network without it, or give it up") from None
         raise

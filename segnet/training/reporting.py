@@ -122,7 +122,7 @@ class Reporter:
             answer = predict(model, sample.image[None].to(self.device), inference, task.answers)
             rows.append(task.draw(sample, answer))
         self.log.picture("val/picture, truth, prediction", grid(rows), step)
-        best = next(measure for measure in measures if measure.name == task.best.name)
+        best = task.best.of(measures)
         value = f"{100 * best.value:.2f}" if best.is_share else f"{best.value:.3f}"
         remark = "  best so far" if improved else ""
         self.bar.write(f"step {step}  epoch {epoch:.2f}  val {best.title} {value}{remark}", file=sys.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from segnet.config.loading import (
 from segnet.config.renamed import NEW_KEYS
 from segnet.config.sections import Config, TrainConfig
 from segnet.config.template import config_template
-from segnet.config.yaml_files import parse_yaml
+from segnet.config.yaml_files import Tree, parse_yaml, read_mapping
 from segnet.data.checking import list_splits
 from segnet.data.split_lists import read_split
 from segnet.system.errors import ExitCode, UserError
@@ -609,3 +610,37 @@ def test_the_template_is_made_from_the_schema_and_loads_with_the_keys_that_have_
     found = load_config(template, [*overrides, f"data.root={tmp_path}", "data.classes=sample"])
     assert found.model == SAMPLE_CONFIG.model
     assert found.train == TrainConfig()
+
+
+YAML_FILES = sorted({*(ROOT / "configs").rglob("*.yaml")} - {ROOT / "configs" / "template.yaml"})
+
+
+def keys_of_files(path: Path) -> list[str]:
+    """The keys that a file and its base files set, one entry for each time that one is set."""
+    tree, _ = read_mapping(path)
+    bases = tree.pop("base", [])
+    below = [key for base in (bases if isinstance(bases, list) else [bases]) for key in keys_of_files(path.parent / str(base))]
+    return below + keys_in(tree)
+
+
+def keys_in(tree: Tree, path: str = "") -> list[str]:
+    return [
+        key
+        for name, value in tree.items()
+        for key in (keys_in(value, f"{path}{name}.") if isinstance(value, dict) else [path + name])
+    ]
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.stem)
+def test_no_file_undoes_what_its_base_files_set(path: Path) -> None:
+    keys = keys_of_files(path)
+    assert sorted(keys) == sorted(set(keys))
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.stem)
+def test_every_value_has_a_line_of_its_own_and_a_reason(path: Path) -> None:
+    free = {"root", "classes", "widths", "width", "kernel_size", "dropout"}  # without a default, or of a published network
+    for line in path.read_text().splitlines():
+        assert not re.match(r"[^#]*\{", line), line
+        value = re.match(r"[ -]+(\w+): *([^#]*)(#.+)?$", line)
+        assert not value or not value[2] or value[3] or value[1] in free, line

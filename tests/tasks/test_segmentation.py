@@ -34,7 +34,7 @@ def test_mutual_information_is_the_entropy_of_the_mean_without_the_mean_entropy(
 
 @pytest.mark.parametrize(("higher", "better", "worse"), [(True, 0.6, 0.5), (False, 0.5, 0.6)])
 def test_the_best_measure_ranks_scores_either_way_and_nan_below_all(higher, better, worse):
-    best = Best("error", "error", higher_is_better=higher)
+    best = Best("error", higher_is_better=higher)
     good, bad, none = (best.rank([Measure("other", "", 9.0), Measure("error", "", value)]) for value in (better, worse, math.nan))
     assert good > bad > none > -math.inf
 

@@ -24,7 +24,7 @@ from segnet.data.mask_files import save_mask
 from segnet.data.statistics import class_statistics
 from segnet.evaluation import scoring
 from segnet.inference.loaded_model import load_model
-from segnet.losses import Criterion, enet_weights, median_frequency_weights
+from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from segnet.system import devices, files
@@ -94,8 +94,8 @@ def test_a_step_equals_torchs_own_sgd(tiny_config):
     config = override_config(tiny_config, ["optim.momentum=0", "optim.weight_decay=0"])
     state, batch = build_state(config, 3, torch.device("cpu")), some_batch()
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
-    gradients = torch.autograd.grad(Criterion()(state.model(batch.image), batch.mask), list(state.model.parameters()))
-    train_step(state, batch, Criterion(), lr=0.5, config=config)
+    gradients = torch.autograd.grad(CrossEntropy()(state.model(batch.image), batch.mask), list(state.model.parameters()))
+    train_step(state, batch, CrossEntropy(), lr=0.5, config=config)
     for (name, parameter), gradient in zip(state.model.named_parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter, before[name] - 0.5 * gradient, rtol=1e-4, atol=1e-6)
 
@@ -104,7 +104,7 @@ def test_gradients_are_shortened_to_the_given_norm(tiny_config):
     config = override_config(tiny_config, ["optim.clip_norm=0.01", "optim.momentum=0", "optim.weight_decay=0"])
     state = build_state(config, 3, torch.device("cpu"))
     before = torch.cat([p.detach().flatten() for p in state.model.parameters()])
-    train_step(state, some_batch(), Criterion(), lr=1.0, config=config)
+    train_step(state, some_batch(), CrossEntropy(), lr=1.0, config=config)
     after = torch.cat([p.detach().flatten() for p in state.model.parameters()])
     assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
 
@@ -116,7 +116,7 @@ def test_dropout_is_a_function_of_the_step(tiny_config):
         torch.manual_seed(seed)
         state = build_state(config, 3, torch.device("cpu"))
         torch.rand(seed)  # whatever was drawn before must not matter
-        train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
+        train_step(state, some_batch(), CrossEntropy(), lr=0.1, config=config)
         return state.model.head.weight.detach().clone()
 
     assert torch.equal(one_step(1), one_step(5))
@@ -127,10 +127,10 @@ def test_dropout_is_a_function_of_the_step(tiny_config):
 def test_a_step_that_is_not_finite_leaves_the_weights(tiny_config, where, optimizer):
     """A loss of inf, and a finite loss whose gradient is inf."""
     state = build_state(override_config(tiny_config, [f"optim.name={optimizer}"]), 3, torch.device("cpu"))
-    train_step(state, some_batch(), Criterion(), lr=0.1, config=tiny_config)
+    train_step(state, some_batch(), CrossEntropy(), lr=0.1, config=tiny_config)
     before = [p.detach().clone() for p in state.model.parameters()]
 
-    class Planted(Criterion):
+    class Planted(CrossEntropy):
         def __call__(self, logits, mask, counts=None):
             loss = super().__call__(logits, mask, counts)
             if where == "loss":
@@ -151,13 +151,13 @@ def test_float16_takes_an_overflow_in_its_stride(tiny_config):
     state = build_state(config, 3, torch.device("cpu"))
     state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = [p.detach().clone() for p in state.model.parameters()]
-    train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
+    train_step(state, some_batch(), CrossEntropy(), lr=0.1, config=config)
     assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
     assert int(state.first_bad) == -1
     assert state.scaler.get_scale() == 2.0**39
     assert all((buffers["momentum_buffer"] == 0).all() for buffers in state.optimizer.state.values())
     for _ in range(30):
-        train_step(state, some_batch(), Criterion(), lr=0.1, config=config)
+        train_step(state, some_batch(), CrossEntropy(), lr=0.1, config=config)
     assert not torch.equal(before[0], next(state.model.parameters()))
 
 
@@ -166,7 +166,7 @@ def test_float16_without_a_finite_gradient_at_any_scale_is_an_error(tiny_config)
     config = override_config(tiny_config, ["train.precision=float16"])
     state = build_state(config, 3, torch.device("cpu"))
 
-    class Planted(Criterion):
+    class Planted(CrossEntropy):
         def __call__(self, logits, mask, counts=None):
             loss = super().__call__(logits, mask, counts)
             return loss + (loss - loss.detach()).abs().sqrt()  # 0, with an infinite slope there
@@ -193,7 +193,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tiny_config, monkeypatc
             state = build_state(config, 3, torch.device("cpu"))
         finally:
             torch.set_default_dtype(torch.float32)
-        criterion = Criterion(weight=torch.tensor([0.3, 1.0, 2.0]))
+        criterion = CrossEntropy(weight=torch.tensor([0.3, 1.0, 2.0]))
         train_step(state, Sample(image, mask, ""), criterion, lr=0.5, config=config)
         weights.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-12)

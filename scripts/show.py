@@ -106,7 +106,7 @@ def show_augmentation(arguments: argparse.Namespace) -> None:
     dataset = open_train_set(config, build_task(config))
     sampler = ResumableSampler(len(dataset), arguments.count, seed=config.seed, start=0, total=1)
     samples = [dataset[key] for key in sampler.batch(0)]
-    save_image(arguments.out, contact_sheet([(sample.image, sample.mask) for sample in samples], dataset.classes))
+    save_image(arguments.out, contact_sheet([(sample.image, sample.truth) for sample in samples], dataset.classes))
     print(f"{', '.join(sample.id for sample in samples)}\nwritten: {arguments.out}")
 
 
@@ -134,7 +134,7 @@ def show_comparison(arguments: argparse.Namespace) -> None:
             raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
         sample = dataset.read(dataset.ids.index(name))
         prediction = predictor.predict(sample.image)
-        cells = comparison_row(sample.image, sample.mask, prediction.mask, classes)
+        cells = comparison_row(sample.image, sample.truth, prediction.mask, classes)
         columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(prediction.uncertainty))])
     save_image(arguments.out, grid(list(zip(*columns, strict=True)), gap=6))
     print(f"written: {arguments.out}")

@@ -503,7 +503,7 @@ def _count_steps_of_the_process(_: Path) -> None:
 def _augment_from_the_state(_: Path) -> None:
     def item(self: SegmentationDataset, key: Any) -> Sample:
         sample = self.read(key.picture)
-        return Sample(*self.transform(sample.image, sample.mask), sample.id)
+        return Sample(*self.transform(sample.image, sample.truth), sample.id)
 
     _replace(SegmentationDataset, "__getitem__", item)
 

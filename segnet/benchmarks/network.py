@@ -228,7 +228,7 @@ def _float64_agreement(
 ) -> dict[str, Facts]:
     """The relative errors of each choice of `recompute` in float64, on a corner of the images."""
     side = _side_for_float64(model)
-    image, mask = batch.image[..., :side, :side], batch.mask[..., :side, :side]
+    image, mask = batch.image[..., :side, :side], batch.truth[..., :side, :side]
     mask = mask.where(mask != IGNORE_INDEX, 0)  # otherwise a corner may have no scored pixel
     expected = _gradients(plain.double(), image.contiguous(), "float64", lambda logits: step.loss(logits, mask))
     found = {}

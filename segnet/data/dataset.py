@@ -32,10 +32,10 @@ from segnet.system.files import is_inside, short_name
 
 
 class Sample(NamedTuple):
-    """An image and its mask. A batch has a leading dimension B and a tuple of ids."""
+    """An image and the truth that its task compares the answer with. A batch has a leading dimension B and a tuple of ids."""
 
     image: Tensor  # (C, H, W) uint8 RGB
-    mask: Tensor  # (H, W) uint8 class ids; `IGNORE_INDEX` is not scored
+    truth: Tensor  # of a segmentation: (H, W) uint8 class ids; `IGNORE_INDEX` is not scored
     id: str
 
 
@@ -69,7 +69,7 @@ class SegmentationDataset(Dataset[Sample]):
         with torch.random.fork_rng(devices=[]):
             seed = derive_seed(self.seed, "augment", key.epoch, sample.id)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices, too
-            image, mask = self.transform(sample.image, sample.mask, key.shrink)
+            image, mask = self.transform(sample.image, sample.truth, key.shrink)
         return Sample(image, mask, sample.id)
 
     def keep_decoded(self, folder: Path | None = None) -> None:

@@ -91,7 +91,7 @@ class ConfusionCounts:
 
     def add(self, batch: Sample, answer: Maps) -> None:
         """Count a batch and its masks."""
-        self.matrix.update(batch.mask, answer.mask)
+        self.matrix.update(batch.truth, answer.mask)
 
     def sum_over_ranks(self) -> None:
         """Replace the counts of this rank by the sum over all ranks."""
@@ -119,7 +119,7 @@ class EvaluationCounts:
 
     def add(self, batch: Sample, answer: Maps) -> None:
         """Count a batch and its maps, picture by picture."""
-        for picture in zip(batch.id, batch.mask, answer.mask, answer.confidence, strict=True):
+        for picture in zip(batch.id, batch.truth, answer.mask, answer.confidence, strict=True):
             self._add_picture(*picture)
 
     def _add_picture(self, name: str, truth: Tensor, prediction: Tensor, confidence: Tensor) -> None:

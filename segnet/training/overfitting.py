@@ -32,7 +32,7 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     train_set, _ = open_data(config, task)
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
-    shown = set(torch.unique(batch.mask).tolist()) - {IGNORE_INDEX}
+    shown = set(torch.unique(batch.truth).tolist()) - {IGNORE_INDEX}
     if len(shown) < 2:
         found = f"the masks of the first batch show {'one class' if shown else 'no class'} alone ({', '.join(batch.id)})"
         raise UserError(ExitCode.DATA, config.data.root, found, "raise train.batch_size, or set another seed")
@@ -47,4 +47,4 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
         found = f"step {int(state.first_bad) + 1}: the loss or its gradient is not finite (pictures {', '.join(batch.id)})"
         raise UserError(ExitCode.NUMERIC, config.data.root, found, "lower optim.lr")
     predicted = predict_maps(state.model, batch.image, InferenceConfig()).mask
-    return ConfusionMatrix(task.channels).update(batch.mask.cpu(), predicted).scores()
+    return ConfusionMatrix(task.channels).update(batch.truth.cpu(), predicted).scores()

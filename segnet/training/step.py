@@ -56,12 +56,12 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     """
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
-    counts = sum_over_ranks(criterion.counts(batch.mask))
+    counts = sum_over_ranks(criterion.counts(batch.truth))
     loss, parts = torch.zeros_like(state.loss_sum), config.train.accumulate
-    for part, (image, mask) in enumerate(zip(batch.image.tensor_split(parts), batch.mask.tensor_split(parts), strict=True)):
+    for part, (image, truth) in enumerate(zip(batch.image.tensor_split(parts), batch.truth.tensor_split(parts), strict=True)):
         torch.manual_seed(derive_seed(config.seed, "step", state.step, rank(), part))  # dropout is a function of the step
         with _exchanging_gradients(state.network, part == parts - 1):
-            part_loss = criterion(_forward(state.network, image, config.train.precision), mask, counts)
+            part_loss = criterion(_forward(state.network, image, config.train.precision), truth, counts)
             state.scaler.scale(part_loss * world_size()).backward()  # gradients are averaged over the ranks, not summed
         loss += part_loss.detach()
     state.scaler.unscale_(state.optimizer)
@@ -122,4 +122,4 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
 
 def to_device(batch: Sample, device: torch.device) -> Sample:
     image = batch.image.to(device, non_blocking=True, memory_format=torch.channels_last)
-    return Sample(image, batch.mask.to(device, non_blocking=True), batch.id)
+    return Sample(image, batch.truth.to(device, non_blocking=True), batch.id)

@@ -68,12 +68,12 @@ def test_samples_are_the_same_bits_with_and_without_the_cache(
     for index in range(4):
         one, other = plain.read(index), cached.read(index)
         assert torch.equal(one.image, other.image)
-        assert torch.equal(one.mask, other.mask)
+        assert torch.equal(one.truth, other.truth)
         assert (one.image.stride(), one.id) == (other.image.stride(), other.id)
     batches = ResumableSampler(4, 3, seed=0, start=0, total=5)
     for one, other in zip(build_loader(plain, batches, workers=0), build_loader(cached, batches, workers=workers), strict=True):
         assert torch.equal(one.image, other.image)
-        assert torch.equal(one.mask, other.mask)
+        assert torch.equal(one.truth, other.truth)
         assert one.id == other.id
     after = folder_bytes(mixed_data)
     assert {name: content for name, content in after.items() if not name.startswith(".segnet/")} == before
@@ -103,7 +103,7 @@ def test_changed_data_is_decoded_again(change: Callable[[Path], None], mixed_dat
     assert len(kept(mixed_data)) == 1  # the old one is gone
     for index in range(4):
         assert torch.equal(plain.read(index).image, cached.read(index).image)
-        assert torch.equal(plain.read(index).mask, cached.read(index).mask)
+        assert torch.equal(plain.read(index).truth, cached.read(index).truth)
 
 
 def test_it_is_made_once(mixed_data: Path, tiny_classes: ClassSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_a_sample_is_what_is_on_disk(tiny_data: Path, tiny_classes: ClassSet) ->
         sample = dataset[SampleKey(epoch=5, picture=index)]
         assert sample.id == name
         assert torch.equal(sample.image, open_image(tiny_data / "JPEGImages" / f"{name}.jpg"))
-        assert torch.equal(sample.mask, torch.from_numpy(tiny_mask(seed=10 + index)))
+        assert torch.equal(sample.truth, torch.from_numpy(tiny_mask(seed=10 + index)))
 
 
 def test_pictures_may_have_any_suffix_and_stand_in_folders(tmp_path: Path, tiny_classes: ClassSet) -> None:
@@ -212,7 +212,7 @@ def augmented(root: Path, classes: ClassSet, seed: int = 0) -> SegmentationDatas
 
 
 def same(first: Sample, second: Sample) -> bool:
-    return torch.equal(first.image, second.image) and torch.equal(first.mask, second.mask) and first.id == second.id
+    return torch.equal(first.image, second.image) and torch.equal(first.truth, second.truth) and first.id == second.id
 
 
 def test_augmentation_depends_on_seed_epoch_and_picture_alone(tiny_data: Path, tiny_classes: ClassSet) -> None:
@@ -311,7 +311,7 @@ def test_without_a_sampler_the_split_comes_in_order_at_its_own_sizes(tiny_data: 
     batches = list(build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0))
     assert [[*batch.id] for batch in batches] == [["val_1"], ["odd"], ["val_0"]]
     assert [tuple(batch.image.shape) for batch in batches] == [(1, 3, 32, 32), (1, 3, 33, 21), (1, 3, 32, 32)]
-    assert [tuple(batch.mask.shape) for batch in batches] == [(1, 32, 32), (1, 33, 21), (1, 32, 32)]
+    assert [tuple(batch.truth.shape) for batch in batches] == [(1, 32, 32), (1, 33, 21), (1, 32, 32)]
 
 
 def test_batches_do_not_depend_on_the_workers(tiny_data: Path, tiny_classes: ClassSet) -> None:
@@ -321,7 +321,7 @@ def test_batches_do_not_depend_on_the_workers(tiny_data: Path, tiny_classes: Cla
     assert len(alone) == len(shared) == 4
     for one, other in zip(alone, shared, strict=True):
         assert isinstance(other, Sample)
-        assert (one.image.dtype, one.image.shape, one.mask.shape) == (torch.uint8, (4, 3, 16, 24), (4, 16, 24))
+        assert (one.image.dtype, one.image.shape, one.truth.shape) == (torch.uint8, (4, 3, 16, 24), (4, 16, 24))
         assert same(one, other)
 
 

@@ -319,7 +319,7 @@ def test_camvid_keeps_its_pictures_and_void_becomes_255(tmp_path, archives):
         assert dataset.ids == ids
         for index, name in enumerate(ids):
             assert (tmp_path / "JPEGImages" / f"{name}.png").read_bytes() == jpeg(suffix="PNG")
-            assert np.array_equal(dataset.read(index).mask, np.resize([0, 10, 255, 3], (12, 16)))
+            assert np.array_equal(dataset.read(index).truth, np.resize([0, 10, 255, 3], (12, 16)))
 
 
 @pytest.mark.parametrize("name", PUBLIC_SETS)

@@ -94,7 +94,7 @@ def test_a_step_equals_torchs_own_sgd(tiny_config):
     config = override_config(tiny_config, ["optim.momentum=0", "optim.weight_decay=0"])
     state, batch = build_state(config, 3, torch.device("cpu")), some_batch()
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
-    gradients = torch.autograd.grad(CrossEntropy()(state.model(batch.image), batch.mask), list(state.model.parameters()))
+    gradients = torch.autograd.grad(CrossEntropy()(state.model(batch.image), batch.truth), list(state.model.parameters()))
     train_step(state, batch, CrossEntropy(), lr=0.5, config=config)
     for (name, parameter), gradient in zip(state.model.named_parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter, before[name] - 0.5 * gradient, rtol=1e-4, atol=1e-6)
@@ -181,7 +181,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tiny_config, monkeypatc
     """In float64 and without batch normalisation, with ignored pixels and classes spread unevenly over the parts."""
     monkeypatch.setattr(torch.nn, "BatchNorm2d", lambda channels: torch.nn.Identity())
     image = torch.cat([some_batch(seed).image for seed in range(2)])
-    mask = torch.cat([some_batch(seed).mask for seed in range(2)])
+    mask = torch.cat([some_batch(seed).truth for seed in range(2)])
     mask[0, :9] = 255
     mask[3] = 255
     weights = []

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from segnet.config.loading import class_warnings
+from segnet.config.data_folder import class_warnings
 from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import open_split, require_useful_labels, warn
 from segnet.data.loader import build_loader

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from segnet.config.loading import split_overrides
+from segnet.config.arguments import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import passed_over, plan_jobs

@@ -12,7 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.config.loading import class_warnings, load_config, load_data_folder
+from segnet.config.data_folder import class_warnings, load_data_folder
+from segnet.config.loading import load_config
 from segnet.config.sections import DataConfig
 from segnet.data.check_report import fault_lines, report_json, report_table
 from segnet.data.checking import DISJOINT, CheckReport, check_dataset, list_splits, other_texts

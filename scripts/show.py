@@ -13,7 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.config.loading import class_warnings, config_schema, config_to_yaml, load_config
+from segnet.config.data_folder import class_warnings
+from segnet.config.loading import config_schema, config_to_yaml, load_config
 from segnet.config.template import config_template
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.images import open_image, save_image

@@ -6,16 +6,18 @@ classes         the class tables: names, colours, the ignored id
 system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
                 command_line
 layers/         what the project exists for: convolution · pooling · deconvolution
-config/         every setting, typed and checked: yaml_files · sections · renamed · loading · template
+config/         every setting, typed and checked: yaml_files · sections · renamed · validation · data_folder · loading ·
+                arguments · template
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
-metrics/        numbers from counts: confusion · boundaries · calibration
+metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration
 visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder · folding ·
                 initialization · inspection
 data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · cache ·
                 transforms · sampler · workers · listing · split_forms · split_lists · sample_files · label_faults ·
                 checking · check_report · dataset · loader · statistics
-preparation/    other people's data made ours: downloads · masks · scenes · archives · sample · plan · public_sets · unpacking
+preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
+                public_sets · unpacking
 runs/           what a run folder holds: checkpoint · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · windows · loaded_model · answers · predictor

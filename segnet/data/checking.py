@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segnet.classes import IGNORE_INDEX, ClassSet
-from segnet.config.loading import root_fault
+from segnet.config.data_folder import root_fault
 from segnet.data.images import open_image
 from segnet.data.label_faults import label_faults, label_warnings
 from segnet.data.layout import MASKS, mask_path, split_path

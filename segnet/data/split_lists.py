@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from segnet.config.loading import PREPARE_HELP, root_fault
+from segnet.config.data_folder import PREPARE_HELP, root_fault
 from segnet.data.layout import PICTURES, file_fault, split_path
 from segnet.data.listing import ABSENT, names_by_stem
 from segnet.data.split_forms import Form, find_form, invisible, mending_command, without_invisible

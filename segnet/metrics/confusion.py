@@ -97,3 +97,8 @@ def mean_of_present(values: Sequence[float]) -> float:
     """The mean of those `values` that are not NaN; NaN where all are."""
     present = [value for value in values if not math.isnan(value)]
     return math.fsum(present) / len(present) if present else math.nan
+
+
+def count_pixels(ids: Tensor, num_classes: int) -> Tensor:
+    """The number of pixels of each class, (K,) int64, among (N,) uint8 class ids."""
+    return torch.bincount(ids, minlength=num_classes)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX
 from segnet.data.dataset import Sample
-from segnet.metrics.boundaries import BoundaryScores, band_overlaps, boundary_f1, boundary_scores, contour_matches
+from segnet.metrics.boundary_f1 import boundary_f1, contour_matches
+from segnet.metrics.boundary_iou import band_overlaps
 from segnet.metrics.calibration import BINS, Reliability, count_reliability, reliability
 from segnet.metrics.confusion import ConfusionMatrix, Scores, class_ious, mean_of_present, ratio
 from segnet.system.distributed import gather, sum_over_ranks
@@ -53,6 +54,20 @@ class PictureScore(NamedTuple):
     def accuracy(self) -> float:
         """Correct pixels / scored pixels; NaN where nothing is scored."""
         return ratio(sum(self.correct), sum(self.in_truth))
+
+
+class BoundaryScores(NamedTuple):
+    """The agreement of contours on a split, 0..1; NaN where there is nothing to compare, which the means leave out."""
+
+    f1: float  # mean over pictures of `boundary_f1`
+    iou: float  # mean over classes of `class_iou`
+    class_iou: tuple[float, ...]  # each class's bands summed over the split, then divided
+
+
+def boundary_scores(picture_f1: Sequence[float], overlaps: Tensor) -> BoundaryScores:
+    """The scores of a split, from `boundary_f1` of its pictures and the sum of their `band_overlaps`."""
+    class_iou = tuple(ratio(both, either) for both, either in overlaps.tolist())
+    return BoundaryScores(mean_of_present(picture_f1), mean_of_present(class_iou), class_iou)
 
 
 class Evaluation(NamedTuple):

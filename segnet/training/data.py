@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segnet.config.loading import class_warnings
+from segnet.config.data_folder import class_warnings
 from segnet.config.sections import Config
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.transforms import TrainTransform

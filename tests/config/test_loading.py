@@ -14,17 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segnet.classes import CAMVID, class_set
-from segnet.config.loading import (
-    class_warnings,
-    config_schema,
-    config_to_yaml,
-    dump_config,
-    load_config,
-    load_data_folder,
-    override_config,
-    read_stored_config,
-    split_overrides,
-)
+from segnet.config.arguments import split_overrides
+from segnet.config.data_folder import class_warnings, load_data_folder
+from segnet.config.loading import config_schema, config_to_yaml, dump_config, load_config, override_config, read_stored_config
 from segnet.config.renamed import NEW_KEYS
 from segnet.config.sections import Config, TrainConfig
 from segnet.config.template import config_template

@@ -22,11 +22,10 @@ from segnet.classes import SAMPLE, ClassSet, class_set
 from segnet.evaluation import gallery
 from segnet.evaluation.gallery import ReportPicture, worst_and_best
 from segnet.evaluation.report import write_report
-from segnet.metrics.boundaries import BoundaryScores
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import ConfusionMatrix
 from segnet.preparation import scenes
-from segnet.tasks.segmentation_score import Evaluation, PictureScore
+from segnet.tasks.segmentation_score import BoundaryScores, Evaluation, PictureScore
 from segnet.visualization import WRONG, cut_out, error_map, to_array, uncertainty_map
 
 HOSTILE = "</script><img src=x onerror=window.stolen=1>\"'&$title é漢\u202e"

@@ -21,12 +21,13 @@ from segnet.evaluation.results import evaluation_table, save_evaluation
 from segnet.evaluation.scoring import evaluate, evaluate_fully
 from segnet.inference.answers import predict_probabilities
 from segnet.inference.loaded_model import load_model
-from segnet.metrics.boundaries import band_overlaps, boundary_f1, boundary_scores, contour_matches
+from segnet.metrics.boundary_f1 import boundary_f1, contour_matches
+from segnet.metrics.boundary_iou import band_overlaps
 from segnet.metrics.calibration import count_reliability, reliability
 from segnet.metrics.confusion import ConfusionMatrix
 from segnet.models.folding import fold
 from segnet.system.errors import ExitCode
-from segnet.tasks.segmentation_score import Evaluation, PictureScore
+from segnet.tasks.segmentation_score import Evaluation, PictureScore, boundary_scores
 
 
 def test_the_score_is_that_of_the_written_masks(run_script, tiny_run, tiny_data, tmp_path):

@@ -9,8 +9,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from segnet.metrics.boundaries import band_overlaps, boundary_f1, boundary_scores, contour_matches
+from segnet.metrics.boundary_f1 import boundary_f1, contour_matches
+from segnet.metrics.boundary_iou import band_overlaps
 from segnet.metrics.confusion import mean_of_present
+from segnet.tasks.segmentation_score import boundary_scores
 
 CASES = 500
 VOID = 255

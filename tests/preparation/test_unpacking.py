@@ -26,7 +26,7 @@ from helpers import group_lives, refused, start_script
 from PIL import Image
 
 from segnet.classes import CAMVID, IGNORE_INDEX, SAMPLE, VOC
-from segnet.config.loading import load_data_folder
+from segnet.config.data_folder import load_data_folder
 from segnet.data.dataset import SegmentationDataset
 from segnet.preparation import unpacking
 from segnet.preparation.public_sets import PUBLIC_SETS

@@ -1,0 +1,91 @@
+"""From a tree of values to a checked section: every mistake with its file and line, and the key that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from segnet.config.renamed import NEW_KEYS
+from segnet.config.sections import CLASSES_FILE, Config, NeckLayerConfig, StageConfig
+from segnet.config.yaml_files import Origins, Tree
+from segnet.system.errors import UserError, config_error
+
+_SectionType = TypeVar("_SectionType", bound=BaseModel)
+
+
+class Source(NamedTuple):
+    """Where the values of a tree come from."""
+
+    file: Path
+    origins: Origins
+
+    def of(self, path: tuple[str, ...]) -> str:
+        """The origin of the value at `path`: of itself, else of the section around it, else of the first key inside it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+        inside = (origin for key, origin in self.origins.items() if key[: len(path)] == path)
+        return next(inside, str(self.file))
+
+
+def validate(kind: type[_SectionType], tree: Tree, source: Source, path: tuple[str, ...] = ()) -> _SectionType:
+    """`tree`, which stands at `path` in a configuration, as a section. Raises UserError (config) with all its mistakes."""
+    try:
+        return kind.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        # A list with an invalid item is also reported as too short: the item's own report says more.
+        details = [detail for detail in error.errors() if detail["type"] != "too_short" or detail["input"] == []]
+        details = [detail for detail in details if not _is_of_another_branch(detail)]
+        if any(detail["loc"] == ("data", "root") and detail["type"] != "missing" for detail in details):
+            # The classes may stand in that folder.
+            details = [detail for detail in details if detail["loc"] != ("data", "classes") or detail["type"] != "missing"]
+        first, *others = [_validation_error({**detail, "loc": (*path, *detail["loc"])}, source) for detail in details]
+        raise UserError(first.code, first.path, first.found, first.remedy, also=tuple(others)) from None
+
+
+def _is_of_another_branch(error: ErrorDetails) -> bool:
+    """True for the error that a list or mapping is not one of the words that a key takes in place of a list."""
+    return isinstance(error["input"], list | dict) and bool(error["loc"]) and str(error["loc"][-1]).startswith("literal[")
+
+
+def _known_keys(path: tuple[str, ...]) -> list[str]:
+    """The keys of the section at `path`."""
+    section: type[BaseModel] = Config
+    for part in path:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+        elif part in section.model_fields:
+            section = NeckLayerConfig if part == "neck" else StageConfig  # the sections that stand in lists
+    return list(section.model_fields)
+
+
+def unknown_key_error(where: str, key: str, word: str, known: list[str]) -> UserError:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    remedy = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+    return config_error(where, f"{key}: unknown key", remedy)
+
+
+def _validation_error(detail: ErrorDetails, source: Source) -> UserError:
+    """One mistake that pydantic found, with the file and line of its value."""
+    path = tuple(str(part) for part in detail["loc"] if not str(part).startswith(("tuple[", "literal[")))
+    where = source.of(path)
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden" and path in NEW_KEYS:
+        return config_error(where, f"{key}: an earlier name", f"write {'.'.join(NEW_KEYS[path])}")
+    if detail["type"] == "extra_forbidden":
+        return unknown_key_error(where, key, path[-1], _known_keys(path[:-1]))
+    if detail["type"] == "missing" and path == ("data", "classes"):
+        return config_error(where, f"{key}: missing", f"give it in this file, or write {CLASSES_FILE} into the data folder")
+    if detail["type"] == "missing":
+        return config_error(where, f"{key}: missing", "give it in this file or name a base file that does")
+    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    if isinstance(detail["input"], dict | list):
+        return config_error(where, f"{key}: {expected}" if key else expected)
+    is_text = detail["type"] == "string_type" and detail["input"] is not None  # in YAML no is false, and 2024 is a number
+    return config_error(where, f"{key}: found {detail['input']!r:.100}, {expected}", "put it in quotes" if is_text else "")

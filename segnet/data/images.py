@@ -201,17 +201,23 @@ def encode_webp(picture: np.ndarray, *, quality: int | None = None) -> bytes:
     return file.getvalue()
 
 
-def save_image(path: Path, image: Tensor | np.ndarray, *, full_color: bool = False) -> None:
-    """Write (H, W, 3) or (H, W) uint8 atomically, as JPEG or PNG by the suffix of `path`.
+def encode_image(image: Tensor | np.ndarray, suffix: str, *, full_color: bool = False) -> bytes:
+    """(H, W, 3) or (H, W) uint8 as the content of a JPEG or, for any other `suffix` than JPEG's, of a PNG.
 
     With `full_color` a JPEG keeps the resolution of its colours (4:4:4); without it, half of it in each direction (4:2:0).
     """
     picture = Image.fromarray(np.ascontiguousarray(image))
-    content = io.BytesIO()  # Pillow would hide the reason why a file cannot be written
-    if path.suffix.lower() in (".jpg", ".jpeg"):
+    file = io.BytesIO()  # Pillow would hide the reason why a file cannot be written
+    if suffix.lower() in (".jpg", ".jpeg"):
         options = {"subsampling": "4:4:4"} if full_color else {}  # Pillow's default differs between colour and grey
-        picture.save(content, "JPEG", quality=92, **options)
+        picture.save(file, "JPEG", quality=92, **options)
     else:
-        picture.save(content, "PNG")
+        picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def save_image(path: Path, image: Tensor | np.ndarray, *, full_color: bool = False) -> None:
+    """Write `encode_image`, in the format of the suffix of `path`, atomically."""
+    content = encode_image(image, path.suffix, full_color=full_color)
     with atomic_write(path) as file:
-        file.write(content.getbuffer())
+        file.write(content)

@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from segnet.data.images import image_to_tensor, open_image
-from segnet.inference.answers import predict_maps, prepare_to_predict, resolve_precision
+from segnet.inference.answers import predict, prepare_to_predict, resolve_precision
 from segnet.inference.loaded_model import load_model
 from segnet.system.devices import choose_device, choose_precision
+from segnet.tasks.choice import build_task
 from segnet.tasks.segmentation_score import Maps
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
@@ -48,6 +49,7 @@ class Predictor:
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.inference.precision, self.device)
         self.config = config.model_copy(update={"inference": resolve_precision(config.inference, self.device)})
+        self.answers = build_task(self.config).answers
         self.model = prepare_to_predict(loaded.model.to(self.device), self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
@@ -58,7 +60,7 @@ class Predictor:
         Raises UserError (data) for a file that is not a picture, ValueError for an array or tensor of another shape or type.
         """
         image = _as_image(picture)
-        maps = predict_maps(self.model, image[None], self.config.inference, probabilities=probabilities)
+        maps = predict(self.model, image[None], self.config.inference, self.answers, keep_mean=probabilities)
         return Prediction(image, **_of_first_image(maps))
 
 

@@ -6,17 +6,16 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from segnet.classes import ClassSet
-from segnet.data.images import save_image
-from segnet.data.mask_files import save_mask
+from segnet.data.images import encode_image
+from segnet.data.mask_files import encode_mask
 from segnet.inference.predictor import Prediction
 from segnet.prediction.rle import encode_rle
 from segnet.system.errors import data_error
-from segnet.system.files import atomic_write, write_text
 from segnet.visualization import overlay
 
 _MAX_JPEG = 65_500  # pixels a side that libjpeg writes
@@ -35,40 +34,40 @@ class Output(NamedTuple):
     """A kind of output file."""
 
     suffix: str  # appended to the picture's name without its own suffix
-    write: Callable[[Path, NamedPrediction], None]
+    write: Callable[[BinaryIO, NamedPrediction], object]  # the content of the file, into an open file
     needs_probabilities: bool = False  # whether `write` reads `Prediction.probabilities`
     max_side: int | None = None  # pixels; None: no limit
 
 
-def _save_mask(path: Path, named: NamedPrediction) -> None:
+def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
     """A palette PNG of class ids."""
-    save_mask(path, named.prediction.mask, named.classes)
+    file.write(encode_mask(named.prediction.mask, named.classes))
 
 
-def _save_overlay(path: Path, named: NamedPrediction) -> None:
+def _write_overlay(file: BinaryIO, named: NamedPrediction) -> None:
     """A JPEG of the image with the mask's colours over it."""
-    save_image(path, overlay(named.prediction.image, named.prediction.mask, named.classes))
+    file.write(encode_image(overlay(named.prediction.image, named.prediction.mask, named.classes), ".jpg"))
 
 
-def _save_uncertainty(path: Path, named: NamedPrediction) -> None:
+def _write_uncertainty(file: BinaryIO, named: NamedPrediction) -> None:
     """A grey PNG, 0 (certain) to 255."""
     scaled = named.prediction.uncertainty.numpy() * np.float32(255)
-    save_image(path, np.rint(scaled, out=scaled).astype(np.uint8))
+    file.write(encode_image(np.rint(scaled, out=scaled).astype(np.uint8), ".png"))
 
 
-def _save_probabilities(path: Path, named: NamedPrediction) -> None:
+def _write_probabilities(file: BinaryIO, named: NamedPrediction) -> None:
     """(K, H, W) float16 for `numpy.load`, not compressed: that saves a sixth and takes as long as the network."""
     probabilities = named.prediction.probabilities
     assert probabilities is not None
     header = {"descr": "<f2", "fortran_order": False, "shape": tuple(probabilities.shape)}
     entry = zipfile.ZipInfo("probabilities.npy")  # always dated 1980: equal predictions give equal bytes
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive, archive.open(entry, "w", force_zip64=True) as array:
+    with zipfile.ZipFile(file, "w") as archive, archive.open(entry, "w", force_zip64=True) as array:
         np.lib.format.write_array_header_1_0(array, header)
         for plane in probabilities.numpy():  # one class at a time, to save memory
             array.write(plane.astype("<f2"))
 
 
-def _save_json(path: Path, named: NamedPrediction) -> None:
+def _write_json(file: BinaryIO, named: NamedPrediction) -> None:
     """The classes that the mask holds, each with its share of the pixels and its region in COCO's run-length encoding."""
     prediction = named.prediction
     height, width = prediction.mask.shape
@@ -89,15 +88,15 @@ def _save_json(path: Path, named: NamedPrediction) -> None:
         "uncertainty": float(prediction.uncertainty.numpy().mean(dtype=np.float64)),
     }
     content = {"picture": named.picture, "height": height, "width": width, **means, "classes": classes}
-    write_text(path, json.dumps(content) + "\n")
+    file.write((json.dumps(content) + "\n").encode())
 
 
 OUTPUTS: dict[str, Output] = {  # by the name that --save takes
-    "mask": Output(".png", _save_mask),
-    "overlay": Output(".overlay.jpg", _save_overlay, max_side=_MAX_JPEG),
-    "probabilities": Output(".probabilities.npz", _save_probabilities, needs_probabilities=True),
-    "uncertainty": Output(".uncertainty.png", _save_uncertainty),
-    "json": Output(".json", _save_json),
+    "mask": Output(".png", _write_mask),
+    "overlay": Output(".overlay.jpg", _write_overlay, max_side=_MAX_JPEG),
+    "probabilities": Output(".probabilities.npz", _write_probabilities, needs_probabilities=True),
+    "uncertainty": Output(".uncertainty.png", _write_uncertainty),
+    "json": Output(".json", _write_json),
 }
 
 

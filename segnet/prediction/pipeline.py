@@ -26,7 +26,7 @@ from segnet.prediction.outputs import OUTPUTS, NamedPrediction, bytes_per_pixel,
 from segnet.prediction.summary import Result
 from segnet.system.distributed import agreed, is_main, require_same_on_all_ranks, this_ranks_part
 from segnet.system.errors import ExitCode, UserError, data_error
-from segnet.system.files import lock_folder, longest_name, make_folder
+from segnet.system.files import atomic_write, lock_folder, longest_name, make_folder
 
 MEMORY = 1 << 30  # bytes, about, of pictures that are read and not yet written
 MAX_AHEAD = 16  # pictures, however small
@@ -129,6 +129,7 @@ class FolderPrediction:
         self.predictor = predictor
         self.existing = existing
         self.kinds = existing.kinds
+        self.keep_probabilities = need_probabilities(self.kinds)
         self.overwrite = overwrite
         self.max_pixels = MEMORY // bytes_per_pixel(self.kinds, len(predictor.classes))
         self.lanes = _lanes(predictor)
@@ -179,17 +180,14 @@ class FolderPrediction:
                 return _Writing(0, _finished(Result(job, skipped=True)))
             if self.lanes > 1 and pixels * self.lanes <= WINDOW**2:
                 return _Writing(pixels, writers.submit(self._predict_and_write, job, image))
-            prediction = self._predict(image)
+            prediction = self.predictor.predict(image.values, probabilities=self.keep_probabilities)
         except Exception as error:
             return _Writing(0, _finished(_failed(error, job)))
         return _Writing(pixels, writers.submit(self.write, job, image.digest, prediction))
 
-    def _predict(self, image: _Image) -> Prediction:
-        return self.predictor.predict(image.values, probabilities=need_probabilities(self.kinds))
-
     def _predict_and_write(self, job: Job, image: _Image) -> Result:
         try:
-            prediction = self._predict(image)
+            prediction = self.predictor.predict(image.values, probabilities=self.keep_probabilities)
         except Exception as error:
             return _failed(error, job)
         return self.write(job, image.digest, prediction)
@@ -201,7 +199,8 @@ class FolderPrediction:
             record = self.existing.announce(job, digest)
             named = NamedPrediction(record.picture, prediction, self.predictor.classes)
             for kind, target in zip(self.kinds, self.existing.targets(job), strict=True):
-                OUTPUTS[kind].write(target, named)
+                with atomic_write(target) as file:
+                    OUTPUTS[kind].write(file, named)
             self.existing.finish(record)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

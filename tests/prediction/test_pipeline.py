@@ -37,7 +37,7 @@ from ranks import Ranks
 from segnet.classes import ClassSet, class_set
 from segnet.config.loading import override_config
 from segnet.data.images import open_image, save_image
-from segnet.data.mask_files import open_mask, save_mask
+from segnet.data.mask_files import encode_mask, open_mask
 from segnet.inference.predictor import Predictor
 from segnet.prediction import outputs as output_files
 from segnet.prediction import pipeline
@@ -626,9 +626,9 @@ def test_results_come_in_order_and_memory_is_bounded(
         count(image[0].numel())
         return image
 
-    def slow_save(path: Path, named: NamedPrediction) -> None:
+    def slow_save(file: BinaryIO, named: NamedPrediction) -> None:
         time.sleep(dice.random() / 100)
-        save_mask(path, named.prediction.mask, named.classes)
+        file.write(encode_mask(named.prediction.mask, named.classes))
         count(-named.prediction.mask.numel())
 
     monkeypatch.setattr(pipeline, "MEMORY", limit * 24)
@@ -667,7 +667,7 @@ def test_too_little_memory_fails_one_picture(
 def fail_at_second(where: str, error: Exception, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise `error` at the second picture that is opened, predicted or written."""
     calls = itertools.count(1)
-    owner, name = {"open_image": (pipeline, where), "predict": (predictor, where), "write": (output_files, "save_mask")}[where]
+    owner, name = {"open_image": (pipeline, where), "predict": (predictor, where), "write": (output_files, "encode_mask")}[where]
     original = getattr(owner, name)
 
     def failing(*arguments: object, **options: object) -> object:
@@ -922,7 +922,7 @@ def test_kills_find_mistakes(mistake: str, trials: Trials, monkeypatch: pytest.M
         add(self, record._replace(done=True))
 
     if mistake == "written in place":
-        monkeypatch.setattr("segnet.data.mask_files.atomic_write", in_place)
+        monkeypatch.setattr("segnet.prediction.pipeline.atomic_write", in_place)
     elif mistake == "temporaries stay":
         monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     else:

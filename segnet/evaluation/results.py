@@ -104,7 +104,6 @@ def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str,
                 "iou": _or_null(scores.class_iou[index]),
                 "precision": _or_null(scores.class_precision[index]),
                 "recall": _or_null(scores.class_accuracy[index]),
-                "accuracy": _or_null(scores.class_accuracy[index]),
                 "boundary_iou": _or_null(boundary.class_iou[index]),
                 "pixels": sum(scores.confusion[index]),
             }

@@ -11,6 +11,7 @@ import pytest
 from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
+from predictions import Fork
 
 from segnet.prediction.manifest import NAME, Manifest, Record
 from segnet.system.errors import ExitCode
@@ -98,3 +99,17 @@ def test_a_line_that_did_not_fit_is_a_full_disk(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="No space left") as caught:
         manifest.add(RECORD)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_lines_of_several_processes_do_not_tear_each_other(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.prepare()
+
+    def add(writer: int) -> None:
+        for number in range(100):
+            manifest.add(Record("x" * 3000, (f"{writer}-{number}",), "", "", done=True))
+
+    forks = [Fork(lambda writer=writer: add(writer), tmp_path / f"{writer}.txt") for writer in range(4)]
+    assert [fork.wait() for fork in forks] == [0] * 4
+    found = Manifest(tmp_path)
+    assert (len(found.records), found.unreadable) == (400, 0)

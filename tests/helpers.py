@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import struct
@@ -168,6 +169,12 @@ def assert_same_run(a: Path, b: Path, what: str = "runs") -> None:
         assert same(first.weights, second.weights), f"{what}: {name}: weights differ"
         assert same(first.training, second.training), f"{what}: {name}: training states differ"
     assert untimed_rows(a) == untimed_rows(b), f"{what}: metrics differ"
+
+
+def read_metrics(run: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv by its columns."""
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def untimed_rows(run: Path) -> list[str]:

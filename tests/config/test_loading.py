@@ -30,10 +30,6 @@ SAMPLE_CONFIG = load_config(BASE)
 RECIPES = sorted({*(ROOT / "configs").glob("*.yaml")} - {ROOT / "configs" / "template.yaml"})
 Usage = ExitCode.CONFIG
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is read
-# ---------------------------------------------------------------------------------------------------------------------
-
 
 def write(folder: Path, text: str | bytes, name: str = "try.yaml") -> Path:
     """A configuration file that stands on the sample's, unless it names a base of its own."""
@@ -306,11 +302,6 @@ def test_schema_knows_every_key_and_says_a_sentence_about_each() -> None:
     fields = [(name, key, field) for name, part in schema["$defs"].items() for key, field in part["properties"].items()]
     assert len(fields) > 40
     assert [(name, key) for name, key, field in fields if not field.get("description", "").endswith(".")] == []
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is refused
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_mistake_at_once_each_with_file_and_line(tmp_path: Path) -> None:
@@ -636,3 +627,11 @@ def test_every_value_has_a_line_of_its_own_and_a_reason(path: Path) -> None:
         assert not re.match(r"[^#]*\{", line), line
         value = re.match(r"[ -]+(\w+): *([^#]*)(#.+)?$", line)
         assert not value or not value[2] or value[3] or value[1] in free, line
+
+
+def test_a_batch_that_leaves_batch_normalisation_one_value_is_refused(tiny_config):
+    changes = ["augment.crop_size=[16, 16]", "train.batch_size=1", "model.encoder=[{widths: [1]}, {widths: [1]}]"]
+    override_config(tiny_config, [*changes, "model.decoder=[{widths: [1]}, {widths: [1]}]"])
+    with refused(ExitCode.CONFIG, "batch normalisation"):
+        four = "[{widths: [1]}, {widths: [1]}, {widths: [1]}, {widths: [1]}]"
+        override_config(tiny_config, [*changes[:2], f"model.encoder={four}", f"model.decoder={four}"])

@@ -1,13 +1,32 @@
-"""Segmentation behind the seam: what it averages, what it answers, which measure it calls the best."""
+"""Segmentation behind the seam: what it averages and answers, and the criterion that it builds."""
 
 import math
 
 import pytest
 import torch
 
-from segnet.tasks.choice import build_task
+from segnet.config.sections import LossConfig
+from segnet.data.statistics import class_statistics
+from segnet.losses import enet_weights, median_frequency_weights
 from segnet.tasks.segmentation import ClassProbabilities, Segmentation
-from segnet.tasks.task import Best, Measure, Spread
+from segnet.tasks.task import Spread
+
+
+def test_the_criterion_is_what_the_configuration_says(tiny_config, tiny_data):
+    device = torch.device("cpu")
+    dataset = Segmentation(tiny_config.data, LossConfig()).open_split("train")
+    counted = class_statistics(dataset)
+    plain = Segmentation(tiny_config.data, LossConfig(label_smoothing=0.1)).build_criterion(dataset, device)
+    assert plain.weight is None
+    assert plain.smoothing == 0.1
+    for name, weight in (
+        ("median_frequency", median_frequency_weights(counted.pixels, counted.pixels_of_pictures, power=0.5)),
+        ("enet", enet_weights(counted.pixels, power=0.5)),
+    ):
+        loss = LossConfig.model_validate({"class_weights": name, "weight_power": 0.5})
+        found = Segmentation(tiny_config.data, loss).build_criterion(dataset, device).weight
+        assert found is not None
+        assert torch.equal(found, weight)
 
 
 def test_the_mask_is_the_class_with_the_highest_mean_probability():
@@ -30,19 +49,3 @@ def test_mutual_information_is_the_entropy_of_the_mean_without_the_mean_entropy(
     entropy = -(0.1 * math.log(0.1) + 0.9 * math.log(0.9))
     assert maps.mutual_information.item() == pytest.approx(math.log(2) - entropy)
     assert maps.probabilities is None
-
-
-@pytest.mark.parametrize(("higher", "better", "worse"), [(True, 0.6, 0.5), (False, 0.5, 0.6)])
-def test_the_best_measure_ranks_scores_either_way_and_nan_below_all(higher, better, worse):
-    best = Best("error", higher_is_better=higher)
-    good, bad, none = (best.rank([Measure("other", "", 9.0), Measure("error", "", value)]) for value in (better, worse, math.nan))
-    assert good > bad > none > -math.inf
-
-
-def test_the_task_of_a_configuration_is_segmentation_with_its_classes(tiny_config):
-    task = build_task(tiny_config)
-    assert isinstance(task, Segmentation)
-    assert task.channels == 3
-    assert task.best.name in task.logged
-    assert {measure.name for measure in task.validation_counts().measures()} >= set(task.logged)
-    assert len(task.open_split("val")) == 3

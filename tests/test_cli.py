@@ -91,14 +91,6 @@ def test_the_data_benchmark_ends_with_its_numbers_as_json(run_script, tiny_confi
     assert folder_bytes(tiny_data) == before
 
 
-def test_every_recipe_names_its_source_and_command():
-    for path in {*(ROOT / "configs").glob("*.yaml")} - {ROOT / "configs" / "template.yaml"}:
-        comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
-        assert any("python scripts/train.py" in line for line in comment), path.name
-        assert any("Expected" in line for line in comment), path.name
-        assert any("Cost" in line for line in comment), path.name
-
-
 def test_an_evaluation_outlives_a_terminal_that_lacks_its_signs(run_script, tiny_run, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     found = run_script("evaluate", tiny_run, "--out", tmp_path / "größe")

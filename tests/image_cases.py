@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from PIL import Image
 
 HEIGHT, WIDTH = 7, 5
@@ -10,6 +11,11 @@ HEIGHT, WIDTH = 7, 5
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def rgb(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) -> (H, W, 3)."""
+    return image.permute(1, 2, 0).numpy()
 
 
 COLOR = noise(HEIGHT, WIDTH, 3)

@@ -1,10 +1,9 @@
-"""What is kept beside the data gives the same bits as making it anew, and is never used once the data has changed."""
+"""Decoded samples that are kept give the same bits as decoding them anew, and are never used once the data has changed."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import multiprocessing
 import pickle
 import shutil
@@ -14,54 +13,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import folder_bytes, refused, tiny_config_for, tiny_mask, write_pair, write_split
+from data_sets import change_mask, mirrored_train_set
+from helpers import folder_bytes, refused, tiny_config_for, write_split
 from PIL import Image
 
-from segnet.classes import ClassSet, class_set
-from segnet.config.sections import AugmentConfig, Config
+from segnet.classes import ClassSet
+from segnet.config.sections import Config
 from segnet.data import cache
 from segnet.data.dataset import SegmentationDataset
-from segnet.data.layout import mask_path, split_path
 from segnet.data.loader import build_loader
-from segnet.data.mask_files import save_mask
 from segnet.data.sampler import ResumableSampler, SampleKey
-from segnet.data.statistics import ClassStatistics, class_statistics, count_classes
-from segnet.data.transforms import TrainTransform
+from segnet.data.statistics import class_statistics
 from segnet.system.errors import ExitCode
 from segnet.training.loop import train
-
-
-def open_train(root: Path, classes: ClassSet) -> SegmentationDataset:
-    return SegmentationDataset(root, "train", classes, transform=TrainTransform(AugmentConfig(crop_size=(16, 24), flip=1.0)))
 
 
 def kept(root: Path) -> list[Path]:
     return sorted((root / ".segnet").glob("*.decoded"))
 
 
-@pytest.fixture
-def mixed_data(tiny_data: Path, tiny_classes: ClassSet) -> Path:
-    """`tiny_data` with an odd size, and a picture that lies on its side until its EXIF orientation is followed."""
-    write_pair(tiny_data, "odd", tiny_mask(seed=3, size=(33, 21)), tiny_classes)
-    write_pair(tiny_data, "lying", tiny_mask(seed=4, size=(20, 40)), tiny_classes)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = tiny_data / "JPEGImages" / "lying.jpg"
-    Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
-    write_split(tiny_data, "train", ["odd", "train_0", "lying", "train_1"])
-    return tiny_data
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Decoded samples
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_samples_are_the_same_bits_with_and_without_the_cache(
     workers: int, mixed_data: Path, tiny_classes: ClassSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, cached = open_train(mixed_data, tiny_classes), open_train(mixed_data, tiny_classes)
+    plain, cached = mirrored_train_set(mixed_data, tiny_classes), mirrored_train_set(mixed_data, tiny_classes)
     before = folder_bytes(mixed_data)
     cached.keep_decoded()
     assert "decoding 4 pictures once into" in capsys.readouterr().out
@@ -84,20 +59,16 @@ def change_picture(root: Path) -> None:
     save.save(root / "JPEGImages" / "odd.jpg")
 
 
-def change_mask(root: Path) -> None:
-    save_mask(mask_path(root, "odd"), np.ones((33, 21), np.uint8), class_set(("ground", "box", "disc")))
-
-
 def change_list(root: Path) -> None:
     write_split(root, "train", ["train_0", "odd", "lying", "train_1"])
 
 
 @pytest.mark.parametrize("change", [change_picture, change_mask, change_list])
 def test_changed_data_is_decoded_again(change: Callable[[Path], None], mixed_data: Path, tiny_classes: ClassSet) -> None:
-    open_train(mixed_data, tiny_classes).keep_decoded()
+    mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
     (old,) = kept(mixed_data)
     change(mixed_data)
-    plain, cached = open_train(mixed_data, tiny_classes), open_train(mixed_data, tiny_classes)
+    plain, cached = mirrored_train_set(mixed_data, tiny_classes), mirrored_train_set(mixed_data, tiny_classes)
     cached.keep_decoded()
     assert kept(mixed_data) != [old]
     assert len(kept(mixed_data)) == 1  # the old one is gone
@@ -107,23 +78,23 @@ def test_changed_data_is_decoded_again(change: Callable[[Path], None], mixed_dat
 
 
 def test_it_is_made_once(mixed_data: Path, tiny_classes: ClassSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = open_train(mixed_data, tiny_classes)
+    first = mirrored_train_set(mixed_data, tiny_classes)
     first.keep_decoded()
     monkeypatch.setattr(cache, "_make", None)
-    second = open_train(mixed_data, tiny_classes)
+    second = mirrored_train_set(mixed_data, tiny_classes)
     second.keep_decoded()
     assert torch.equal(first.read(2).image, second.read(2).image)
     shutil.copytree(mixed_data, mixed_data.parent / "copy")  # times and places do not matter
-    open_train(mixed_data.parent / "copy", tiny_classes).keep_decoded()
+    mirrored_train_set(mixed_data.parent / "copy", tiny_classes).keep_decoded()
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"x" + content[1:], lambda _: b""])
 def test_half_a_file_is_made_again(damage: Callable[[bytes], bytes], mixed_data: Path, tiny_classes: ClassSet) -> None:
-    open_train(mixed_data, tiny_classes).keep_decoded()
+    mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
     (path,) = kept(mixed_data)
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    open_train(mixed_data, tiny_classes).keep_decoded()
+    mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
     assert path.read_bytes() == whole
 
 
@@ -136,7 +107,7 @@ def test_a_split_may_have_any_name_that_fits(tiny_data: Path, tiny_classes: Clas
 
 
 def test_a_change_of_a_sample_in_memory_does_not_reach_the_file(mixed_data: Path, tiny_classes: ClassSet) -> None:
-    dataset = open_train(mixed_data, tiny_classes)
+    dataset = mirrored_train_set(mixed_data, tiny_classes)
     dataset.keep_decoded()
     (path,) = kept(mixed_data)
     whole = path.read_bytes()
@@ -145,7 +116,7 @@ def test_a_change_of_a_sample_in_memory_does_not_reach_the_file(mixed_data: Path
 
 
 def test_a_worker_gets_the_path_and_not_the_pictures(mixed_data: Path, tiny_classes: ClassSet) -> None:
-    dataset = open_train(mixed_data, tiny_classes)
+    dataset = mirrored_train_set(mixed_data, tiny_classes)
     dataset.keep_decoded()
     sent = pickle.dumps(dataset)
     assert len(sent) < 4000 < kept(mixed_data)[0].stat().st_size
@@ -153,7 +124,7 @@ def test_a_worker_gets_the_path_and_not_the_pictures(mixed_data: Path, tiny_clas
 
 
 def _keep(root: Path, classes: ClassSet) -> None:
-    open_train(root, classes).keep_decoded()
+    mirrored_train_set(root, classes).keep_decoded()
 
 
 def test_runs_that_start_together_share_one_file(mixed_data: Path, tiny_classes: ClassSet) -> None:
@@ -174,13 +145,13 @@ def test_a_full_disk_is_said_before_anything_is_decoded(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(cache, "_in_order", None)
     with refused(ExitCode.ENVIRONMENT, ".segnet: decoded samples need 0.00 GB, 0.00 GB are free", "data.cache_folder"):
-        open_train(mixed_data, tiny_classes).keep_decoded()
+        mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
     assert kept(mixed_data) == []
 
 
 def test_a_disk_that_does_not_know_its_size_is_tried(mixed_data: Path, tiny_classes: ClassSet, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (0, 0, 0))
-    open_train(mixed_data, tiny_classes).keep_decoded()
+    mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
     assert len(kept(mixed_data)) == 1
 
 
@@ -190,7 +161,7 @@ def test_a_disk_that_cannot_be_mapped_is_said(mixed_data: Path, tiny_classes: Cl
 
     monkeypatch.setattr(np, "memmap", unmapped)
     with refused(ExitCode.ENVIRONMENT, ".decoded: its file system cannot map", "No such device", "data.cache_folder"):
-        open_train(mixed_data, tiny_classes).keep_decoded()
+        mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
 
 
 def test_without_locks_the_file_is_made_all_the_same(mixed_data: Path, tiny_classes: ClassSet, monkeypatch, capsys) -> None:
@@ -201,7 +172,7 @@ def test_without_locks_the_file_is_made_all_the_same(mixed_data: Path, tiny_clas
     other = mixed_data / ".segnet" / ".train.decoded.123.tmp"
     other.parent.mkdir()
     other.write_bytes(b"half")
-    open_train(mixed_data, tiny_classes).keep_decoded()
+    mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
     assert other.exists()
     assert len(kept(mixed_data)) >= 1
     assert capsys.readouterr().err.count("has no locks") == 1
@@ -210,8 +181,8 @@ def test_without_locks_the_file_is_made_all_the_same(mixed_data: Path, tiny_clas
 def test_read_only_data_asks_for_another_folder(mixed_data: Path, tiny_classes: ClassSet, tmp_path: Path) -> None:
     mixed_data.chmod(0o555)  # root may write there all the same, and does not
     with refused(ExitCode.ENVIRONMENT, ".segnet: the folder above it is read-only", "data.cache_folder", "data.cache=none"):
-        open_train(mixed_data, tiny_classes).keep_decoded()
-    open_train(mixed_data, tiny_classes).keep_decoded(tmp_path / "elsewhere" / "here")
+        mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
+    mirrored_train_set(mixed_data, tiny_classes).keep_decoded(tmp_path / "elsewhere" / "here")
     assert len(list((tmp_path / "elsewhere" / "here").glob("train-*.decoded"))) == 1
     assert not (mixed_data / ".segnet").exists()
     mixed_data.chmod(0o755)
@@ -221,7 +192,7 @@ def test_a_damaged_picture_is_named_and_leaves_nothing(mixed_data: Path, tiny_cl
     path = mixed_data / "JPEGImages" / "train_1.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     with refused(ExitCode.DATA, "train_1.jpg", "not a readable picture"):
-        open_train(mixed_data, tiny_classes).keep_decoded()
+        mirrored_train_set(mixed_data, tiny_classes).keep_decoded()
     assert {path.name for path in (mixed_data / ".segnet").iterdir()} <= {".lock"}
 
 
@@ -234,72 +205,3 @@ def test_a_training_ends_with_the_same_weights(tiny_data: Path, tmp_path: Path) 
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert [path.name.split("-")[0] for path in kept(tiny_data)] == ["train", "val"]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Class statistics
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def statistics_file(root: Path) -> Path:
-    return root / ".segnet" / "train.statistics.json"
-
-
-def test_statistics_are_counted_once(mixed_data: Path, tiny_classes: ClassSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = open_train(mixed_data, tiny_classes)
-    counted = class_statistics(dataset)
-    assert counted == count_classes(dataset)
-    monkeypatch.setattr("segnet.data.statistics.count_classes", lambda _: ClassStatistics([0], [0]))
-    assert class_statistics(open_train(mixed_data, tiny_classes)) == counted
-
-
-@pytest.mark.parametrize("change", [change_mask, lambda root: write_split(root, "train", ["odd", "train_1"])])
-def test_statistics_of_changed_masks_are_counted_again(
-    change: Callable[[Path], None], mixed_data: Path, tiny_classes: ClassSet
-) -> None:
-    before = class_statistics(open_train(mixed_data, tiny_classes))
-    change(mixed_data)
-    dataset = open_train(mixed_data, tiny_classes)
-    assert before != class_statistics(dataset) == count_classes(dataset)
-
-
-def test_statistics_of_other_classes_are_counted_again(mixed_data: Path, tiny_classes: ClassSet) -> None:
-    class_statistics(open_train(mixed_data, tiny_classes))
-    more = class_set((*tiny_classes.names, "cloud"))
-    assert class_statistics(open_train(mixed_data, more)).pixels[3:] == [0]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text[:50],
-        lambda text: "",
-        lambda text: "[1]",
-        lambda text: json.dumps({**json.loads(text), "pixels": [1, 2, 3]}),
-        lambda text: json.dumps({**json.loads(text), "pixels": "many"}),
-        lambda text: json.dumps({**json.loads(text), "digest": "0" * 32}),
-    ],
-)
-def test_damaged_statistics_are_counted_again(damage: Callable[[str], str], mixed_data: Path, tiny_classes: ClassSet) -> None:
-    dataset = open_train(mixed_data, tiny_classes)
-    counted, path = class_statistics(dataset), statistics_file(mixed_data)
-    text = path.read_text()
-    path.write_text(damage(text))
-    assert class_statistics(dataset) == counted
-    assert path.read_text() == text
-
-
-def test_read_only_data_is_counted_and_nothing_is_written(mixed_data: Path, tiny_classes: ClassSet) -> None:
-    mixed_data.chmod(0o555)
-    dataset = open_train(mixed_data, tiny_classes)
-    assert class_statistics(dataset) == count_classes(dataset)
-    assert not (mixed_data / ".segnet").exists()
-    mixed_data.chmod(0o755)
-
-
-def test_splits_in_folders_have_files_of_their_own(mixed_data: Path, tiny_classes: ClassSet) -> None:
-    path = split_path(mixed_data, "city/train")
-    path.parent.mkdir()
-    path.write_text("odd\n")
-    class_statistics(SegmentationDataset(mixed_data, "city/train", tiny_classes))
-    assert [path.name for path in (mixed_data / ".segnet").iterdir()] == ["city_train.statistics.json"]

@@ -172,8 +172,3 @@ def test_workers_do_not_change_the_score(tiny_run, tiny_data, tiny_classes):
     model = load_model(tiny_run).model
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
     assert evaluate(model, build_loader(dataset, workers=0)) == evaluate(model, build_loader(dataset, workers=2))
-
-
-def test_a_missing_split_is_named(tiny_data, tiny_classes):
-    with refused(ExitCode.DATA, "holdout.txt", "no such file"):
-        SegmentationDataset(tiny_data, "holdout", tiny_classes)

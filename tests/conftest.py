@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from exported_networks import Exporter
 from helpers import CLASSES, ROOT, RunScript, tiny_config_for, tiny_mask, write_pair, write_split
 from hypothesis import settings
 
 from segnet.classes import ClassSet, class_set
 from segnet.config.loading import config_to_yaml
 from segnet.config.sections import Config
+from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
 
@@ -96,3 +98,16 @@ def run_script() -> RunScript:
         return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture
+def model(tiny_config: Config) -> EncoderDecoder:
+    """The untrained network of `tiny_config`."""
+    torch.manual_seed(0)
+    return build_model(tiny_config.model, len(CLASSES))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """exported(package, name): the network, and the file of it for onnxruntime or openvino, made once."""
+    return Exporter(tmp_path_factory.mktemp("exported"))

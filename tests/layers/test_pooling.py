@@ -142,3 +142,14 @@ def test_compiles_into_one_graph_with_the_same_values_and_gradients(size):
     expected.backward(upstream)
     assert torch.equal(found, expected)
     assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_pooling_and_unpooling_on_the_gpu_equal_the_cpus():
+    from segnet.layers.pooling import max_pool, max_unpool
+
+    x = torch.randn(2, 5, 33, 47)
+    on_cpu, on_gpu = max_pool(x), max_pool(x.cuda())
+    assert torch.equal(on_gpu.winner.cpu(), on_cpu.winner)
+    assert torch.equal(max_unpool(*on_gpu, (33, 47)).cpu(), max_unpool(*on_cpu, (33, 47)))

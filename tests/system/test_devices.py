@@ -114,14 +114,3 @@ def test_deterministic_mode_is_switched_on_and_off():
     assert torch.are_deterministic_algorithms_enabled()
     use_deterministic_algorithms(False)
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_pooling_and_unpooling_on_the_gpu_equal_the_cpus():
-    from segnet.layers.pooling import max_pool, max_unpool
-
-    x = torch.randn(2, 5, 33, 47)
-    on_cpu, on_gpu = max_pool(x), max_pool(x.cuda())
-    assert torch.equal(on_gpu.winner.cpu(), on_cpu.winner)
-    assert torch.equal(max_unpool(*on_gpu, (33, 47)).cpu(), max_unpool(*on_cpu, (33, 47)))

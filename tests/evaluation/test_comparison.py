@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import RunScript, refused, write_split
+from evaluations import save_examined
+from helpers import RunScript, refused
 
-from segnet.data.dataset import SegmentationDataset
-from segnet.data.loader import build_loader
 from segnet.evaluation.comparison import compare, comparison_json, comparison_table, refuse_unlike
-from segnet.evaluation.results import PictureCounts, read_counts, save_evaluation
-from segnet.evaluation.scoring import evaluate_fully
-from segnet.inference.loaded_model import load_model
+from segnet.evaluation.results import PictureCounts
 from segnet.system.errors import ExitCode
 
 
@@ -101,13 +98,6 @@ def test_other_splits_classes_pictures_and_truths_are_refused():
     refuse_unlike(a, a, Path("runs/b"))
 
 
-def save_examined(run: Path, out: Path, split: str = "val", *overrides: str) -> None:
-    """What scripts/evaluate.py does."""
-    model, classes, config, *_ = load_model(run, overrides)
-    loader = build_loader(SegmentationDataset(Path(config.data.root), split, classes), workers=0)
-    save_evaluation(out, evaluate_fully(model, loader, config.inference), classes, split=split)
-
-
 def test_the_command_compares_what_evaluate_wrote(run_script: RunScript, tiny_run, tmp_path):
     refusal = run_script("compare", tiny_run, tiny_run)
     assert (refusal.returncode, refusal.stdout) == (3, "")
@@ -123,43 +113,6 @@ def test_the_command_compares_what_evaluate_wrote(run_script: RunScript, tiny_ru
         for name in ("miou", "global_accuracy"):
             assert document[name][key] == pytest.approx(metrics[name], abs=1e-12)
         assert [row[key] for row in document["classes"]] == pytest.approx([row["iou"] for row in metrics["classes"]], abs=1e-12)
-
-
-def test_another_split_than_asked_for_is_refused(tiny_run, tmp_path):
-    save_examined(tiny_run, tmp_path / "scores", "val")
-    assert read_counts(tmp_path / "scores", None).split == "val"
-    with refused(ExitCode.DATA, "is of the split 'val', not 'train'", "leave out --split train"):
-        read_counts(tmp_path / "scores", "train")
-    with refused(ExitCode.DATA, "none: no such folder"):
-        read_counts(tmp_path / "none", None)
-
-
-def test_damaged_files_are_refused(tiny_run, tiny_data):
-    write_split(tiny_data, "val", ["val_0"])
-    folder = tiny_run / "evaluation" / "val"
-    save_examined(tiny_run, folder)
-    whole = (folder / "pictures.csv").read_text()
-    for text in (whole.splitlines()[0] + "\n", whole[:-9], whole.replace("val_0", "val_0,1"), whole + "x\n", "\0"):
-        (folder / "pictures.csv").write_text(text)
-        with refused(ExitCode.DATA, "not files of an evaluation", "evaluate again"):
-            read_counts(tiny_run, None)
-    (folder / "pictures.csv").unlink()
-    with refused(ExitCode.DATA, "no pictures.csv", "evaluate again"):
-        read_counts(folder, None)
-
-
-def test_files_that_other_programs_saved_are_read_or_refused_by_their_columns(tiny_run, tiny_data):
-    write_split(tiny_data, "val", ["val_0"])
-    folder = tiny_run / "evaluation" / "val"
-    save_examined(tiny_run, folder)
-    expected = read_counts(folder, None).pixels
-    for name in ("metrics.json", "pictures.csv"):
-        text = (folder / name).read_text()
-        (folder / name).write_bytes(("\ufeff" + text + "\n\n").replace("\n", "\r\n").encode())
-    assert np.array_equal(read_counts(folder, None).pixels, expected)
-    (folder / "pictures.csv").write_text(text.replace(",", ";"))
-    with refused(ExitCode.DATA, "pictures.csv has a row of 1 columns between commas, expected 14", "evaluate again"):
-        read_counts(folder, None)
 
 
 def test_an_absent_class_is_a_dash_and_null():

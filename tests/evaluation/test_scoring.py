@@ -1,8 +1,7 @@
-"""What evaluate.py writes is what the written masks say."""
+"""What evaluate.py scores is what the written masks say, for any number of workers and ranks."""
 
 import csv
 import json
-import math
 import os
 import subprocess
 import sys
@@ -17,17 +16,15 @@ from PIL import Image
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.evaluation import scoring
-from segnet.evaluation.results import evaluation_table, save_evaluation
+from segnet.evaluation.results import save_evaluation
 from segnet.evaluation.scoring import evaluate, evaluate_fully
 from segnet.inference.answers import predict_probabilities
 from segnet.inference.loaded_model import load_model
-from segnet.metrics.boundary_f1 import boundary_f1, contour_matches
 from segnet.metrics.boundary_iou import band_overlaps
 from segnet.metrics.calibration import count_reliability, reliability
-from segnet.metrics.confusion import ConfusionMatrix
 from segnet.models.folding import fold
 from segnet.system.errors import ExitCode
-from segnet.tasks.segmentation_score import Evaluation, PictureScore, boundary_scores
+from segnet.tasks.segmentation_score import boundary_scores
 
 
 def test_the_score_is_that_of_the_written_masks(run_script, tiny_run, tiny_data, tmp_path):
@@ -56,48 +53,6 @@ def test_evaluating_changes_no_input(run_script, tiny_run, tiny_data):
     assert run_script("evaluate", tiny_run, "--split", "train", "inference.flip=true").returncode == 0
     assert folder_bytes(tiny_data) == before
     assert (tiny_run / "evaluation" / "train" / "metrics.json").exists()
-
-
-def evaluation_of(truth: torch.Tensor, prediction: torch.Tensor) -> Evaluation:
-    """What `evaluate_fully` says of one picture and three classes, predicted with confidence 0.8."""
-    matrix = ConfusionMatrix(3).update(truth, prediction)
-    pixels = (tuple(count.tolist()) for count in (matrix.counts.diagonal(), matrix.counts.sum(1), matrix.counts.sum(0)))
-    picture = PictureScore("one", *pixels, matrix.ignored, boundary_f1(contour_matches(truth, prediction, 3), [1, 1, 1]))
-    boundary = boundary_scores([picture.boundary_f1], band_overlaps(truth, prediction, 3))
-    scored = truth != 255
-    bins = count_reliability(torch.full(truth.shape, 0.8)[scored], (truth == prediction)[scored])
-    return Evaluation(matrix.scores(), boundary, reliability(bins), (picture,))
-
-
-def test_absent_classes_are_null_in_the_file_and_a_dash_in_the_table(tmp_path, tiny_classes):
-    truth, prediction = torch.tensor([[0, 0, 1, 255]]).byte(), torch.tensor([[0, 1, 1, 2]]).byte()
-    found = evaluation_of(truth, prediction)
-    save_evaluation(tmp_path, found, tiny_classes, split="val")
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert [c["iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
-    assert [c["precision"] for c in metrics["classes"]] == [1.0, 0.5, None]
-    assert [c["recall"] for c in metrics["classes"]] == [0.5, 1.0, None]
-    assert [c["boundary_iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
-    assert (metrics["miou"], metrics["pixels"], metrics["ignored"]) == (0.5, 3, 1)
-    assert metrics["frequency_weighted_iou"] == 0.5
-    assert metrics["expected_calibration_error"] == pytest.approx(0.8 - 2 / 3, abs=1e-7)
-    assert [bin["pixels"] for bin in metrics["reliability"]] == [0] * 12 + [3, 0, 0]  # 0.8 as float32 is above 12/15
-    assert "null, and no mean counts it" in metrics["absent_classes"]
-    table = evaluation_table(found, tiny_classes).splitlines()
-    assert table[3].split() == ["disc", "–", "–", "–", "–", "0.00"]
-    assert table[1].split() == ["ground", "50.00", "100.00", "50.00", "50.00", "66.67"]
-
-
-def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
-    found = evaluation_of(torch.full((2, 2), 255).byte(), torch.zeros(2, 2).byte())
-    assert math.isnan(found.scores.miou)
-    assert math.isnan(found.pictures[0].miou)
-    assert math.isnan(found.pictures[0].accuracy)
-    save_evaluation(tmp_path, found, tiny_classes, split="val")
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    names = ("miou", "frequency_weighted_iou", "boundary_f1", "boundary_iou", "expected_calibration_error")
-    assert [metrics[name] for name in names] == [None] * 5
-    assert (tmp_path / "pictures.csv").read_text().splitlines()[1].startswith("one,,,,4,0,0,0,")
 
 
 def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data, tiny_classes, tmp_path):

@@ -17,7 +17,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
 crash-test: .venv/installed-dev
-	SEGNET_CRASH_TRIALS=$${SEGNET_CRASH_TRIALS:-200} $(BIN)/python -m pytest tests/test_crash.py --timeout 7200
+	SEGNET_CRASH_TRIALS=$${SEGNET_CRASH_TRIALS:-200} $(BIN)/python -m pytest tests/crash --timeout 7200
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from segnet.benchmarks import network, timing
 from segnet.benchmarks.network import benchmark_inference, benchmark_training
-from segnet.benchmarks.timing import Spread
 from segnet.config.loading import config_to_yaml, override_config
 from segnet.config.sections import Config
 from segnet.layers import deconvolution, pooling
@@ -161,11 +160,6 @@ def test_bfloat16_that_gives_nothing_is_refused(config, monkeypatch):
     monkeypatch.setattr(network, "compute_logits", blank)
     with refused(ExitCode.NUMERIC, "folded bfloat16", "logits differs"):
         benchmark_inference(config, rounds=1, emulated=True)
-
-
-def test_spread_is_that_of_the_middle_half():
-    assert Spread.of([4.0, 1.0, 2.0, 3.0, 100.0]) == (2.0, 3.0, 4.0)
-    assert Spread.of([5.0]) == (5.0, 5.0, 5.0)
 
 
 @pytest.mark.gpu

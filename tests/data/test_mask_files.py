@@ -108,7 +108,7 @@ def test_metadata_do_not_stop_a_mask(tmp_path: Path) -> None:
     assert np.array_equal(open_mask(tmp_path / "mask.png", VOC).numpy(), GREY % 4)
 
 
-BLACK, RED, GOLD, GREEN, WHITE = (0, 0, 0), (230, 75, 60), (240, 180, 40), (60, 170, 90), (255, 255, 255)
+BLACK, RED, GREEN, WHITE = (0, 0, 0), (230, 75, 60), (60, 170, 90), (255, 255, 255)
 IDS = np.array([[0, 1, 1, 0, 1], [1, 0, 0, 1, 1]], np.uint8)
 IDS4 = np.array([[0, 1, 2, 3, 0], [3, 2, 1, 0, 1]], np.uint8)
 

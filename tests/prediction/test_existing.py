@@ -18,7 +18,7 @@ from segnet.prediction.outputs import OUTPUTS
 from segnet.system.errors import ExitCode
 from segnet.system.files import short_name
 
-Usage, Data = ExitCode.CONFIG, ExitCode.DATA
+Usage = ExitCode.CONFIG
 
 
 def test_an_existing_output_is_refused_before_anything_is_written(predictor: Predictor, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from segnet.prediction.pipeline import predict_jobs
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import lock_folder
 
-Usage, Data = ExitCode.CONFIG, ExitCode.DATA
+Usage = ExitCode.CONFIG
 
 
 @pytest.mark.parametrize(("kind", "times"), [("BMP", 2), ("PNG", 3)])

@@ -1,4 +1,4 @@
-"""The docstring of `segnet` lists every file, and a file imports only files that stand before it."""
+"""The docstring of `segnet` lists every file, files import only files that stand before them, and the tests mirror them."""
 
 import ast
 import re
@@ -87,3 +87,19 @@ def test_nothing_is_unpickled_or_evaluated():
             assert called not in {"eval", "exec", "pickle.load", "pickle.loads", "yaml.load"}, f"{path.name}, line {node.lineno}"
             if called == "torch.load":
                 assert any(k.arg == "weights_only" and k.value.value is True for k in node.keywords), path.name
+
+
+def test_the_tests_of_a_file_are_called_after_it():
+    """tests/FOLDER/test_FILE.py, or test_FILE_part.py where they are many; tests of several folders stand above these."""
+    for folder in {path.parent for path in FILES.values()} - {PACKAGE}:
+        files = [f"test_{path.stem}" for path in folder.glob("*.py")]
+        for path in (ROOT / "tests" / folder.name).glob("test_*.py"):
+            assert path.stem in files or path.stem.startswith(tuple(f"{name}_" for name in files)), path
+
+
+def test_no_test_imports_from_another_and_none_has_headings():
+    """What several files of tests share is a fixture in a conftest.py, or stands in a file that is no test."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"^\s*(from|import) (\w+\.)*(test_\w+|conftest)\b", text, re.MULTILINE), path
+        assert not re.search(r"^# ?[-=]{3}", text, re.MULTILINE), f"{path}: make it several files"

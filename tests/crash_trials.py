@@ -72,6 +72,7 @@ class ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.process.kill()  # processes forked meanwhile may hold its standard input open, so it would see no end
         self.process.communicate()
 
     def run(self, trial: Trial) -> Outcome:

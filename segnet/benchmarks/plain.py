@@ -33,7 +33,7 @@ class PlainEncoderDecoder(nn.Module):
         self.neck = nn.Sequential()
         self.upsampling = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        self.fixed = config.upsampling == "bilinear"
+        self.kind = config.upsampling
         width = in_channels
         for stage in config.encoder:
             self.encoder.append(_stage(nn.Conv2d, width, stage, config.kernel_size, relu=True))
@@ -66,11 +66,13 @@ class PlainEncoderDecoder(nn.Module):
         return self.head(x)
 
     def _upsampled(self, upsample: nn.Module, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
-        if self.fixed:
-            return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
-        if isinstance(upsample, nn.ConvTranspose2d):
-            return upsample(x)[..., : size[0], : size[1]]
-        return F.max_unpool2d(x, indices, [2, 2], output_size=size)
+        match self.kind:
+            case "unpool":
+                return F.max_unpool2d(x, indices, [2, 2], output_size=size)
+            case "bilinear":
+                return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+            case "deconvolution":
+                return upsample(x)[..., : size[0], : size[1]]
 
 
 class _Normalize(nn.Module):

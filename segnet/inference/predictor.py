@@ -22,7 +22,7 @@ Picture = Path | str | Image.Image | np.ndarray | Tensor
 
 
 class Prediction(NamedTuple):
-    """The result for one picture, on the CPU, at the picture's own size."""
+    """The result for one picture, on the CPU, at the picture's own size: the image, and `Maps` without the batch dimension."""
 
     image: Tensor  # (3, H, W) uint8 RGB, upright
     mask: Tensor  # (H, W) uint8 class ids

@@ -13,7 +13,7 @@ def field_of_view(config: ModelConfig) -> int:
     """
     half = config.kernel_size // 2
     head = config.head_kernel_size // 2
-    neighbours = 0 if config.upsampling == "unpool" else 1  # interpolation reads one more pixel on each side
+    neighbours = _neighbours(config)
     farthest = 0
     for position in range(2 ** len(config.encoder)):
         low, high = position - head, position + head
@@ -30,3 +30,12 @@ def field_of_view(config: ModelConfig) -> int:
             low, high = low - len(stage.widths) * half, high + len(stage.widths) * half
         farthest = max(farthest, position - low, high - position)
     return farthest
+
+
+def _neighbours(config: ModelConfig) -> int:
+    """The pixels on each side of its own that an upsampled pixel depends on, at the lower resolution."""
+    match config.upsampling:
+        case "unpool":
+            return 0
+        case "bilinear" | "deconvolution":
+            return 1

@@ -45,13 +45,19 @@ class RunLog:
         self.board = _open_board(run / "tensorboard", purge_step=step + 1)
 
     def _earlier_lines(self) -> list[str]:
-        """The lines below the heading, without blank ones. A file with another heading is moved aside, with a warning."""
+        """The lines below the heading, without blank ones.
+
+        The rows of a version that measured less get empty cells. A file with other columns is moved aside, with a warning.
+        """
         if not self.path.is_file():
             return []
         heading, *lines = [line for line in _text_of(self.path).splitlines() if line.strip()] or [""]
         columns = tuple(heading.split(","))
-        if columns == self.columns[: len(columns)]:  # earlier versions had fewer
+        if columns == self.columns[: len(columns)]:
             return lines
+        if columns[0] == "step" and set(columns) <= set(self.columns):
+            rows = csv.DictReader(lines, columns)
+            return [",".join(row.get(column) or "" for column in self.columns) for row in rows]
         aside = self.path.with_name("metrics.csv.edited")
         os.replace(self.path, aside)
         print(f"warning: {self.path}: not the columns of a log; it is now {aside.name}, and a new log begins", file=sys.stderr)

@@ -70,7 +70,11 @@ class Answers(Protocol[Given]):
 
 
 class Criterion(Protocol):
-    """A loss that is a sum over pixels divided by a count, so that the parts of a batch and the ranks add up."""
+    """A loss that is a sum over pixels or images divided by a count, so that the parts of a batch and the ranks add up.
+
+    There is one divisor: a sum of two losses needs the same count for both. A loss of a whole batch, such as a Dice loss over
+    all its pixels, does not add up.
+    """
 
     def counts(self, truth: Tensor, /) -> Tensor:
         """The divisor, a float64 scalar: a function of the truth alone, additive over the parts of a batch."""

@@ -15,11 +15,16 @@ from segnet.config.loading import override_config
 from segnet.data.images import open_image
 from segnet.inference.predictor import Prediction, Predictor
 from segnet.system.errors import ExitCode
+from segnet.tasks.segmentation_score import Maps
 
 
 @pytest.fixture
 def predictor(tiny_run: Path) -> Predictor:
     return Predictor(tiny_run, ["device=cpu"])
+
+
+def test_a_prediction_has_the_fields_of_the_answer() -> None:
+    assert set(Prediction._fields) == {"image", *Maps._fields}
 
 
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (13, 37), (32, 32), (33, 31)]

@@ -101,6 +101,22 @@ def test_a_log_that_people_edited_goes_on(tmp_path, edit):
         assert path.read_bytes().splitlines()[1:4] == rows
 
 
+def test_the_rows_of_a_version_that_measured_less_are_kept(tmp_path, capsys):
+    log = RunLog(tmp_path, ("miou",), step=0, rows=0)
+    log.write(2, {"epoch": 0.5, "loss": 0.25})
+    log.write(4, {"epoch": 1.0, "val_miou": 0.75})
+    log.close()
+    minutes = [row["minutes"] for row in read_log(tmp_path / "metrics.csv")]
+    log = RunLog(tmp_path, ("dice", "miou"), step=4, rows=2)
+    log.write(6, {"epoch": 1.5, "val_dice": 0.5})
+    log.close()
+    first, second, third = read_log(tmp_path / "metrics.csv")
+    assert first == {"step": 2, "epoch": 0.5, "loss": 0.25, "minutes": minutes[0]}
+    assert second == {"step": 4, "epoch": 1.0, "val_miou": 0.75, "minutes": minutes[1]}
+    assert (third["step"], third["val_dice"]) == (6, 0.5)
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize("heading", [b"step;epoch;loss", b"loss,step,epoch", b"", "Schritt,größe".encode("latin-1")])
 def test_a_log_with_other_columns_is_moved_aside_with_a_warning(tmp_path, capsys, heading):
     path = tmp_path / "metrics.csv"

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segnet.layers import pooling
 from segnet.layers.pooling import max_pool, max_unpool
 
 SIZES = list(itertools.product(range(1, 71), range(1, 71)))
@@ -43,10 +44,12 @@ def awkward_values(kind: str, size: tuple[int, int], dtype: torch.dtype) -> Tens
     return x.to(dtype)
 
 
-@pytest.fixture(params=[False, True], ids=["native", "comparing"])
-def form(request: pytest.FixtureRequest):
-    """Both forms of the operations: deterministic mode selects the comparing one on a CPU."""
-    torch.use_deterministic_algorithms(request.param)
+@pytest.fixture(params=["native", "comparing", "fusing"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """The three forms of the operations: deterministic mode selects the comparing one on a CPU, a compiler the fusing one."""
+    torch.use_deterministic_algorithms(request.param == "comparing")
+    if request.param == "fusing":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -142,6 +145,34 @@ def test_compiles_into_one_graph_with_the_same_values_and_gradients(size):
     expected.backward(upstream)
     assert torch.equal(found, expected)
     assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_no_gradient_is_made_for_the_winner(monkeypatch):
+    """Torch would make one of zeros, as large as the winner, for every pooling."""
+    gradients: list[Tensor | None] = []
+    backward = pooling._MaxPool.backward
+
+    def recording(ctx, *given):
+        gradients.extend(given)
+        return backward(ctx, *given)
+
+    monkeypatch.setattr(pooling._MaxPool, "backward", staticmethod(recording))
+    max_pool(torch.randn(1, 2, 4, 6, requires_grad=True)).values.sum().backward()
+    assert [gradient is None for gradient in gradients] == [False, True]
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_the_comparing_form_keeps_channels_last(size):
+    x = torch.randn(2, 3, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.use_deterministic_algorithms(True)
+    try:
+        values, winner = max_pool(x)
+        placed = max_unpool(values, winner, size)
+        placed.backward(torch.randn(placed.shape).contiguous(memory_format=torch.channels_last))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for tensor in (values, winner, placed, x.grad):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.gpu

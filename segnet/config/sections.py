@@ -250,7 +250,8 @@ class TrainConfig(Section):
     whole batch, except that batch normalisation uses the statistics of each part."""
     precision: Precision = "auto"
     """Arithmetic of the forward and backward pass (autocast); weights are float32. auto: the fastest one that the device has
-    instructions for; a resumed run keeps its precision."""
+    instructions for; a resumed run keeps its precision. float32: GPUs since NVIDIA's Ampere round the factors of convolutions to
+    TF32, whose fractions have 10 bits, as torch does by default."""
     recompute: Recompute = "nothing"
     """Activations that the backward pass computes again, to need less memory. nothing: off. activations: only the outputs of
     convolutions are kept. stages: only the outputs of stages are kept. The gradients are the same."""
@@ -284,7 +285,8 @@ class InferenceConfig(Section):
     flip: bool = False
     """Apply the network also to the mirrored picture, and average."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for."""
+    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for. float32: as in train.precision,
+    TF32 on GPUs."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight picture sizes; the first picture of a size takes
     minutes. On CPUs it was slower."""

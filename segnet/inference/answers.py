@@ -16,7 +16,7 @@ from segnet.inference.windows import Windows, blend_windows
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import fold
-from segnet.system.devices import autocast, choose_precision
+from segnet.system.devices import autocast, choose_precision, memory_is_full
 from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.segmentation import ClassProbabilities
 from segnet.tasks.segmentation_score import Maps
@@ -51,26 +51,33 @@ def predict(
     `answers` says which values are averaged over the views, and what the mean becomes. Views are each scale of `config`, with
     `flip` also mirrored, and all of these `dropout_samples` times with dropout on (Monte-Carlo dropout: Kendall et al., BMVC
     2017, section 4). Batch normalisation uses its stored statistics. The dropout samples are seeded: equal batches have equal
-    answers. Large images are predicted in windows; when a GPU runs out of memory, in smaller ones, with a note on stderr. The
-    model is left in evaluation mode.
+    answers. Large images are predicted in windows; where memory is full, in smaller ones, with a note on stderr. The model then
+    remembers how many pixels were too many, for the next images. It is left in evaluation mode.
     Raises UserError (config) for dropout samples of an exported network, which has no dropout.
     """
     if config.dropout_samples and isinstance(model, Runtime):
         found = "an exported network has no dropout"
         raise UserError(ExitCode.CONFIG, "inference.dropout_samples", found, "set it to 0, or use the checkpoint")
     config = resolve_precision(config, model.device)
-    windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config)
+    height, width = image.shape[-2:]
+    windows = choose_windows(model, (height, width), config)
+    failed = False
     while True:
-        try:
-            return _assemble(model, image, config, windows, answers, keep_mean)
-        except torch.OutOfMemoryError:
-            side = min(windows.size, max(image.shape[-2:]))
-            if side <= SMALLEST_WINDOW:
-                raise
-            side = max(SMALLEST_WINDOW, side // 2)
-        torch.cuda.empty_cache()
-        windows = choose_windows(model, (image.shape[-2], image.shape[-1]), config.model_copy(update={"window": side}))
-        print(f"note: the GPU's memory is full; windows of {windows.size} pixels instead (inference.window)", file=sys.stderr)
+        pixels = len(image) * min(windows.size, height) * min(windows.size, width)
+        side = min(windows.size, max(height, width))
+        if pixels < model.too_many_pixels or side <= SMALLEST_WINDOW:
+            if failed:
+                print(f"note: memory is full; windows of {windows.size} pixels instead (inference.window)", file=sys.stderr)
+            try:
+                return _assemble(model, image, config, windows, answers, keep_mean)
+            except (RuntimeError, MemoryError) as error:
+                if side <= SMALLEST_WINDOW or not memory_is_full(error):
+                    raise
+            failed = True
+            model.too_many_pixels = pixels
+            torch.cuda.empty_cache()  # after the exception, which holds the tensors of the attempt
+        smaller = max(SMALLEST_WINDOW, side // 2)
+        windows = choose_windows(model, (height, width), config.model_copy(update={"window": smaller}))
 
 
 def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:

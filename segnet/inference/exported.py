@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -71,6 +72,7 @@ class Metadata(NamedTuple):
 class Runtime(nn.Module):
     """An exported network with the interface of an EncoderDecoder that predicts. It runs on the CPU."""
 
+    too_many_pixels: float = math.inf  # as in EncoderDecoder
     file_digest: Tensor  # (32,) uint8; in state_dict it stands for the weights: it changes when one of them does
 
     def __init__(self, run: Run, config: Config, digest: bytes) -> None:

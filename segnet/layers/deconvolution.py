@@ -75,7 +75,9 @@ class Deconvolution(nn.Module):
     def as_convolution(self) -> nn.Conv2d:
         """A convolution that computes the same, with copied weights, in evaluation mode."""
         inputs, outputs, kernel_size, _ = self.weight.shape
-        convolution = skip_init(nn.Conv2d, inputs, outputs, kernel_size, padding=kernel_size - 1 - self.padding).to(self.weight)
+        padding = kernel_size - 1 - self.padding
+        place = {"device": self.weight.device, "dtype": self.weight.dtype}
+        convolution = skip_init(nn.Conv2d, inputs, outputs, kernel_size, padding=padding, **place)
         with torch.no_grad():
             convolution.weight.copy_(flipped(self.weight))
             cast(Tensor, convolution.bias).copy_(self.bias)

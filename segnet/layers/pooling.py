@@ -5,9 +5,9 @@ value per window at its place (unpooling, and the gradient of pooling), `_pick` 
 
 Each operation has three forms with equal results. On a CPU the native operations of torch with int64 indices are several times
 faster than any composition, so the indices are computed from the stored bytes when they are needed. On a GPU, and in
-deterministic mode, a form compares codes: it keeps the memory layout and needs no atomics. It fills the answer corner by corner,
-with four views of every second row and column, so it moves few bytes. Under torch.compile and torch.export the form that compares
-codes changes no tensor in place: a compiler fuses it into one kernel, and views that are written to would be kernels of their own.
+deterministic mode, a form compares codes: it keeps the memory layout and needs no atomics. It writes into four views of the
+answer, one for each code, so it moves few bytes. Under torch.compile and torch.export a form compares codes and writes into no
+view: that is what a compiler fuses into one kernel.
 
 x is (B, C, h, w); sizes are (height, width).
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -33,6 +34,7 @@ class EncoderDecoder(nn.Module):
     """
 
     recompute: Recompute = "nothing"
+    too_many_pixels: float = math.inf  # of the images of one call, for which memory was too small
 
     def __init__(self, config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> None:
         super().__init__()

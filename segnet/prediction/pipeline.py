@@ -24,6 +24,7 @@ from segnet.prediction.existing import ExistingOutputs, jobs_digest, settings_di
 from segnet.prediction.inputs import Job, require_free_targets
 from segnet.prediction.outputs import OUTPUTS, NamedPrediction, bytes_per_pixel, need_probabilities, require_size
 from segnet.prediction.summary import Result
+from segnet.system.devices import memory_is_full
 from segnet.system.distributed import agreed, is_main, require_same_on_all_ranks, this_ranks_part
 from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import atomic_write, lock_folder, longest_name, make_folder
@@ -233,7 +234,7 @@ def _failed(error: Exception, job: Job) -> Result:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename and Path(error.filename) != job.picture else ""
         found, remedy = f"{where}{error.strerror or error}", "mend that, then repeat the command"
-    elif not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    elif not memory_is_full(error):
         raise error
     return Result(job, UserError(ExitCode.ENVIRONMENT, job.picture, found, remedy))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from segnet.config.loading import dump_config, read_stored_config
 from segnet.config.sections import Config
 from segnet.models.folding import Weights
+from segnet.system.devices import copy_to_cpu
 from segnet.system.errors import ExitCode, UserError, checkpoint_error, first_line
 from segnet.system.files import DIGEST_MARK, atomic_write, place_of, require_digest
 
@@ -43,6 +44,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
 
     Raises UserError (numeric) when a weight is not finite, (environment) when the disk is full.
     """
+    checkpoint = checkpoint._replace(weights=copy_to_cpu(checkpoint.weights), training=copy_to_cpu(checkpoint.training))
     bad = _first_non_finite({**checkpoint.weights, "training": checkpoint.training})
     if bad:
         raise UserError(ExitCode.NUMERIC, path, f"'{bad}' is not finite; nothing was saved", "lower optim.lr")

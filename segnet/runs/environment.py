@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torchvision
 
-from segnet.system.devices import describe_device
+from segnet.system.devices import describe_device, gpu_facts
 from segnet.system.distributed import world_size
 from segnet.system.files import write_text
 
@@ -30,6 +30,7 @@ def record_environment(path: Path, device: torch.device, *, precision: Mapping[s
         "command": " ".join(sys.argv),
         "commit": _commit(),
         "device": describe_device(device),
+        **gpu_facts(device),
         "precision": precision,
         "ranks": world_size(),
         "python": platform.python_version(),
@@ -37,8 +38,8 @@ def record_environment(path: Path, device: torch.device, *, precision: Mapping[s
         "torchvision": torchvision.__version__,
     }
     record = _earlier_record(path) if resumed_at is not None else {}
-    for key in ("torch", "device", "ranks"):
-        if record.get(key, now[key]) != now[key]:
+    for key in ("torch", "device", "cudnn", "ranks"):
+        if key in now and record.get(key, now[key]) != now[key]:
             print(f"note: the run began with {key} {record[key]}; its numbers may differ in the last digits from here on")
     record = {**record, "resumed": [*record["resumed"], {"step": resumed_at, **now}]} if record else {**now, "resumed": []}
     write_text(path, json.dumps(record, indent=1) + "\n")

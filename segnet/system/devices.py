@@ -10,15 +10,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from segnet.system.distributed import is_main, local_rank
-from segnet.system.errors import environment_error, first_line
+from segnet.system.errors import config_error, environment_error, first_line
+
+Value = TypeVar("Value")
 
 
 def choose_device(name: str) -> torch.device:
@@ -48,6 +52,25 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+def copy_to_cpu(value: Value) -> Value:
+    """`value`, with copies on the CPU of the GPU's tensors in its dicts, at any depth. The host waits for the GPU once."""
+    copied = _copied(value)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return cast(Value, copied)
+
+
+def _copied(value: Any) -> Any:
+    """`copy_to_cpu` without the wait: until then the copies have no values yet."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", non_blocking=True) if value.is_cuda else value
+    if isinstance(value, dict):
+        copied = copy(value)  # of the same kind, with the attributes of a state_dict
+        copied.update({name: _copied(inner) for name, inner in value.items()})
+        return copied
+    return value
+
+
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees for its next allocations. Does nothing unless the C library is glibc.
 
@@ -71,6 +94,7 @@ def use_deterministic_algorithms(on: bool) -> None:
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it, and reads it when CUDA starts
     torch.use_deterministic_algorithms(on)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # NaN in each new tensor, in vain
 
 
 class Precision(NamedTuple):
@@ -88,15 +112,17 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     """The precision that a configuration's `name` means on `device`.
 
     "auto" is bfloat16 where the device has instructions for it, float16 on older GPUs with tensor cores, else float32. Any other
-    name is taken as it is, also where the device emulates it.
+    name is taken as it is, also where a processor emulates it.
+    Raises UserError (config) for bfloat16 on a GPU that is older than it: cuDNN has no such convolutions there.
     """
     fast = _fast_precision(device)
     if name == "auto":
         return fast
-    if device.type == "cuda":
-        emulated = name == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        emulated = name not in ("float32", fast.name)
+    if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        found = "this GPU has no convolutions in bfloat16"
+        remedy = f"write train.precision=auto and inference.precision=auto, which is {fast.name} here"
+        raise config_error("precision=bfloat16", found, f"{remedy}; a run that began in bfloat16 resumes on a newer GPU")
+    emulated = device.type == "cpu" and name not in ("float32", fast.name)
     return Precision(name, f"as configured; {'emulated' if emulated else 'not emulated'} here", emulated)
 
 
@@ -181,13 +207,47 @@ def describe_instructions() -> str:
     return f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16}"
 
 
+def gpu_facts(device: torch.device) -> dict[str, object]:
+    """What a GPU's numbers and speed depend on: its compute capability, the versions of its software, the use of TF32."""
+    if device.type != "cuda":
+        return {}
+    driver = _DRIVER.read_text().partition("\n")[0] if _DRIVER.exists() else "unknown"
+    return {
+        "capability": "{}.{}".format(*torch.cuda.get_device_capability(device)),
+        "driver": driver,
+        "cuda": torch.version.cuda or f"HIP {torch.version.hip}",
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": {"convolutions": torch.backends.cudnn.allow_tf32, "matrices": torch.backends.cuda.matmul.allow_tf32},
+    }
+
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """True for an error that says, in any wording of torch and its libraries, that the GPU's or the machine's memory is full."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL_MEMORY)
+
+
+_FULL_MEMORY = (
+    "can't allocate memory",  # torch's allocator on a CPU
+    "not enough memory",  # the same
+    "out of memory",  # CUDA and HIP, outside torch's allocator
+    "STATUS_ALLOC_FAILED",  # cuBLAS, and cuDNN up to version 8
+    "ALLOCATION_FAILED",  # cuDNN since version 9
+    "unable to find an engine",  # cuDNN, where the memory that each of its algorithms needs is not free
+)
+
+
 @contextmanager
 def explain_full_memory(remedy: str) -> Iterator[None]:
     """Raises UserError (environment) with `remedy` where the body runs out of the GPU's or the machine's memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        found = first_line(error) if str(error) else "out of memory"
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in found:
+        if not memory_is_full(error):
             raise
+        found = first_line(error) if str(error) else "out of memory"
         raise environment_error("memory", found, remedy) from None

@@ -23,7 +23,9 @@ Value = TypeVar("Value")
 def process_group(device: torch.device, *, patience: timedelta | None = None) -> Iterator[None]:
     """Join the ranks that torchrun started while the body runs, with gloo for CPU tensors and NCCL for GPU tensors.
 
-    Ranks wait at most `patience` for each other, half an hour by default; the death of a rank is noticed at once.
+    Ranks wait at most `patience` for each other; by default half an hour for CPU tensors and ten minutes for GPU tensors. The
+    death of a rank is noticed at once where they exchange CPU tensors, as in every step of a training. Where it is noticed in
+    an exchange of GPU tensors, NCCL may not let go of it: then torchrun ends the rank.
 
     Raises UserError: (worker lost) instead of the library's own error when another rank is lost; (environment) when the ranks
     cannot meet; (config) when the environment variables of torchrun name several ranks and are incomplete or contradictory.

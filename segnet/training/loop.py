@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from segnet.config.loading import config_to_yaml
@@ -77,7 +78,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         require_same_on_all_ranks(pictures.digest, "pictures or masks")
         require_same_on_all_ranks(state.step, "checkpoints")
         if world_size() > 1:
-            state.network = DistributedDataParallel(state.network, device_ids=[device] if device.type == "cuda" else None)
+            state.network = average_over_ranks(state.network, device)
         if resume:
             where = f"resuming {found[0]} at step {state.step}, in {config.train.precision}" if found else ""
             say(where or f"no checkpoint in {run} yet: starting at step 0")
@@ -95,6 +96,12 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         with _explained():
             Training(config, stored, run, task, state, train_set, val_set, pictures).train()
     return run / BEST
+
+
+def average_over_ranks(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """A network whose backward pass averages gradients over the ranks. Its buffers are left to `share_buffers`."""
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 class Stop(NamedTuple):

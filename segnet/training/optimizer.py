@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from segnet.config.sections import OptimConfig
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimizer:
@@ -33,17 +33,36 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(parameters, lr=optim.lr, betas=(optim.momentum, 0.999), fused=True)
 
 
-def build_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of weights and batch statistics. Its decay after n updates is min(decay, (1 + n) / (10 + n))."""
+class MovingAverage(AveragedModel):
+    """A moving average of weights and batch statistics. Its decay after n updates is min(decay, (1 + n) / (10 + n)).
+
+    The counter of updates is on the CPU. Torch's own method copies it to the GPU in each update, and waits there.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
 
     @torch.no_grad()
-    def average(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
-        count = int(ema.n_averaged)  # on the CPU; the argument is its copy on the device, and reading it would wait for the GPU
-        now = min(decay, (1 + count) / (10 + count))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - now)
+    def update_parameters(self, model: nn.Module) -> None:
+        """Add the weights and statistics of `model`. The first update copies them."""
+        updates = int(self.n_averaged)
+        averages, values = _floats_and_counts(self.module), _floats_and_counts(model)
+        if updates:
+            torch._foreach_lerp_(averages.floats, values.floats, 1 - min(self.decay, (1 + updates) / (10 + updates)))
         else:
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_copy_(averages.floats, values.floats)
+        torch._foreach_copy_(averages.counts, values.counts)
+        self.n_averaged += 1
 
-    ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-    return ema
+
+class _Tensors(NamedTuple):
+    """The parameters and buffers of a network."""
+
+    floats: list[Tensor]
+    counts: list[Tensor]  # int64
+
+
+def _floats_and_counts(model: nn.Module) -> _Tensors:
+    tensors = [*model.parameters(), *model.buffers()]
+    return _Tensors([t for t in tensors if t.is_floating_point()], [t for t in tensors if not t.is_floating_point()])

@@ -10,7 +10,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from segnet.config.sections import Config
 from segnet.data.dataset import Sample
@@ -21,7 +20,7 @@ from segnet.system.devices import autocast
 from segnet.system.digests import derive_seed
 from segnet.system.distributed import rank, sum_over_ranks, world_size
 from segnet.tasks.task import Criterion
-from segnet.training.optimizer import build_ema, build_optimizer
+from segnet.training.optimizer import MovingAverage, build_optimizer
 
 
 @dataclass
@@ -32,7 +31,7 @@ class TrainState:
     network: nn.Module  # what a step calls: the model, compiled where asked, its gradients averaged over the ranks
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    ema: AveragedModel | None
+    ema: MovingAverage | None
     loss_sum: Tensor  # over the steps since the last log line
     blank_steps: Tensor  # of those steps, how many had no scored pixel
     first_bad: Tensor  # the first step whose loss or gradient was not finite; -1: none
@@ -69,7 +68,7 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     norm = nn.utils.get_total_norm(gradients)
     if config.optim.clip_norm:
         nn.utils.clip_grads_with_norm_(state.model.parameters(), config.optim.clip_norm, norm)
-    finite = loss.isfinite()
+    finite = sum_over_ranks(loss).isfinite()  # the ranks decide alike: a loss may be infinite on one, with finite gradients
     if state.scaler.is_enabled():  # it skips steps itself, and lowers its scale; below 1 that is no cure any more
         finite &= norm.isfinite() | (state.scaler.scale(torch.ones_like(loss)) >= 1)
     else:
@@ -113,7 +112,7 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
         network=CompiledPerSize(model) if config.train.compile else model,
         optimizer=build_optimizer(model, config.optim),
         scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
-        ema=build_ema(model, config.train.ema_decay) if config.train.ema_decay else None,
+        ema=MovingAverage(model, config.train.ema_decay) if config.train.ema_decay else None,
         loss_sum=torch.zeros((), device=device),
         blank_steps=torch.tensor(0, device=device),
         first_bad=torch.tensor(-1, device=device),

@@ -134,18 +134,62 @@ def test_views_and_samples_of_windows_are_near_those_of_the_whole(bayesian, chan
         assert 0.5 < cut.mutual_information.mean() / whole.mutual_information.mean() < 2
 
 
-def test_a_full_gpu_gets_smaller_windows(trained, monkeypatch, capsys):
-    """As if the GPU had room for 360×360 pixels."""
-    values = answers._values
+class Room:
+    """`answers._values` as on a GPU that has room for so many pixels, and else raises `error`."""
 
-    def limited(model, whole, config, rule, rows, columns):
-        if (rows.stop - rows.start) * (columns.stop - columns.start) > 360 * 360:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return values(model, whole, config, rule, rows, columns)
+    def __init__(self, pixels: int, error: Exception) -> None:
+        self.pixels = pixels
+        self.error = error
+        self.values = answers._values
+        self.refusals = 0
 
+    def __call__(self, model, whole, config, rule, rows, columns):
+        if (rows.stop - rows.start) * (columns.stop - columns.start) > self.pixels:
+            self.refusals += 1
+            raise self.error
+        return self.values(model, whole, config, rule, rows, columns)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_a_full_memory_gets_smaller_windows(trained, monkeypatch, capsys, error):
     image = noise_image(700, 500)
     whole = predict_maps(trained, image, in_float32())
-    monkeypatch.setattr(answers, "_values", limited)
+    monkeypatch.setattr(answers, "_values", Room(360 * 360, error))
     cut = predict_maps(trained, image, in_float32())
     assert torch.equal(cut.mask, whole.mask)
     assert "windows of 352 pixels" in capsys.readouterr().err
+
+
+def test_a_size_that_did_not_fit_is_not_tried_again(trained, monkeypatch, capsys):
+    room = Room(360 * 360, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(answers, "_values", room)
+    first = predict_maps(trained, noise_image(700, 500), in_float32())
+    assert room.refusals == 1
+    assert torch.equal(predict_maps(trained, noise_image(700, 500), in_float32()).mask, first.mask)
+    predict_maps(trained, noise_image(300, 300), in_float32())
+    assert room.refusals == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_another_error_is_not_taken_for_a_full_memory(trained, monkeypatch):
+    monkeypatch.setattr(answers, "_values", Room(360 * 360, RuntimeError("CUDA error: an illegal memory access was encountered")))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        predict_maps(trained, noise_image(700, 500), in_float32())
+
+
+def test_a_picture_that_fits_in_no_window_raises_what_was_raised(trained, monkeypatch):
+    room = Room(99, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(answers, "_values", room)
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            predict_maps(trained, noise_image(700, 500), in_float32())
+    assert room.refusals == 4  # 700×500, then 352 and 256 pixels; of the second picture 256 alone

@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from segnet.layers.deconvolution import Deconvolution, as_matrix, deconvolve, flipped, interleave_zeros
 
@@ -81,3 +83,23 @@ def test_the_layer_equals_torchs_and_shares_its_parameters():
     x = torch.randn(2, 3, 9, 8)
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(ours(x), F.conv2d(x, flipped(theirs.weight), theirs.bias, padding=1))
+
+
+class Devices(TorchDispatchMode):
+    """Records the devices of the tensors that operations make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = set[str]()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.seen |= {leaf.device.type for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)}
+        return made
+
+
+def test_the_equal_convolution_is_made_on_the_device_of_the_weights():
+    layer = Deconvolution(3, 4, 3, padding=1).to("meta")
+    with Devices() as devices:
+        assert layer.as_convolution().weight.is_meta
+    assert devices.seen == {"meta"}

@@ -5,7 +5,17 @@ import torch
 from helpers import refused
 
 from segnet.system import devices
-from segnet.system.devices import choose_device, choose_precision, describe_device, use_deterministic_algorithms, warn_if_emulated
+from segnet.system.devices import (
+    choose_device,
+    choose_precision,
+    copy_to_cpu,
+    describe_device,
+    explain_full_memory,
+    gpu_facts,
+    memory_is_full,
+    use_deterministic_algorithms,
+    warn_if_emulated,
+)
 from segnet.system.errors import ExitCode
 
 
@@ -78,7 +88,16 @@ def test_a_mac_measures_whether_bfloat16_pays(hardware, monkeypatch):
 def test_a_gpu_without_bfloat16_gets_float16_where_it_has_tensor_cores(hardware, bfloat16, capability, expected):
     hardware(gpu_bfloat16=bfloat16, capability=capability)
     assert choose_precision("auto", GPU).name == expected
-    assert choose_precision("bfloat16", GPU).emulated == (not bfloat16)
+    for name in {"float16", "float32", expected}:
+        assert choose_precision(name, GPU)[::2] == (name, False)
+
+
+@pytest.mark.parametrize(("capability", "instead"), [((7, 5), "float16"), ((6, 1), "float32")])
+def test_bfloat16_on_a_gpu_without_it_is_refused_with_what_is_fast_there(hardware, capability, instead):
+    """Such a GPU has no algorithm for the convolutions: the first step would fail or take minutes."""
+    hardware(gpu_bfloat16=False, capability=capability)
+    with refused(ExitCode.CONFIG, "bfloat16", "this GPU has no convolutions", f"precision=auto, which is {instead}", "resumes"):
+        choose_precision("bfloat16", GPU)
 
 
 def test_an_emulated_precision_is_obeyed_with_a_warning_that_names_the_cure(hardware, capsys):
@@ -112,5 +131,69 @@ def test_the_processor_is_described_with_its_threads():
 def test_deterministic_mode_is_switched_on_and_off():
     use_deterministic_algorithms(True)
     assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory
     use_deterministic_algorithms(False)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:82] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"
+    ),
+    torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+]
+OTHERS = [
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    RuntimeError("Expected all tensors to be on the same device"),
+    OSError(28, "No space left on device"),
+    ValueError("out of memory"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: str(error)[-40:])
+def test_a_full_memory_is_known_in_all_words_of_torch_and_its_libraries(error):
+    assert memory_is_full(error)
+    with refused(ExitCode.ENVIRONMENT, "memory", "lower it"), explain_full_memory("lower it"):
+        raise error
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=str)
+def test_other_errors_are_not_taken_for_a_full_memory(error):
+    assert not memory_is_full(error)
+    with pytest.raises(type(error)), explain_full_memory("lower it"):
+        raise error
+
+
+def test_tensors_are_copied_from_the_gpu_at_once_and_those_of_the_cpu_not_at_all(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(1))
+    state = torch.nn.BatchNorm2d(3).state_dict()
+    value = {"model": state, "steps": {0: {"step": torch.tensor(2.0)}}, "score": 0.5, "groups": [{"betas": (0.9, 0.999)}]}
+    copied = copy_to_cpu(value)
+    assert copied == value
+    assert copied is not value
+    assert copied["model"]._metadata == state._metadata
+    assert all(copied["model"][name] is state[name] for name in state)
+    assert len(waits) == 1
+
+
+def test_the_facts_of_a_gpu_are_recorded_and_a_cpu_has_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(devices, "_DRIVER", tmp_path / "version")
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX 580.1\nGCC version: 12\n")
+    facts = gpu_facts(GPU)
+    assert (facts["capability"], facts["driver"]) == ("7.5", "NVRM version: NVIDIA UNIX 580.1")
+    assert facts["tf32"] == {"convolutions": True, "matrices": False}
+    assert facts.keys() == {"capability", "driver", "cuda", "cudnn", "tf32"}
+    (tmp_path / "version").unlink()
+    assert gpu_facts(GPU)["driver"] == "unknown"
+    assert gpu_facts(CPU) == {}

@@ -4,11 +4,17 @@ import math
 
 import pytest
 import torch
+from helpers import same
+from ranks import Ranks
 
 from segnet.config.loading import override_config
 from segnet.data.dataset import Sample
 from segnet.losses import CrossEntropy
+from segnet.system.distributed import process_group, rank
+from segnet.training.loop import average_over_ranks
 from segnet.training.step import build_state, train_step
+
+CPU = torch.device("cpu")
 
 
 def some_batch(seed: int = 0) -> Sample:
@@ -125,3 +131,46 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tiny_config, monkeypatc
         train_step(state, Sample(image, mask, ""), criterion, lr=0.5, config=config)
         weights.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-12)
+
+
+def step_on_two_ranks(config, folder, *, infinite_on: int) -> list[dict[str, torch.Tensor]]:
+    """The weights and the first bad step of both ranks after two steps; the loss of one rank is infinite in the first."""
+
+    class Criterion(CrossEntropy):
+        def __call__(self, logits, mask, counts=None):
+            loss = super().__call__(logits, mask, counts)
+            return loss + (torch.inf if rank() == infinite_on and state.step == 0 else 0.0)  # the gradient stays finite
+
+    def body() -> None:
+        nonlocal state
+        with process_group(CPU):
+            state = build_state(config, 3, CPU)
+            state.network = average_over_ranks(state.network, CPU)
+            generator = torch.Generator().manual_seed(rank())
+            image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=generator)
+            mask = torch.randint(0, 3, (1, 32, 32), dtype=torch.uint8, generator=generator)
+            before = {name: weight.clone() for name, weight in state.model.named_parameters()}
+            train_step(state, Sample(image, mask, ""), Criterion(), lr=0.1, config=config)
+            kept = torch.tensor(same(before, dict(state.model.named_parameters())))
+            train_step(state, Sample(image, mask, ""), Criterion(), lr=0.1, config=config)
+            torch.save({**dict(state.model.named_parameters()), "bad": state.first_bad, "kept": kept}, folder / f"{rank()}.pt")
+
+    state = None
+    ranks = Ranks(2, body, folder)
+    assert ranks.wait() == [0, 0], ranks.text()
+    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in (0, 1)]
+
+
+def test_an_infinite_loss_of_one_rank_makes_all_ranks_skip_the_step(tiny_config, tmp_path):
+    first, second = step_on_two_ranks(override_config(tiny_config, ["train.ema_decay=0.9"]), tmp_path, infinite_on=1)
+    assert first["bad"] == second["bad"] == 0
+    assert first["kept"]
+    assert second["kept"]
+    assert same(first, second)
+
+
+def test_finite_losses_move_all_ranks_alike(tiny_config, tmp_path):
+    first, second = step_on_two_ranks(tiny_config, tmp_path, infinite_on=2)
+    assert first["bad"] == second["bad"] == -1
+    assert not first["kept"]
+    assert same(first, second)

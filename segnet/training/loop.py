@@ -172,7 +172,7 @@ class Training:
                         self._require_finite()  # costs nothing here; on a GPU it waits for the step to end
                     if due(state.step, total, config.train.log_every_steps):
                         self._require_finite()
-                        self.reporter.progress(lr, self._epoch())  # the only host sync in the loop
+                        self.reporter.progress(lr, self._epoch())  # waits for the GPU, which a step never does
                     if due(state.step, total, self.eval_every):
                         self._validate()
                     stop = self._stop()

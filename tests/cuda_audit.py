@@ -1,0 +1,259 @@
+"""Trainings, predictions and evaluations on a pretended GPU, and mistakes planted in them.
+
+    python tests/cuda_audit.py            a selection of the cases, and all mistakes
+    python tests/cuda_audit.py --all      each recipe in each combination of precision, recomputation and optimizer
+
+It prints a JSON object: a report for each name. Run it in a process of its own, since torch keeps some of what is pretended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+from fake_cuda import GPU, PretendedGpu, pretended_gpu
+from helpers import CLASSES, ROOT, tiny_config_for, tiny_mask, write_pair, write_split
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from segnet.classes import class_set
+from segnet.config.loading import load_config, override_config
+from segnet.config.sections import InferenceConfig
+from segnet.data.dataset import Sample
+from segnet.evaluation.scoring import evaluate
+from segnet.inference import answers
+from segnet.inference.answers import predict_maps
+from segnet.layers import pooling
+from segnet.losses import CrossEntropy
+from segnet.runs import checkpoint
+from segnet.system.devices import use_deterministic_algorithms
+from segnet.training import loop, step
+
+Run = Callable[[PretendedGpu], None]
+
+RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem != "template")
+PRECISIONS = ("bfloat16", "float16", "float32")
+RECOMPUTE = ("nothing", "activations", "stages")
+OPTIMIZERS = ("adamw", "sgd")
+VIEWS: tuple[dict[str, Any], ...] = ({"flip": True, "window": 48}, {"scales": (0.5, 1.0)}, {"dropout_samples": 2}, {})
+BFLOAT16, AVERAGE, DETERMINISTIC = "train.precision=bfloat16", "train.ema_decay=0.9", "train.deterministic=true"
+POOLING_LAUNCHES = 210  # in a step of SegNet with eight images of 360×480 in bfloat16
+POOLING_BYTES = 6_029_967_460  # read and written by them
+
+
+class Report(NamedTuple):
+    """What one case showed."""
+
+    findings: list[str]  # the rules that were broken
+    waits: int  # of the host for the GPU, in steps of training
+    pooling_launches: int
+    pooling_bytes: int
+    seconds: float
+
+
+class Case(NamedTuple):
+    """What runs on the pretended GPU, without findings."""
+
+    name: str
+    run: Run
+
+
+class Mistake(NamedTuple):
+    """A planted mistake: `owner.attribute` is replaced while a case runs, and one of the findings has to hold `expected`."""
+
+    name: str
+    expected: str
+    run: Run
+    owner: Any
+    attribute: str
+    replacement: Any
+
+
+# ---- what runs
+
+
+def train_and_predict(
+    recipe: str,
+    *changes: str,
+    views: InferenceConfig | None = None,
+    steps: int = 2,
+    shape: tuple[int, int, int] = (3, 75, 53),
+    any_layout: bool = False,
+) -> Run:
+    """So many steps of a recipe on a batch of `shape` (B, H, W); with `views`, a prediction and an evaluation of that batch."""
+
+    def run(gpu: PretendedGpu) -> None:
+        gpu.any_layout = any_layout
+        config = load_config(ROOT / "configs" / f"{recipe}.yaml", ["model.encoder_weights=null", *changes])
+        use_deterministic_algorithms(config.train.deterministic)
+        classes = len(config.data.class_set)
+        with mock.patch.multiple(nn.init, kaiming_normal_=lambda x, **_: x, kaiming_uniform_=lambda x, **_: x):  # takes seconds
+            state = step.build_state(config, classes, GPU)
+        weight = torch.ones(classes).to(GPU) if config.loss.class_weights != "none" else None
+        criterion = CrossEntropy(weight=weight, smoothing=config.loss.label_smoothing)
+        image = torch.zeros(*shape, 3, dtype=torch.uint8).permute(0, 3, 1, 2)  # channels_last, as the loader gives it
+        batch: Any = Sample(image, torch.zeros(shape, dtype=torch.uint8), "")
+        gpu.convolutions_in = getattr(torch, config.train.precision)
+        for _ in range(steps):
+            step.train_step(state, step.to_device(batch, GPU), criterion, lr=1e-3, config=config)
+        if views:
+            gpu.convolutions_in = getattr(torch, views.precision)
+            found = predict_maps(state.scored_model, image, views, probabilities=True)
+            if any(answer is not None and type(answer) is not Tensor for answer in found):
+                gpu.findings.add("an answer is not on the CPU")
+            evaluate(state.scored_model, [batch], views)  # type: ignore[arg-type]
+
+    return run
+
+
+def stop_and_resume(*changes: str) -> Run:
+    """A run that is stopped after its first step and resumed until its end, with log lines, evaluation and checkpoints."""
+
+    def run(_: PretendedGpu) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for split, count in (("train", 4), ("val", 1)):
+                names = [f"{split}_{number}" for number in range(count)]
+                for seed, name in enumerate(names):
+                    write_pair(root / "data", name, tiny_mask(seed=seed), class_set(CLASSES))
+                write_split(root / "data", split, names)
+            config = override_config(tiny_config_for(root / "data"), ["device=cuda", "train.log_every_steps=2", *changes])
+            loop.train(override_config(config, ["train.max_minutes=1e-9"]), root / "run")
+            loop.train(config, root / "run", resume=True)
+
+    return run
+
+
+def count_pooling(gpu: PretendedGpu) -> None:
+    """One step of full size, whose pooling must not move more than it did."""
+    train_and_predict("camvid_segnet", BFLOAT16, steps=1, shape=(8, 360, 480))(gpu)
+    if gpu.pooling_launches > POOLING_LAUNCHES or gpu.pooling_bytes > POOLING_BYTES:
+        gpu.findings.add(f"pooling has {gpu.pooling_launches} launches and moves {gpu.pooling_bytes} bytes")
+
+
+def recipes() -> Iterator[Case]:
+    """Each recipe in each combination. The first len(RECIPES) cases have every recipe, and every pair of the three choices."""
+    combinations = list(itertools.product(PRECISIONS, RECOMPUTE, OPTIMIZERS))
+    for turn, (number, recipe) in itertools.product(range(len(combinations)), enumerate(RECIPES)):
+        precision, recompute, optimizer = combinations[(7 * number + turn) % len(combinations)]
+        views = InferenceConfig(precision=PRECISIONS[(number + turn) % 3], **VIEWS[number % len(VIEWS)])  # type: ignore[arg-type]
+        keys = (f"train.precision={precision}", f"train.recompute={recompute}", f"optim.name={optimizer}", AVERAGE)
+        yield Case(f"{recipe}, {precision}, recompute {recompute}, {optimizer}", train_and_predict(recipe, *keys, views=views))
+
+
+def cases(*, everything: bool) -> list[Case]:
+    """All cases, or a selection with every value of every choice."""
+    views = InferenceConfig(precision="bfloat16")
+
+    def variant(*changes: str, any_layout: bool = False) -> Run:
+        return train_and_predict("sample", BFLOAT16, AVERAGE, *changes, views=views, any_layout=any_layout)
+
+    return [
+        *itertools.islice(recipes(), None if everything else len(RECIPES)),
+        Case("deterministic", variant(DETERMINISTIC, "loss.label_smoothing=0.1")),
+        Case("deterministic, bilinear upsampling", variant(DETERMINISTIC, "model.upsampling=bilinear", any_layout=True)),
+        Case("upsampling by deconvolution", variant("model.upsampling=deconvolution", any_layout=True)),
+        Case("decoder of convolutions", variant("model.decoder_operation=convolution", "model.kernel_size=1")),
+        Case("SGD without momentum", variant("optim.name=sgd", "optim.momentum=0", "optim.clip_norm=0")),
+        Case("a batch in three parts", variant("train.accumulate=3", "train.batch_size=3", "train.recompute=activations")),
+        Case("a run, resumed", stop_and_resume(AVERAGE, BFLOAT16, "optim.name=adamw")),
+        Case("a run in float16, resumed", stop_and_resume("train.precision=float16")),
+        Case("pooling of a step of full size", count_pooling),
+    ]
+
+
+# ---- what is planted
+
+
+def mistakes() -> list[Mistake]:
+    """One mistake of each kind, or several where they are found by different rules."""
+    small = train_and_predict("sample", BFLOAT16, steps=1)
+    averaged = train_and_predict("sample", BFLOAT16, AVERAGE)
+    sgd = train_and_predict("sample", BFLOAT16, "optim.name=sgd", steps=1)
+    deterministic = train_and_predict("sample", BFLOAT16, DETERMINISTIC, steps=1)
+    prediction = train_and_predict("sample", BFLOAT16, steps=0, views=InferenceConfig(precision="bfloat16"))
+    run = stop_and_resume(BFLOAT16)
+    place, corners, copy_to_cpu = pooling._place, pooling._corners, checkpoint.copy_to_cpu
+    cross_entropy, zeros_like, to = nn.functional.cross_entropy, torch.zeros_like, Tensor.to
+
+    def in_nchw(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: in_nchw(inner) for name, inner in value.items()}
+        return value.contiguous() if isinstance(value, Tensor) else value
+
+    def blocking(tensor: Tensor, *arguments: Any, non_blocking: bool = False, **options: Any) -> Tensor:
+        return to(tensor, *arguments, **options)
+
+    def to_nchw(tensor: Tensor, *arguments: Any, memory_format: object = None, **options: Any) -> Tensor:
+        return to(tensor.contiguous(), *arguments, **options)
+
+    def averaging(model: nn.Module, decay: float) -> AveragedModel:
+        return AveragedModel(model, multi_avg_fn=lambda *_: None, use_buffers=True)
+
+    def synchronizing(tensor: Tensor) -> Tensor:
+        torch.cuda.synchronize()
+        return tensor
+
+    def summed(*arguments: Any, **options: Any) -> Tensor:
+        return cross_entropy(*arguments, **options | {"reduction": "sum"})
+
+    def reading_loss(training: loop.Training) -> None:
+        float(training.state.loss_sum)
+
+    return [
+        Mistake("counts on the CPU", "on the same device", small, CrossEntropy, "counts", lambda *_: torch.ones(1)),
+        Mistake("unpooling on the CPU", "on cpu", small, pooling, "_place", lambda *given: place(*given).cpu()),
+        Mistake("a number read in a step", "reads a number", small, step, "sum_over_ranks", lambda x: x * float(x)),
+        Mistake("a number read between steps", "reads a number", run, loop.Training, "_stop", reading_loss),
+        Mistake("a mask that selects", "mask selects", small, nn.functional, "cross_entropy", lambda x, y, *_, **__: x[y > 0]),
+        Mistake("a blocking copy", "blocking copy", small, Tensor, "to", blocking),
+        Mistake("a synchronization", "synchronizes", small, step, "sum_over_ranks", synchronizing),
+        Mistake("torch's moving average", "blocking copy", averaged, step, "MovingAverage", averaging),
+        Mistake("unpooling to NCHW", "channels_last", small, pooling, "_place", lambda *given: place(*given).contiguous()),
+        Mistake("images in NCHW", "channels_last", small, Tensor, "to", to_nchw),
+        Mistake("a loss summed by torch", "no deterministic form", deterministic, nn.functional, "cross_entropy", summed),
+        Mistake("momentum in NCHW", "_fused_sgd", sgd, torch, "zeros_like", lambda x, **kw: zeros_like(x.contiguous(), **kw)),
+        Mistake("momentum saved in NCHW", "_fused_sgd", run, checkpoint, "copy_to_cpu", lambda x: in_nchw(copy_to_cpu(x))),
+        Mistake("found_inf in float64", "_fused_adamw", small, Tensor, "float", Tensor.double),
+        Mistake("no autocast", "computes in torch.float32", small, step, "autocast", lambda *_: contextlib.nullcontext()),
+        Mistake("an answer on the GPU", "not on the CPU", prediction, answers, "_empty_like", lambda part, size: part),
+        Mistake("copies in pooling", "pooling has", count_pooling, pooling, "_corners", lambda x: corners(x.clone())),
+    ]
+
+
+# ---- reports
+
+
+def audit(run: Run) -> Report:
+    """The report of a case. An error of torch is a finding."""
+    started = time.perf_counter()
+    silence = io.StringIO()  # values that were never computed are no news
+    with pretended_gpu() as gpu, contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        try:
+            run(gpu)
+        except RuntimeError as error:
+            gpu.findings.add(" ".join(str(error).split()))
+    seconds = time.perf_counter() - started
+    return Report(sorted(gpu.findings), gpu.waits, gpu.pooling_launches, gpu.pooling_bytes, round(seconds, 1))
+
+
+def main() -> None:
+    reports = {case.name: audit(case.run) for case in cases(everything="--all" in sys.argv)}
+    for mistake in mistakes():
+        with mock.patch.object(mistake.owner, mistake.attribute, mistake.replacement):
+            reports[mistake.name] = audit(mistake.run)
+    print(json.dumps({name: report._asdict() for name, report in reports.items()}))
+
+
+if __name__ == "__main__":
+    main()

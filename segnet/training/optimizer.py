@@ -52,7 +52,8 @@ class MovingAverage(AveragedModel):
             torch._foreach_lerp_(averages.floats, values.floats, 1 - min(self.decay, (1 + updates) / (10 + updates)))
         else:
             torch._foreach_copy_(averages.floats, values.floats)
-        torch._foreach_copy_(averages.counts, values.counts)
+        if values.counts:  # a network without batch normalisation has none
+            torch._foreach_copy_(averages.counts, values.counts)
         self.n_averaged += 1
 
 

@@ -1,6 +1,7 @@
-"""The CUDA path, shown on fake tensors: see fake_cuda.py for what that shows, and cuda_audit.py for what runs.
+"""The CUDA path on fake tensors.
 
-With SEGNET_EXHAUSTIVE=1 every recipe runs in every combination of precision, recomputation and optimizer.
+fake_cuda.py says what that shows, cuda_audit.py is what runs, cuda_mistakes.py what is planted in it. With SEGNET_EXHAUSTIVE=1
+every recipe runs in every combination of precision, recomputation and optimizer.
 """
 
 import json
@@ -9,14 +10,16 @@ import subprocess
 import sys
 
 import cuda_audit
+import cuda_mistakes
 import pytest
 import torch
-from cuda_audit import Case, Mistake, Report
+from cuda_audit import Case, Report
+from cuda_mistakes import Mistake
 from fake_cuda import missing_names
 
 EXHAUSTIVE = bool(os.environ.get("SEGNET_EXHAUSTIVE"))
 CASES = cuda_audit.cases(everything=EXHAUSTIVE)
-MISTAKES = cuda_audit.mistakes()
+MISTAKES = cuda_mistakes.mistakes()
 pytestmark = pytest.mark.timeout(3600)
 
 
@@ -26,7 +29,7 @@ def reports() -> dict[str, Report]:
     missing = missing_names()
     if missing:
         pytest.skip(f"torch {torch.__version__} lacks {', '.join(missing)}")
-    command = [sys.executable, cuda_audit.__file__, *(["--all"] if EXHAUSTIVE else [])]
+    command = [sys.executable, cuda_mistakes.__file__, *(["--all"] if EXHAUSTIVE else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ evaluation/     from a split to a score: charts · markup · scoring · gallery 
 prediction/     from files to files: manifest · rle · inputs · outputs · existing · summary · pipeline
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
-benchmarks/     what is claimed, measured: timing · plain · memory · network · data · recipes
+benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
 """
 
 from segnet.config.loading import load_config

@@ -1,9 +1,9 @@
 """Measure the speed of a configuration, beside a plain way of doing the same work.
 
 examples:
-  python scripts/benchmark.py inference configs/camvid_segnet.yaml --size 360 480
   python scripts/benchmark.py train configs/camvid_segnet.yaml --size 224 224 --batch 2 --json train.json
   python scripts/benchmark.py data configs/voc_segnet.yaml data.workers=16 --gpu-rate 550
+  python scripts/benchmark.py gpu configs/camvid_segnet.yaml --json gpu.json --minutes 10
 
 `data`: pictures per second from files, and from decoded samples, to batches of uint8, against Pillow and NumPy to batches of
 floats. "Per core" is per second of processor time of one thread, so that other programs on the machine disturb it little.
@@ -11,6 +11,9 @@ floats. "Per core" is per second of processor time of one thread, so that other 
 weights. Outputs are compared first; then all ways take turns. Quartiles are those of the ratio over the rounds. "Of peak" is the
 fraction of the rate of the fastest large 3×3 convolution in the same precision. "Saved" is the memory that an image keeps for the
 backward pass. Allocators matter: compare runs with the same variables in `environment`.
+`gpu`: what a new GPU should show first, part by part: its tests, waits of a training step, deterministic training, losses beside
+the CPU's, speeds, the loader and a large picture in little memory. Repeat the command to measure what is left; a page of
+Markdown is written beside the JSON file. On a CPU (device=cpu) each part says what it left out.
 The last line of the output is one JSON document.
 """
 
@@ -18,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 
 import PIL
@@ -25,12 +29,14 @@ import torch
 import torchvision
 
 from segnet.benchmarks.data import benchmark_data, print_rates, print_workers, workers_needed
+from segnet.benchmarks.gpu import PARTS, Plan, as_markdown, earlier_parts, run_parts, unfinished_parts
 from segnet.benchmarks.network import benchmark_inference, benchmark_training
 from segnet.benchmarks.timing import Facts, print_table
 from segnet.config.loading import load_config, override_config
 from segnet.config.sections import Config
 from segnet.system.command_line import run_command
 from segnet.system.devices import choose_device, describe_device, describe_instructions, explain_full_memory
+from segnet.system.errors import ExitCode
 from segnet.system.files import write_text
 from segnet.system.streams import printing_is_the_result
 
@@ -43,6 +49,8 @@ def main() -> None:
     conditions = _conditions(arguments, config)
     versions = ", ".join(f"{package} {version}" for package, version in conditions["versions"].items())
     print(f"benchmark {arguments.command} {arguments.config} on {conditions['device']}\n{versions}", flush=True)
+    if arguments.command == "gpu":
+        sys.exit(_measure_gpu(arguments, config, conditions))
     if arguments.command == "data":
         measured = benchmark_data(config, arguments.pictures, arguments.rounds)
         print_rates(measured)
@@ -63,13 +71,21 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     what = {"inference": "from pictures to logits", "train": "a training step", "data": "reading and augmenting pictures"}
+    what["gpu"] = "the first hour with a GPU, in parts"
     for name, text in what.items():
         command = commands.add_parser(name, help=text)
         command.add_argument("config", type=Path, metavar="CONFIG")
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-        command.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds, each way in turn (9)")
-        command.add_argument("--json", type=Path, metavar="FILE", help="write the JSON document there too")
-        if name == "data":
+        rounds = 5 if name == "gpu" else 9
+        command.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"rounds, each way in turn ({rounds})")
+        needed = name == "gpu"
+        command.add_argument("--json", type=Path, required=needed, metavar="FILE", help="write the JSON document there too")
+        if name == "gpu":
+            command.add_argument("--slice", nargs="+", choices=PARTS, metavar="PART", help=f"only these: {', '.join(PARTS)}")
+            command.add_argument("--minutes", type=float, default=10, metavar="M", help="begin and measure no longer (10)")
+            command.add_argument("--steps", type=int, default=100, metavar="N", help="steps whose losses are compared (100)")
+            command.add_argument("--megapixels", type=float, default=12, metavar="X", help="size of the large picture (12)")
+        elif name == "data":
             command.add_argument("--pictures", type=int, default=64, metavar="N", help="pictures per round (64)")
             command.add_argument("--gpu-rate", type=float, metavar="R", help="pictures/s that a GPU takes: can they be fed?")
         else:
@@ -79,9 +95,9 @@ def _arguments() -> argparse.Namespace:
             command.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes first")
             command.add_argument("--emulated", action="store_true", help="also what the device emulates, slowly")
     arguments = parser.parse_args()
-    counts = (arguments.rounds, getattr(arguments, "pictures", 1), getattr(arguments, "gpu_rate", None) or 1)
-    if min(counts) < 1:
-        parser.error("--rounds, --pictures and --gpu-rate are 1 or more")
+    options = ("rounds", "pictures", "gpu_rate", "steps")
+    if any((getattr(arguments, option, None) or 1) < 1 or getattr(arguments, option, None) == 0 for option in options):
+        parser.error("--rounds, --pictures, --gpu-rate and --steps are 1 or more")
     return arguments
 
 
@@ -100,6 +116,25 @@ def _conditions(arguments: argparse.Namespace, config: Config) -> Facts:
             "pillow": PIL.__version__,
         },
     }
+
+
+def _measure_gpu(arguments: argparse.Namespace, config: Config, conditions: Facts) -> int:
+    """Measure the parts that are left into the JSON document, and write its page. Returns the exit code."""
+    path: Path = arguments.json
+    document = {**conditions, **_surroundings(), "parts": earlier_parts(path, conditions)}
+
+    def save(parts: Facts) -> None:
+        write_text(path, json.dumps({**document, "parts": parts}, indent=1) + "\n")
+        write_text(path.with_suffix(".md"), as_markdown({**document, "parts": parts}))
+
+    tests = Path(__file__).resolve().parent.parent / "tests"
+    plan = Plan(tests, steps=arguments.steps, rounds=arguments.rounds, megapixels=arguments.megapixels)
+    parts = arguments.slice or unfinished_parts(document["parts"])
+    left = run_parts(config, plan, parts, minutes=arguments.minutes, done=document["parts"], save=save)
+    if left:
+        print(f"left for another run of this command: {', '.join(left)}")
+    print(f"written: {path} {path.with_suffix('.md')}\n{json.dumps(document)}")
+    return ExitCode.SOME_FAILED if any("error" in part for part in document["parts"].values()) else ExitCode.DONE
 
 
 def _benchmark_network(arguments: argparse.Namespace, config: Config) -> Facts:

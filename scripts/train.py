@@ -5,7 +5,8 @@ examples:
   python scripts/train.py configs/voc_segnet.yaml train.epochs=5 device=cpu --run runs/short
   python scripts/train.py configs/voc_segnet.yaml --resume
 
-`torchrun --standalone --nproc-per-node 4 -- scripts/train.py …` divides each batch among four GPUs (or processes).
+`torchrun --standalone --nproc-per-node 4 -- scripts/train.py …` divides each batch among four GPUs (or processes). After a
+failure its --max-restarts=1 continues by itself from the newest checkpoint; docs/slurm.md says more of clusters.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 from segnet.config.loading import load_config
 from segnet.system.command_line import run_command
 from segnet.system.devices import choose_device, choose_precision, describe_device, keep_freed_memory
-from segnet.system.distributed import is_main
+from segnet.system.distributed import is_main, restarted
 from segnet.system.errors import ExitCode, UserError
 from segnet.training.loop import train
 from segnet.training.overfitting import overfit_one_batch
@@ -52,7 +53,7 @@ def main() -> None:
         return
     if is_main():
         print(f"train {arguments.config} on {where} into {run}", flush=True)
-    best = train(config, run, resume=arguments.resume)
+    best = train(config, run, resume=arguments.resume or restarted())
     if is_main() and best.exists():
         print(f"best network: {best}\nscore it:     python scripts/evaluate.py {run}")
         print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save mask,overlay")

@@ -14,8 +14,8 @@ visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder · folding ·
                 initialization · inspection
 data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · cache ·
-                transforms · sampler · workers · listing · split_forms · split_lists · sample_files · label_faults ·
-                checking · check_report · dataset · loader · statistics
+                transforms · colors · sampler · workers · listing · split_forms · split_lists · sample_files ·
+                label_faults · checking · check_report · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
                 public_sets · unpacking
 runs/           what a run folder holds: checkpoint · environment · log · folder
@@ -25,7 +25,7 @@ evaluation/     from a split to a score: charts · markup · scoring · gallery 
 prediction/     from files to files: manifest · rle · inputs · outputs · existing · summary · pipeline
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
-benchmarks/     what is claimed, measured: timing · plain · memory · network · data · recipes
+benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
 """
 
 from segnet.config.loading import load_config

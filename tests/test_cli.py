@@ -84,7 +84,7 @@ def test_the_data_benchmark_ends_with_its_numbers_as_json(run_script, tiny_confi
     assert (found.returncode, found.stderr) == (0, "")
     document = json.loads(found.stdout.splitlines()[-1])
     assert document == json.loads((tmp_path / "data.json").read_text())
-    assert document["per_core"].keys() == {"plain PIL", "from files", "from cache"}
+    assert document["per_core"].keys() == {"plain PIL", "from files", "from cache", "from cache for a GPU"}
     assert all(rate["low"] <= rate["median"] <= rate["high"] for rate in document["per_core"].values())
     assert document["workers"]["count"] == 1
     assert document["gpu"]["workers_needed"]["from files"] >= 1

@@ -67,11 +67,13 @@ def benchmark_data(config: Config, pictures: int, rounds: int) -> Facts:
         ours = {"from files": from_files, "from cache": from_cache}
         ways: dict[str, ReadRound] = {"plain PIL": partial(_read_plainly, from_files, chosen, config.augment, size)}
         ways |= {name: partial(_read, dataset, chosen, size) for name, dataset in ours.items()}
+        ways["from cache for a GPU"] = partial(_read, from_cache, chosen, size, for_gpu=True)
         per_core = _measure(ways, rounds, len(chosen), time.process_time)
         busy: dict[str, ReadRound] = {}
         if workers:
-            options = {"workers": workers, "epochs": _EPOCHS}
-            busy = {name: partial(_read, dataset, chosen, size, **options) for name, dataset in ours.items()}
+            read = partial(_read, workers=workers, epochs=_EPOCHS)
+            busy = {name: partial(read, dataset, chosen, size) for name, dataset in ours.items()}
+            busy["from cache for a GPU"] = partial(read, from_cache, chosen, size, for_gpu=True)
         with_workers = _measure(busy, min(3, rounds), _EPOCHS * len(chosen), time.perf_counter)
     plain = per_core["plain PIL"].median
     return {
@@ -128,12 +130,22 @@ def _measure(ways: dict[str, ReadRound], rounds: int, pictures: int, clock: Call
 
 
 def _read(
-    dataset: SegmentationDataset, chosen: Sequence[int], size: int, number: int, *, workers: int = 0, epochs: int = 1
+    dataset: SegmentationDataset,
+    chosen: Sequence[int],
+    size: int,
+    number: int,
+    *,
+    workers: int = 0,
+    epochs: int = 1,
+    for_gpu: bool = False,
 ) -> None:
-    """Read the `chosen` places of `dataset` `epochs` times in batches of `size`, as training does; `number` is the round."""
+    """Read the `chosen` places of `dataset` `epochs` times in batches of `size`, as training does; `number` is the round.
+
+    With `for_gpu` the changes of colour are left out, which training makes on the GPU.
+    """
     steps = math.ceil(epochs * len(chosen) / size)
     batches = ResumableSampler(len(chosen), size, seed=0, start=number * steps, total=(number + 1) * steps)
-    for _ in build_loader(dataset, _Chosen(batches, chosen), workers=workers):
+    for _ in build_loader(dataset, _Chosen(batches, chosen), workers=workers, for_gpu=for_gpu):
         pass
 
 

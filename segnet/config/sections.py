@@ -256,7 +256,8 @@ class TrainConfig(Section):
     """Activations that the backward pass computes again, to need less memory. nothing: off. activations: only the outputs of
     convolutions are kept. stages: only the outputs of stages are kept. The gradients are the same."""
     compile: bool = False
-    """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes."""
+    """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes. Meant
+    for GPUs, where it saves passes over memory between convolutions; on CPUs it was no faster."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights, which is then evaluated and saved as the best. 0: off."""
     deterministic: bool = False
@@ -289,7 +290,7 @@ class InferenceConfig(Section):
     TF32 on GPUs."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight picture sizes; the first picture of a size takes
-    minutes. On CPUs it was slower."""
+    minutes. Meant for GPUs and many pictures of few sizes; on CPUs it was slower."""
     dropout_samples: int = Field(default=0, ge=0, le=1000)
     """Monte-Carlo dropout: number of passes with dropout whose probabilities are averaged (Bayesian SegNet: 50; 6 already help).
     0: off, one pass without dropout."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import PIL
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from segnet.classes import ClassSet
 from segnet.config.sections import DataConfig
 from segnet.data.cache import FOLDER, DecodedSamples, Undecoded, open_decoded
+from segnet.data.colors import Change, DrawChanges, change_colors, no_changes
 from segnet.data.images import open_image, pixel_count
 from segnet.data.label_faults import label_faults, label_warnings
 from segnet.data.layout import mask_path, split_path
@@ -37,6 +38,7 @@ class Sample(NamedTuple):
     image: Tensor  # (C, H, W) uint8 RGB
     truth: Tensor  # of a segmentation: (H, W) uint8 class ids; `IGNORE_INDEX` is not scored
     id: str
+    colors: Sequence[Change] | Sequence[Sequence[Change]] = ()  # still to be made: of an image, or of each image of a batch
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -54,6 +56,7 @@ class SegmentationDataset(Dataset[Sample]):
         self.split = split
         self.classes = classes
         self.transform = transform
+        self.draw_colors: DrawChanges = no_changes
         self.seed = seed
         self.ids = read_split(root, split)
         pictures, faults = find_pictures(root, self.ids)
@@ -65,12 +68,18 @@ class SegmentationDataset(Dataset[Sample]):
         return len(self.ids)
 
     def __getitem__(self, key: SampleKey) -> Sample:
+        sample = self.before_colors(key)
+        return Sample(change_colors(sample.image, cast(Sequence[Change], sample.colors)), sample.truth, sample.id)
+
+    def before_colors(self, key: SampleKey) -> Sample:
+        """The augmented sample, whose changes of colour are drawn and still to be made."""
         sample = self.read(key.picture)
         with torch.random.fork_rng(devices=[]):
             seed = derive_seed(self.seed, "augment", key.epoch, sample.id)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices, too
             image, mask = self.transform(sample.image, sample.truth, key.shrink)
-        return Sample(image, mask, sample.id)
+            colors = self.draw_colors()
+        return Sample(image, mask, sample.id, colors)
 
     def keep_decoded(self, folder: Path | None = None) -> None:
         """Read samples from a file of decoded ones in `folder` (default: the data folder) from now on.

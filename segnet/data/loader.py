@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from segnet.data.colors import Change
 from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.sampler import SampleKey
 from segnet.data.workers import (
@@ -28,25 +31,28 @@ from segnet.system.processes import kill_children, stop_signals_blocked
 class _ErrorsAsValues(Dataset[Sample]):
     """`dataset`, with the error of a sample as a value. Torch would turn one that is raised in a worker into a RuntimeError."""
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
+    def __init__(self, dataset: SegmentationDataset, colors_later: bool) -> None:
         self.dataset = dataset
+        self.colors_later = colors_later
 
     def __getitem__(self, key: SampleKey) -> Sample | Exception:  # type: ignore[override]
         try:
-            return self.dataset[key]
+            return self.dataset.before_colors(key) if self.colors_later else self.dataset[key]
         except (UserError, OSError) as error:
             return error
 
 
 def _collate(samples: list[Sample | Exception]) -> Sample | Exception:
     """The batch of `samples`, or the first error among them. Images are (B, C, H, W) and lie in memory as (B, H, W, C)."""
-    whole: list[Sample] = []
+    whole: list[tuple[Tensor, Tensor, str]] = []
+    colors: list[Sequence[Change]] = []
     for sample in samples:
         if isinstance(sample, Exception):
             return sample
-        whole.append(sample._replace(image=sample.image.permute(1, 2, 0)))
-    batch: Sample = default_collate(whole)
-    return batch._replace(image=batch.image.permute(0, 3, 1, 2))  # (B, C, H, W)
+        whole.append((sample.image.permute(1, 2, 0), sample.truth, sample.id))
+        colors.append(cast(Sequence[Change], sample.colors))
+    image, truth, ids = default_collate(whole)
+    return Sample(image.permute(0, 3, 1, 2), truth, ids, colors if any(colors) else ())  # (B, C, H, W)
 
 
 class _Loader(DataLoader[Sample]):
@@ -107,10 +113,11 @@ def build_loader(
     *,
     workers: int,
     timeout: float = 0,
-    pin_memory: bool = False,
+    for_gpu: bool = False,
 ) -> DataLoader[Sample]:
     """A loader of the given batches; without them, of each sample of the split in order, at its own size and by itself.
 
+    With `for_gpu` batches lie in pinned memory, and their changes of colour are left to the GPU, see `Sample.colors`.
     Under torchrun each rank gets its part of the split. Iterating raises UserError (data) for a damaged picture or mask with
     any number of workers, (worker lost) when one died or gave no batch for `timeout` seconds (0: no limit), (environment)
     when workers may not open enough files.
@@ -121,12 +128,12 @@ def build_loader(
     else:
         sampler = batches
     return _Loader(
-        _ErrorsAsValues(dataset),
+        _ErrorsAsValues(dataset, colors_later=for_gpu),
         batch_sampler=sampler,
         collate_fn=_collate,
         num_workers=workers,
         timeout=timeout if workers else 0,
-        pin_memory=pin_memory,
+        pin_memory=for_gpu and torch.cuda.is_available(),
         worker_init_fn=report_thread_errors,
     )
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from segnet.classes import IGNORE_INDEX
@@ -111,25 +110,19 @@ def _uniform(low: float, high: float) -> float:
 
 
 class TrainTransform:
-    """Random zoom, crop, rotation, mirroring, colour and blur, drawn from torch's global generator, which the dataset seeds.
+    """Random zoom, crop, rotation and mirroring, drawn from torch's global generator, which the dataset seeds.
 
     An augmentation that is off draws no random number, so adding one to the program changes no earlier run.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
-        steps: list[v2.Transform] = []
-        if config.brightness or config.contrast or config.saturation or config.hue:
-            steps.append(v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue))
-        if config.blur:
-            steps.append(v2.RandomApply([v2.GaussianBlur(kernel_size=9, sigma=(0.1, 2.0))], p=config.blur))
-        self.color = v2.Compose(steps) if steps else None  # of the image alone
 
     def __call__(self, image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:
         image, mask = _zoom_crop(self.config, shrink)(image, mask)
         if float(torch.rand(1)) < self.config.flip:
             image, mask = image.flip(-1), mask.flip(-1)
-        return (self.color(image) if self.color else image), mask
+        return image, mask
 
 
 def _zoom_crop(config: AugmentConfig, shrink: float) -> RandomZoomCrop:

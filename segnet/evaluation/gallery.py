@@ -43,9 +43,9 @@ def predicted(
     """`pictures` of a split with their images, masks and predictions; predicting them again gives the masks that were scored."""
     model, rows = prepare_to_predict(model, inference), {name: row for row, name in enumerate(dataset.ids)}
     for score in pictures:
-        image, truth, _ = dataset.read(rows[score.id])
-        maps = predict_maps(model, image[None], inference)
-        yield ReportPicture(score, image, truth, maps.mask[0], maps.uncertainty[0])
+        sample = dataset.read(rows[score.id])
+        maps = predict_maps(model, sample.image[None], inference)
+        yield ReportPicture(score, sample.image, sample.truth, maps.mask[0], maps.uncertainty[0])
 
 
 def worst_and_best(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store, default_pg_timeout
 
 from segnet.system.errors import ExitCode, UserError, config_error, data_error, environment_error, first_line
 
@@ -85,12 +86,26 @@ def _join(backend: str, patience: timedelta | None) -> None:
     """Connect to the other ranks. Raises UserError (environment) when that fails."""
     try:
         socket.getaddrinfo(os.environ["MASTER_ADDR"], None)  # torch would retry an unknown name for half an hour
-        dist.init_process_group(backend, timeout=patience)
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            here, store = _launched(), _store_of_attempt(patience)
+            dist.init_process_group(backend, timeout=patience, store=store, rank=here.rank, world_size=here.ranks)
+        else:
+            dist.init_process_group(backend, timeout=patience)
     except (RuntimeError, ValueError, OSError) as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         found = f"cannot meet the other ranks at {place} ({first_line(error, 120)})"
         remedy = "see whether the port is free and the name of the machine is known, or give torchrun another --rdzv-endpoint"
         raise environment_error(f"rank {rank()}", found, remedy) from None
+
+
+def _store_of_attempt(patience: timedelta | None) -> Store:
+    """The store of torchrun in which ranks find each other, for this attempt alone.
+
+    torchrun keeps it when it starts ranks again, and then it still holds the addresses of those that were there before.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(host, port, is_master=False, timeout=patience or default_pg_timeout)  # type: ignore[attr-defined]
+    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def rank() -> int:
@@ -101,6 +116,11 @@ def rank() -> int:
 def local_rank() -> int:
     """The number of this process among the ranks of this machine, 0 when it is alone."""
     return _launched().local_rank
+
+
+def restarted() -> bool:
+    """True in a rank that torchrun started again after a failure (its --max-restarts)."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
 
 
 def world_size() -> int:
@@ -131,9 +151,9 @@ def gather(value: int) -> list[int]:
     """Every rank's `value`, in the order of the ranks."""
     if world_size() == 1:
         return [value]
-    values = torch.zeros(world_size(), dtype=torch.int64)
-    dist.all_gather_into_tensor(values, torch.tensor([value], dtype=torch.int64))
-    return values.tolist()
+    values = [torch.empty(1, dtype=torch.int64) for _ in range(world_size())]
+    dist.all_gather(values, torch.tensor([value], dtype=torch.int64))
+    return [int(found) for found in values]
 
 
 def gather_texts(text: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from segnet.config.data_folder import class_warnings
 from segnet.config.sections import Config
+from segnet.data.colors import draw_changes
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.transforms import TrainTransform
 from segnet.data.workers import require_open_files
@@ -36,4 +38,6 @@ def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDatas
 
 def open_train_set(config: Config, task: Task[AnswerType]) -> SegmentationDataset:
     """The train split, augmented as `config` says. Raises UserError (data) for its faults."""
-    return task.open_split(config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)
+    dataset = task.open_split(config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)
+    dataset.draw_colors = partial(draw_changes, config.augment)
+    return dataset

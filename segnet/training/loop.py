@@ -182,8 +182,8 @@ class Training:
                 self._leave(stop)
 
     def _batches(self) -> Generator[Sample, None, None]:
-        data, pin = self.config.data, self.device.type == "cuda"
-        yield from build_loader(self.train_set, self.sampler, workers=data.workers, timeout=data.worker_timeout, pin_memory=pin)
+        data, for_gpu = self.config.data, self.device.type == "cuda"
+        yield from build_loader(self.train_set, self.sampler, workers=data.workers, timeout=data.worker_timeout, for_gpu=for_gpu)
 
     def _next(self, batches: Iterator[Sample]) -> Sample:
         """This rank's part of the next batch, on the device."""

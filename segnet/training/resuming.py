@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segnet.config.loading import dump_config
 from segnet.config.sections import Config
+from segnet.data.colors import ARITHMETIC
 from segnet.data.dataset import SegmentationDataset, content_digests
 from segnet.runs.checkpoint import BEST, Checkpoint, load_checkpoint, load_weights
 from segnet.system.digests import derive_seed
@@ -53,6 +54,9 @@ def restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Confi
     if others:
         found = f"{len(others)} pictures or masks in {config.data.root} have changed since: {', '.join(others[:10])}"
         raise UserError(ExitCode.CHECKPOINT, path, found, "restore them, or choose another --run")
+    if training.get("colors") != ARITHMETIC and config.augment.contrast:
+        change = "with an earlier arithmetic of augment.contrast; a few pictures differ by one level of 255"
+        say(f"note: {path}: its run began {change}")
     try:
         _restore_values(state, checkpoint, training, path)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
@@ -71,6 +75,7 @@ def training_values(state: TrainState, rows: int, pictures: RunPictures, inferen
         "loss_steps": state.loss_steps,
         "rows": rows,
         "names": pictures.names,
+        "colors": ARITHMETIC,
         "content": pictures.content,
         "inference_precision": inference_precision,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import cast
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from segnet.config.sections import Config
+from segnet.data.colors import Change, change_batch
 from segnet.data.dataset import Sample
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
@@ -120,5 +122,8 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
 
 
 def to_device(batch: Sample, device: torch.device) -> Sample:
+    """The batch on `device`, with the changes of colour that were left to do there."""
     image = batch.image.to(device, non_blocking=True, memory_format=torch.channels_last)
+    if batch.colors:
+        change_batch(image, cast(Sequence[Sequence[Change]], batch.colors))
     return Sample(image, batch.truth.to(device, non_blocking=True), batch.id)

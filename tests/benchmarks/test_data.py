@@ -34,7 +34,7 @@ def test_plain_batches_are_full(tiny_config):
 def test_each_way_has_a_rate_and_a_gpu_its_workers(tiny_config, capsys):
     document = benchmark_data(tiny_config, pictures=4, rounds=1)
     assert document["pictures"] == 4
-    assert list(document["per_core"]) == ["plain PIL", "from files", "from cache"]
+    assert list(document["per_core"]) == ["plain PIL", "from files", "from cache", "from cache for a GPU"]
     assert document["per_core"]["plain PIL"]["times_pil"] == 1
     assert document["workers"] == {"count": 0}
     print_rates(document)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import AugmentConfig
+from segnet.data.colors import change_colors, draw_changes
 from segnet.data.transforms import RandomZoomCrop, TrainTransform, Window, eval_transform
 
 MEAN_COLOR = torch.tensor([124, 116, 104], dtype=torch.uint8)
@@ -29,7 +30,8 @@ def labelled_picture(height: int, width: int, seed: int = 0) -> tuple[Tensor, Te
 
 def apply(config: AugmentConfig, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
-    return TrainTransform(config)(image, mask)
+    image, mask = TrainTransform(config)(image, mask)
+    return change_colors(image, draw_changes(config)), mask
 
 
 augmentations = st.builds(

@@ -79,7 +79,7 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
         in_truth = [iou for iou, row in zip(alone.scores.class_iou, alone.scores.confusion, strict=True) if sum(row)]
         assert found.pictures[index].miou == pytest.approx(np.mean(in_truth), abs=1e-15)
         assert alone.scores.global_accuracy == found.pictures[index].accuracy
-        image, mask, _ = dataset.read(index)
+        image, mask = dataset.read(index)[:2]
         probabilities = predict_probabilities(fold(model), image[None], config.inference)[0]
         scored = mask != 255
         bins += count_reliability(probabilities.amax(0)[scored], (probabilities.argmax(0) == mask)[scored])

@@ -114,3 +114,18 @@ def test_a_resumed_run_needs_no_pretrained_file(tiny_config, tmp_path):
 
 
 VGG_OF_TINY = [(0, "weight", (4, 3, 3, 3)), (0, "bias", (4,)), (3, "weight", (8, 4, 3, 3)), (3, "bias", (8,))]
+
+
+@pytest.mark.parametrize(("contrast", "notes"), [(0.3, 1), (0.0, 0)])
+def test_earlier_arithmetic_is_named_where_it_matters(contrast, notes, tiny_config, tmp_path, capsys):
+    config = override_config(tiny_config, [f"augment.contrast={contrast}", "train.epochs=2"])
+    train(config, tmp_path / "run")
+    last = tmp_path / "run" / "last.pt"
+    train(config, tmp_path / "run", resume=True)
+    assert "note:" not in capsys.readouterr().out
+    checkpoint = load_checkpoint(last)
+    assert checkpoint.training is not None
+    del checkpoint.training["colors"]
+    save_checkpoint(last, checkpoint)
+    train(config, tmp_path / "run", resume=True)
+    assert capsys.readouterr().out.count("began with an earlier arithmetic of augment.contrast") == notes

@@ -14,10 +14,10 @@ visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder · folding ·
                 initialization · inspection
 data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · cache ·
-                transforms · sampler · workers · listing · split_forms · split_lists · sample_files · label_faults ·
+                transforms · sampler · workers · listing · split_forms · split_lists · sample_files · label_faults · twins ·
                 checking · check_report · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
-                public_sets · unpacking
+                public_sets · unpacking · splitting · mask_values
 runs/           what a run folder holds: checkpoint · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · windows · loaded_model · answers · predictor

@@ -22,7 +22,7 @@ from segnet.classes import ClassSet
 from segnet.data.layout import mask_path, masks_folder, pictures_folder, split_path
 from segnet.data.listing import list_pictures
 from segnet.data.mask_files import open_mask
-from segnet.data.sample_files import find_pictures
+from segnet.data.sample_files import find_pictures, merge_alike
 from segnet.data.split_lists import SHOWN, are_apart, overlap_faults, parse_split
 from segnet.system.errors import UserError, config_error, data_error, raise_first
 from segnet.system.files import make_folder, write_text
@@ -111,7 +111,9 @@ def _ids_to_divide(root: Path) -> tuple[list[str], list[UserError]]:
             named = ", ".join(sorted(alone)[:3]) + (", …" if len(alone) > 3 else "")
             warnings.append(data_error(folder, f"{len(alone)} files have no {lacks} and are in no list: {named}"))
     if not pictures & masks:
-        raise data_error(root, "no picture has a mask", "give them the same names: JPEGImages/a.jpg, SegmentationClass/a.png")
+        _, faults = find_pictures(root, sorted(pictures))  # they name the files that were probably meant
+        raise_first(merge_alike(faults, lambda _: folders[1]), limit=SHOWN)
+        raise data_error(folders[0], "no pictures in it", "put the pictures there")
     return sorted(pictures & masks), warnings
 
 

@@ -196,6 +196,13 @@ def test_pictures_and_masks_without_a_partner_are_told(videos: Path) -> None:
     assert len(found.lists["train"]) + len(found.lists["val"]) == 22
 
 
+def test_masks_of_other_names_stop_it_with_the_command_that_renames_them(videos: Path) -> None:
+    for path in sorted((videos / "SegmentationClass").iterdir()):
+        path.rename(path.with_name(f"{path.stem}-label.png"))
+    with refused(ExitCode.DATA, "SegmentationClass: 24 files, such as", "whose name goes on with '-label'", "*-label.png; do mv"):
+        split_dataset(videos, CLASS_SET, options())
+
+
 def test_classes_that_a_list_lacks_are_told(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for index in range(8):

@@ -88,9 +88,12 @@ def test_a_data_set_counts_merged_classes(tiny_config: Config, tiny_data: Path) 
     masks = [tiny_mask(seed=seed) for seed in range(6)]
     counts = [sum(int((mask == 0).sum()) for mask in masks), sum(int(((mask == 1) | (mask == 2)).sum()) for mask in masks)]
     assert class_statistics(dataset).pixels == counts
-    assert (
-        class_statistics(open_split(tiny_config.data, "train")).pixels[0] == counts[0]
-    )  # not those that are kept for the merged ones
+    of_three = class_statistics(open_split(tiny_config.data, "train")).pixels  # not the kept ones of the merged table
+    assert (len(of_three), sum(of_three)) == (3, sum(counts))
+    to_ground, to_box = ({name: (name, "disc")} for name in ("ground", "box"))  # one table, two meanings of the masks
+    for merge, added in ((to_ground, 0), (to_box, 1)):
+        counted = class_statistics(open_split(data.model_copy(update={"merge": merge}), "train")).pixels
+        assert counted[added] == of_three[added] + of_three[2]
     dataset.keep_decoded()
     assert np.array_equal(dataset.read(0).truth, np.where(masks[0] == 2, 1, masks[0]))
     report = check_dataset(tiny_data, ["train"], data.class_set)

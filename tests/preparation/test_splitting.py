@@ -76,6 +76,14 @@ def test_five_parts_share_the_rarest_class() -> None:
     assert [len(members) for members in parts.values()] == pytest.approx([40] * 5, abs=2)
 
 
+def test_a_class_that_two_pictures_show_is_in_both_parts() -> None:
+    pool = random_pool(2)
+    pool.pixels[:, 5] = 0
+    pool.pixels[[20, 60], 5] = 700
+    parts = divide(pool, {"train": 0.8, "val": 0.2}, {}, 0)
+    assert all(set(members) & {"0020", "0060"} for members in parts.values())
+
+
 @given(seed=st.integers(0, 10**6), groups=st.integers(5, 40), val=st.floats(0.1, 0.5))
 def test_every_picture_has_one_part_and_every_group_too(seed: int, groups: int, val: float) -> None:
     pool = random_pool(seed, 80, groups)

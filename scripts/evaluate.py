@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from segnet.classes import merge_text
 from segnet.config.data_folder import class_warnings
 from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import open_split, require_useful_labels, warn
@@ -69,6 +70,7 @@ def main() -> None:
         "checkpoint": str(checkpoint),
         "data": f"{config.data.root}, {split}",
         "inference": ", ".join(f"{key} {value}" for key, value in config.inference if value != usual[key]) or "one view, whole",
+        **({"merged classes": merged} if (merged := merge_text(classes)) else {}),
         "device": describe_device(device),
         "precision": str(precision),
         "torch": torch.__version__,

@@ -1,29 +1,34 @@
-"""Prepare a dataset in the layout of Pascal VOC, check one, or convert its masks.
+"""Prepare a dataset in the layout of Pascal VOC, check one, convert its masks, or divide it into splits.
 
 examples:
   python scripts/prepare_data.py sample
   python scripts/prepare_data.py voc --from-archive VOCtrainval_11-May-2012.tar
   python scripts/prepare_data.py check configs/sample.yaml
 
-`convert` turns masks of other conventions (class colours, 0 and 255, other ids) into masks of class ids.
+`convert` turns masks of other conventions (class colours, 0 and 255, other ids) into masks of class ids. `split` writes the
+lists of train and val, balanced by class pixels.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from segnet.config.data_folder import class_warnings, load_data_folder
+from segnet.classes import ClassSet
+from segnet.config.data_folder import class_warnings, lists_folder, load_data_folder
 from segnet.config.loading import load_config
 from segnet.config.sections import DataConfig
 from segnet.data.check_report import fault_lines, report_json, report_table
-from segnet.data.checking import DISJOINT, CheckReport, check_dataset, list_splits, other_texts
+from segnet.data.checking import CheckReport, check_dataset, list_splits, lists_that_lack, other_texts
 from segnet.data.listing import left_out, left_out_warning, list_pictures
-from segnet.preparation.masks import convert_masks, parse_rules
+from segnet.data.sample_files import merge_alike
+from segnet.preparation.mask_values import list_values, proposed_command, values_table
+from segnet.preparation.masks import conversion_json, conversion_lines, convert_masks, parse_rules
 from segnet.preparation.plan import Prepared
 from segnet.preparation.public_sets import PUBLIC_SETS
 from segnet.preparation.sample import generate_sample
+from segnet.preparation.splitting import Existing, SplitOptions, split_dataset, split_table
 from segnet.preparation.unpacking import prepare
-from segnet.system.command_line import run_command
+from segnet.system.command_line import count_up_to, run_command
 from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import write_text
 from segnet.system.streams import printing_is_the_result
@@ -45,6 +50,8 @@ def main() -> ExitCode | None:
     _define_check(commands.add_parser("check", help=about))
     about = "make masks of colours, of 0 and 255 or of other ids fit; exact or refused"
     _define_convert(commands.add_parser("convert", help=about))
+    about = "write the lists of train and val, of test, of folds: balanced by class pixels, groups kept together"
+    _define_split(commands.add_parser("split", help=about))
     arguments = parser.parse_args()
     code: ExitCode | None = arguments.run(arguments)
     return code
@@ -86,13 +93,17 @@ def _print_counts(root: Path, done: Prepared) -> None:
 def _define_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("source", type=Path, metavar="CONFIG|DIR", help="a configuration, or a data folder with classes.yaml")
     check.add_argument("--split", action="append", help="only this split; repeatable (default: train and val; of a DIR: all)")
+    check.add_argument("--verbose", action="store_true", help="a line for every fault, also where many have one cause")
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
 
     def run(arguments: argparse.Namespace) -> ExitCode | None:
         data = _data_of(arguments.source)
         root = Path(data.root)
-        named = list_splits(root) if arguments.source.is_dir() else [data.train_split, data.val_split]
-        disjoint = (*DISJOINT, data.train_split, data.val_split)
+        named = [data.train_split, data.val_split]
+        if arguments.source.is_dir():
+            there = list_splits(root)
+            named = [*there, *lists_that_lack(there)]
+        disjoint = (data.train_split, data.val_split)
         report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint, train=data.train_split)
         warnings = [*class_warnings(data), *report.warnings]
         if arguments.source.is_dir() and not arguments.split:
@@ -103,45 +114,126 @@ def _define_check(check: argparse.ArgumentParser) -> None:
             write_text(arguments.json, report_json(report))
         elif not report.faults:
             printing_is_the_result()
-        _print_report(report)
+        _print_report(report, verbose=arguments.verbose)
         return ExitCode.DATA if report.faults else None
 
     check.set_defaults(run=run)
 
 
-def _print_report(report: CheckReport) -> None:
+def _print_report(report: CheckReport, *, verbose: bool) -> None:
     """The table on stdout, faults and warnings on stderr."""
     print(report_table(report), flush=True)
-    for fault in fault_lines(report):
-        print(f"error: {fault}", file=sys.stderr)
-    for warning in report.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    for line in fault_lines(report, verbose=verbose):
+        print(line, file=sys.stderr)
     print(f"{len(report.faults)} faults" if report.faults else "no faults", flush=True)
 
 
 def _define_convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("masks", type=Path, metavar="MASKS", help="a folder of masks, which stays as it is")
-    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the palette PNGs go")
+    convert.add_argument("--out", type=Path, metavar="DIR", help="where the palette PNGs go")
+    convert.add_argument("--list", action="store_true", help="only list the ids or colours, and propose the command")
     convert.add_argument("--classes", type=Path, metavar="CONFIG|DIR", help="whose colours become ids")
-    convert.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="id (or R,G,B) to id; repeatable")
+    about = "id, range of ids (1-254) or R,G,B to id; '*' is every other value but 0 and black; repeatable"
+    convert.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help=about)
     meant = "what is meant where a palette's numbers and colours disagree, and the mask does not tell"
     convert.add_argument("--palette", choices=["index", "color"], help=meant)
+    about = "greys from N on become 1, others 0, also of JPEG; tells how many pixels moved"
+    convert.add_argument("--threshold", type=count_up_to(65535, least=1), metavar="N", help=about)
+    about = "colours become the nearest class colour, also of JPEG; tells how many pixels moved"
+    convert.add_argument("--nearest", action="store_true", help=about)
     convert.add_argument("--overwrite", action="store_true", help="replace masks in DIR that differ")
+    convert.add_argument("--keep-going", action="store_true", help="write the others where a mask fails; else none is written")
+    convert.add_argument("--verbose", action="store_true", help="a line for every mask that fails")
+    convert.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
 
     def run(arguments: argparse.Namespace) -> ExitCode | None:
-        if not arguments.classes and not arguments.map:
-            convert.error("give --classes, --map or both")
-        classes = _data_of(arguments.classes).class_set if arguments.classes else None
-        rules = parse_rules(classes, arguments.map, palette=arguments.palette)
-        done = convert_masks(arguments.masks, arguments.out, rules, overwrite=arguments.overwrite)
-        print(f"{arguments.out}: {done.written} masks written, {done.same} were there already, {len(done.failed)} failed")
-        if left := left_out(list_pictures(arguments.masks)):
-            print(f"warning: {left_out_warning(left)}", file=sys.stderr)
-        for error in done.failed:
-            print(f"error: {error}", file=sys.stderr)
-        return ExitCode.SOME_FAILED if done.failed else None
+        classes = _data_of(arguments.classes).mask_classes if arguments.classes else None
+        if arguments.list:
+            return _list_values(arguments.masks, classes, f"--classes {arguments.classes}")
+        if not arguments.out:
+            convert.error("give --out DIR, or --list")
+        if not (arguments.classes or arguments.map or arguments.threshold):
+            convert.error("give --classes, --map or --threshold; --list proposes one")
+        options = {"palette": arguments.palette, "threshold": arguments.threshold, "nearest": arguments.nearest}
+        rules = parse_rules(classes, arguments.map, **options)
+        go_on = arguments.keep_going
+        done = convert_masks(arguments.masks, arguments.out, rules, overwrite=arguments.overwrite, keep_going=go_on)
+        if arguments.json:
+            write_text(arguments.json, conversion_json(done))
+        counts = f"{done.written} masks written, {done.same} were there already, {len(done.failed)} failed"
+        stopped = bool(done.failed) and not go_on
+        more = "; nothing was written: mend them, or write the others with --keep-going" if stopped else ""
+        print(f"{arguments.out}: {counts}{more}", flush=True)
+        _warn_of_left_out(arguments.masks)
+        for line in conversion_lines(done, arguments.masks, verbose=arguments.verbose):
+            print(line, file=sys.stderr)
+        if done.failed:
+            return ExitCode.DATA if stopped else ExitCode.SOME_FAILED
+        return None
 
     convert.set_defaults(run=run)
+
+
+def _warn_of_left_out(folder: Path) -> None:
+    """Warn of files that look like masks and are not read."""
+    if left := left_out(list_pictures(folder)):
+        print(f"warning: {left_out_warning(left)}", file=sys.stderr)
+
+
+def _list_values(folder: Path, classes: ClassSet | None, source: str) -> ExitCode | None:
+    """Print the values of the masks in a folder and the command that would convert them."""
+    printing_is_the_result()
+    found = list_values(folder)
+    for error in merge_alike(found.failed, lambda _: folder):
+        print(f"error: {error}", file=sys.stderr)
+    _warn_of_left_out(folder)
+    if found.masks:
+        command, why = proposed_command(found, classes, source)
+        print(f"{values_table(found)}\n{why}:\n  {command}", flush=True)
+    return ExitCode.DATA if found.failed else None
+
+
+def _define_split(split: argparse.ArgumentParser) -> None:
+    split.add_argument("source", type=Path, metavar="DIR", help="a data folder with classes.yaml, or a configuration")
+    split.add_argument("--val", type=_share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.2; the rest is train")
+    split.add_argument("--test", type=_share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.1 (default: none)")
+    split.add_argument("--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="write train_0, val_0, train_1, …")
+    meant = "what ids have in common that belong together, e.g. a video, a patient: the first group of a regular expression, "
+    split.add_argument("--group", metavar="REGEX|folder", help=meant + "or its whole match; or their folder")
+    split.add_argument("--seed", type=count_up_to(2**31), default=0, metavar="N", help="another seed, other lists (default: 0)")
+    lists = split.add_mutually_exclusive_group()
+    lists.add_argument("--keep", action="store_true", help="lists that are there keep their pictures, whoever wrote them")
+    lists.add_argument("--overwrite", action="store_true", help="lists that are there are replaced")
+
+    def run(arguments: argparse.Namespace) -> None:
+        if not (arguments.val or arguments.folds):
+            split.error("give --val, --folds or both")
+        if arguments.val + arguments.test >= 1:
+            split.error("--val and --test leave nothing for train")
+        data = _data_of(arguments.source)
+        options = SplitOptions(arguments.val, arguments.test, arguments.folds, arguments.group, arguments.seed)
+        existing: Existing = "keep" if arguments.keep else "overwrite" if arguments.overwrite else "extend"
+        done = split_dataset(Path(data.root), data.class_set, options, existing)
+        print(split_table(done, data.class_set))
+        counts = ", ".join(f"{name} {len(members):,} (+{done.added[name]:,})" for name, members in done.lists.items())
+        print(f"{lists_folder(Path(data.root))}: {counts}", flush=True)
+        if done.held_out:
+            print(f"test.txt stays as it is, and its {done.held_out:,} pictures are in none of these lists", flush=True)
+        for warning in done.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+
+    split.set_defaults(run=run)
+
+
+def _share(text: str) -> float:
+    """An argparse type: a share above 0 and below 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a share between 0 and 1, such as 0.2")
+    return share
 
 
 def _data_of(source: Path) -> DataConfig:

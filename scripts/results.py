@@ -3,11 +3,14 @@
 examples:
   python scripts/results.py configs/camvid_segnet.yaml configs/camvid_segnet_plain.yaml --seeds 0 1 2
   python scripts/results.py configs/camvid_segnet_cpu.yaml --splits val test --tta
-  python scripts/results.py configs/camvid_segnet.yaml --minutes 9
+  python scripts/results.py configs/leaves.yaml --folds 5 --minutes 9
 
 It prints each command that it runs, and does nothing twice: give the same command again to go on, or to add recipes, seeds and
 splits. With --minutes it stops in time and prints how many runs are left. Choose recipes on val; score test once.
-Under --out: <recipe>/seed<N>, the run folders; results.json, with every number and the curves; results.md, the table.
+With --folds K every seed is trained K times, on the lists train_0, val_0, … that `prepare_data.py split DIR --folds K` writes.
+The table then has the mean ± standard deviation of the folds, and the score of the sum of their confusion matrices, in which
+every picture counts once. Under --out: <recipe>/seed<N> or seed<N>-fold<F>, the run folders; results.json, with every number and
+the curves; results.md, the table.
 """
 
 import argparse
@@ -24,6 +27,7 @@ def main() -> None:
     parser.add_argument("recipes", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="overrides, for all of them")
     parser.add_argument("--seeds", type=count_up_to(2**31), nargs="+", default=[0], metavar="N", help="0 if left out")
+    parser.add_argument("--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="train on K folds of the data")
     parser.add_argument("--splits", nargs="+", default=["val"], metavar="NAME", help="to score on (val)")
     parser.add_argument("--tta", action="store_true", help="score at three scales and mirrored, too")
     parser.add_argument("--minutes", type=float, default=float("inf"), metavar="N", help="stop in time, to go on another time")
@@ -38,9 +42,10 @@ def main() -> None:
         rows=[Row(recipe, split, tta) for recipe in configs for split in arguments.splits for tta in views],
         out=arguments.out,
         scripts=Path(__file__).parent,
+        folds=arguments.folds,
     )
     waiting = comparison.run(time.monotonic() + 60 * arguments.minutes)
-    runs = len(configs) * len(arguments.seeds)
+    runs = len(configs) * len(comparison.trials)
     print(f"{waiting} of {runs} runs wait: give the command again" if waiting else "complete")
 
 

@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from segnet.classes import merge_text
 from segnet.config.data_folder import class_warnings
 from segnet.config.loading import config_schema, config_to_yaml, load_config
 from segnet.config.template import config_template
@@ -83,7 +84,10 @@ def show_schema(arguments: argparse.Namespace) -> None:
 def show_config(arguments: argparse.Namespace) -> None:
     """Print a configuration as YAML, with every key."""
     printing_is_the_result()
-    sys.stdout.write(config_to_yaml(load_config(arguments.config, arguments.overrides)))
+    config = load_config(arguments.config, arguments.overrides)
+    sys.stdout.write(config_to_yaml(config))
+    if merged := merge_text(config.data.class_set):
+        sys.stdout.write(f"# classes of the network: {', '.join(config.data.class_set.names)} ({merged})\n")
 
 
 def show_model(arguments: argparse.Namespace) -> None:

@@ -15,9 +15,9 @@ models/         the networks: compilation · recomputation · pretrained · fiel
                 initialization · inspection
 data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · cache ·
                 transforms · colors · sampler · workers · listing · split_forms · split_lists · sample_files ·
-                label_faults · checking · check_report · dataset · loader · statistics
+                label_faults · twins · checking · check_report · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
-                public_sets · unpacking
+                public_sets · unpacking · splitting · mask_values
 runs/           what a run folder holds: checkpoint · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · windows · loaded_model · answers · predictor

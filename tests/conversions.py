@@ -23,7 +23,7 @@ def convert(folder: Path, classes: ClassSet | None = None, *mapping: str, overwr
     """Convert the masks of a folder into the folder "out" beside it; the originals stay as they are."""
     before = folder_bytes(folder)
     try:
-        return convert_masks(folder, folder.parent / "out", parse_rules(classes, mapping), overwrite=overwrite)
+        return convert_masks(folder, folder.parent / "out", parse_rules(classes, mapping), overwrite=overwrite, keep_going=True)
     finally:
         assert folder_bytes(folder) == before
 

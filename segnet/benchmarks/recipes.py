@@ -1,4 +1,4 @@
-"""Recipes trained with several seeds, scored, and compared in one table. What is done already is not done again."""
+"""Recipes trained with several seeds or on k folds, scored, and compared in one table. What is done is not done again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from segnet.config.sections import Config
+from segnet.data.layout import split_path
+from segnet.data.remedies import split_command
+from segnet.evaluation.results import read_confusion
+from segnet.metrics.confusion import ConfusionMatrix
 from segnet.runs.checkpoint import BEST, LAST
 from segnet.runs.log import read_log
 from segnet.system.errors import ExitCode, UserError
@@ -32,6 +38,23 @@ class Row(NamedTuple):
     tta: bool
 
 
+class Trial(NamedTuple):
+    """A run of a recipe: with one seed, on the lists train and val of the recipe or on those of a fold."""
+
+    seed: int
+    fold: int | None = None
+
+    def split(self, name: str) -> str:
+        """The split that a row's `name` means here: val is the part that the fold leaves out of training."""
+        return name if self.fold is None or name not in ("train", "val") else f"{name}_{self.fold}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """The configuration's keys that make this trial."""
+        lists = [] if self.fold is None else [f"data.{name}_split={self.split(name)}" for name in ("train", "val")]
+        return [*lists, f"seed={self.seed}"]
+
+
 class TimeIsUp(Exception):
     """The deadline has passed before the work was done."""
 
@@ -40,7 +63,9 @@ class TimeIsUp(Exception):
 class Comparison:
     """The runs of some recipes, and their folder.
 
-    Under `out` stand <recipe>/seed<N>, the run folders; results.json, with every number and the curves; results.md, the table.
+    With `folds` each seed is trained as many times, on train_0, train_1, … of the recipe's data.
+    Under `out` stand <recipe>/seed<N> or <recipe>/seed<N>-fold<F>, the run folders; results.json, with every number and the
+    curves; results.md, the table.
     """
 
     configs: Mapping[Path, Config]  # by the recipe's file
@@ -49,53 +74,62 @@ class Comparison:
     rows: Sequence[Row]
     out: Path
     scripts: Path  # the folder of train.py and evaluate.py
+    folds: int = 0
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All runs of a recipe."""
+        return trials_of(self.seeds, self.folds)
 
     def run(self, deadline: float) -> int:
         """Train and score until `deadline` (of time.monotonic), write the results and print the table.
 
         The number of runs that are not complete. Raises UserError with the code of a command that fails.
         """
+        if self.folds:
+            for config in self.configs.values():
+                require_folds(Path(config.data.root), self.folds)
         make_folder(self.out)
         waiting = 0
-        for seed in self.seeds:
+        for trial in self.trials:
             for recipe in self.configs:
                 try:
-                    self._train(recipe, seed, deadline)
+                    self._train(recipe, trial, deadline)
                     for row in self.rows:
                         if row.recipe == recipe:
-                            self._score(row, seed, deadline)
+                            self._score(row, trial, deadline)
                 except TimeIsUp:
                     waiting += 1
-        results = [result for row in self.rows if (result := collect(self.out, row, self.seeds))]
+        results = [result for row in self.rows if (result := collect(self.out, row, self.seeds, self.folds))]
         write_text(self.out / "results.json", json.dumps(results, indent=1) + "\n")
         write_text(self.out / "results.md", table(results))
         print(table(results), end="")
         return waiting
 
-    def _train(self, recipe: Path, seed: int, deadline: float) -> None:
+    def _train(self, recipe: Path, trial: Trial, deadline: float) -> None:
         """Train to the last epoch. Raises TimeIsUp if that is not reached by `deadline`, UserError if the command fails."""
-        run = run_folder(self.out, recipe, seed)
+        run = run_folder(self.out, recipe, trial)
         if is_trained(run, self.configs[recipe]):
             return
         minutes = (deadline - time.monotonic()) / 60
         if minutes < 0.2:
             raise TimeIsUp
         limit = [f"train.max_minutes={minutes:.2f}"] if math.isfinite(minutes) else []
-        self._call("train", recipe, *self.overrides, f"seed={seed}", *limit, "--run", run, "--resume")
+        self._call("train", recipe, *self.overrides, *trial.overrides, *limit, "--run", run, "--resume")
         if not is_trained(run, self.configs[recipe]):
             raise TimeIsUp
 
-    def _score(self, row: Row, seed: int, deadline: float) -> None:
+    def _score(self, row: Row, trial: Trial, deadline: float) -> None:
         """Evaluate the best checkpoint, unless its score is there. Raises TimeIsUp, or UserError if the command fails."""
-        run = run_folder(self.out, row.recipe, seed)
-        metrics = metrics_file(run, row)
+        run = run_folder(self.out, row.recipe, trial)
+        metrics = metrics_file(run, row, trial)
         if metrics.exists() and metrics.stat().st_mtime >= (run / BEST).stat().st_mtime:
             return
         if time.monotonic() > deadline:
             raise TimeIsUp
         scales = [round(zoom * scale, 4) for zoom in ZOOMS for scale in self.configs[row.recipe].inference.scales]
         views = [f"inference.scales={scales}", "inference.flip=true"] if row.tta else []
-        self._call("evaluate", run, *views, "--split", row.split, "--out", metrics.parent)
+        self._call("evaluate", run, *views, "--split", trial.split(row.split), "--out", metrics.parent)
 
     def _call(self, script: str, *arguments: object) -> None:
         """Print and run a command. Raises UserError with its exit code if it fails."""
@@ -108,12 +142,29 @@ class Comparison:
             raise UserError(code, f"scripts/{script}.py", f"ended with exit code {status}", remedy)
 
 
-def run_folder(out: Path, recipe: Path, seed: int) -> Path:
-    return out / recipe.stem / f"seed{seed}"
+def trials_of(seeds: Sequence[int], folds: int) -> list[Trial]:
+    """The runs of a recipe: one for each seed, or for each seed and fold."""
+    return [Trial(seed, fold) for seed in seeds for fold in (range(folds) if folds else (None,))]
 
 
-def metrics_file(run: Path, row: Row) -> Path:
-    folder = f"{row.split}-tta" if row.tta else row.split
+def require_folds(root: Path, folds: int) -> None:
+    """Raise UserError (data) unless the data folder has the lists of `folds` folds, and of no more."""
+    for name in (f"{split}_{fold}" for fold in range(folds) for split in ("train", "val")):
+        if not split_path(root, name).is_file():
+            remedy = f"write the lists: {split_command(root, f'--folds {folds}')}"
+            raise UserError(ExitCode.DATA, split_path(root, name), "no such file", remedy)
+    if split_path(root, f"val_{folds}").exists():
+        found = f"is of a division into more than {folds} folds, so that {folds} of them leave pictures out"
+        raise UserError(ExitCode.DATA, split_path(root, f"val_{folds}"), found, "give --folds the number of its lists")
+
+
+def run_folder(out: Path, recipe: Path, trial: Trial) -> Path:
+    return out / recipe.stem / (f"seed{trial.seed}" if trial.fold is None else f"seed{trial.seed}-fold{trial.fold}")
+
+
+def metrics_file(run: Path, row: Row, trial: Trial) -> Path:
+    split = trial.split(row.split)
+    folder = f"{split}-tta" if row.tta else split
     return run / "evaluation" / folder / "metrics.json"
 
 
@@ -123,25 +174,54 @@ def is_trained(run: Path, config: Config) -> bool:
     return max(epochs, default=0.0) >= config.train.epochs - 1e-6 and (run / LAST).exists()
 
 
-def collect(out: Path, row: Row, seeds: Sequence[int]) -> dict[str, Any] | None:
-    """The numbers of a row from the runs that are scored; None if there is none."""
-    runs = {seed: run_folder(out, row.recipe, seed) for seed in seeds}
-    runs = {seed: run for seed, run in runs.items() if metrics_file(run, row).exists()}
+def collect(out: Path, row: Row, seeds: Sequence[int], folds: int = 0) -> dict[str, Any] | None:
+    """The numbers of a row from the runs that are scored; None if there is none.
+
+    Lists hold a value for each run. With `folds` and the split val there is "pooled" as well.
+    """
+    runs = {trial: run_folder(out, row.recipe, trial) for trial in trials_of(seeds, folds)}
+    runs = {trial: run for trial, run in runs.items() if metrics_file(run, row, trial).exists()}
     if not runs:
         return None
-    scores = [_read_json(metrics_file(run, row), MEASURES) for run in runs.values()]
+    scores = [_read_json(metrics_file(run, row, trial), MEASURES) for trial, run in runs.items()]
     logs = [_log_of(run) for run in runs.values()]
     environment = _read_json(runs[min(runs)] / "environment.json")
-    return {
+    result = {
         "recipe": str(row.recipe),
         "split": row.split,
         "tta": row.tta,
-        "seeds": list(runs),
+        "seeds": [trial.seed for trial in runs],
         **{measure: [score[measure] for score in scores] for measure in MEASURES},
         "minutes": [max((line["minutes"] for line in log if "minutes" in line), default=math.nan) for log in logs],
         "curves": [_curve_of(log) for log in logs],
         "environment": {key: environment.get(key, "unknown") for key in ("device", "torch", "commit", "ranks")},
     }
+    if folds:
+        result["folds"] = [trial.fold for trial in runs]
+        result["pooled"] = pool_folds(row, runs, folds)
+    return result
+
+
+def pool_folds(row: Row, runs: Mapping[Trial, Path], folds: int) -> dict[str, list[Any]]:
+    """The measures of the sum of the confusion matrices of all folds. Every picture counts once, scored by a network that did not
+    train on it.
+
+    Lists hold a value for each seed whose folds are all scored; empty lists for a split other than val.
+    """
+    whole = [seed for seed in {trial.seed: None for trial in runs} if sum(trial.seed == seed for trial in runs) == folds]
+    pooled: dict[str, list[Any]] = {key: [] for key in ("seeds", *MEASURES, "class_iou", "confusion")}
+    for seed in whole if row.split == "val" else ():
+        files = [metrics_file(run, row, trial).with_name("confusion.csv") for trial, run in runs.items() if trial.seed == seed]
+        counts = [read_confusion(file) for file in files]
+        matrix = ConfusionMatrix(len(counts[0]))
+        matrix.counts = torch.stack(counts).sum(dim=0)
+        scores = matrix.scores()
+        pooled["seeds"].append(seed)
+        for measure in MEASURES:
+            pooled[measure].append(getattr(scores, measure))
+        pooled["class_iou"].append([None if math.isnan(iou) else iou for iou in scores.class_iou])
+        pooled["confusion"].append(matrix.counts.tolist())
+    return pooled
 
 
 def _curve_of(log: list[dict[str, float]]) -> list[list[float]]:
@@ -172,11 +252,19 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     lines = ["| recipe | split | mIoU | G | C | seeds | minutes | device, torch, commit |", "|---|---|---|---|---|---|---|---|"]
     for result in results:
         name = f"`{result['recipe']}`" + (", 3 scales, mirrored" if result["tta"] else "")
-        values = " | ".join(spread([100 * value for value in result[measure]], 2) for measure in MEASURES)
         where = ", ".join(str(result["environment"][key]) for key in ("device", "torch", "commit"))
         minutes = spread(result["minutes"], 1)
-        lines.append(f"| {name} | {result['split']} | {values} | {len(result['seeds'])} | {minutes} | {where} |")
+        folds = len(set(result.get("folds", ())))
+        split = f"{result['split']} of {folds} folds" if folds else result["split"]
+        lines.append(f"| {name} | {split} | {_shares(result)} | {len(set(result['seeds']))} | {minutes} | {where} |")
+        if pooled := result.get("pooled", {}).get("seeds"):
+            lines.append(f"| the same, one matrix of all folds | {split} | {_shares(result['pooled'])} | {len(pooled)} | | |")
     return "\n".join(lines) + "\n"
+
+
+def _shares(values: Mapping[str, Any]) -> str:
+    """The cells of the measures, in per cent."""
+    return " | ".join(spread([100 * value for value in values[measure]], 2) for measure in MEASURES)
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from segnet.classes import ClassSet, difference
-from segnet.config.sections import CLASSES_FILE, LISTS, DataConfig
+from segnet.config.sections import CLASSES_FILE, LISTS, PLAIN_PICTURES, DataConfig
 from segnet.config.validation import Source, unknown_key_error, validate
 from segnet.config.yaml_files import Origins, Tree, read_mapping, require_utf8
 from segnet.system.errors import UserError, config_error, data_error
@@ -30,13 +30,23 @@ def root_fault(root: Path) -> tuple[str, str] | None:
         beside = [path.name for path in _folders_in(root.parent)]
         close = difflib.get_close_matches(root.name, beside, n=1)
         return f"no such folder{place_of(root)}", f"did you mean {root.parent / close[0]}?" if close else remedy
-    if os.path.isdir(root / LISTS):
+    if _has_lists(root):
         return None
     below = _folders_in(root)
     above = Path(os.path.abspath(root)).parents[:2]
     two_below = [path for folder in below for path in _folders_in(folder)]
-    near = next((path for path in (*below, *above, *two_below) if os.path.isdir(path / LISTS)), None)
+    near = next((path for path in (*below, *above, *two_below) if _has_lists(path)), None)
     return f"no {LISTS}/ in it", f"did you mean {near}?" if near else remedy
+
+
+def lists_folder(root: Path) -> Path:
+    """The folder of the lists of splits: `LISTS`, or the data folder itself where that is missing and the names are plain."""
+    plain = os.path.isfile(root / "train.txt") or os.path.isdir(root / PLAIN_PICTURES)
+    return root if plain and not os.path.isdir(root / LISTS) else root / LISTS
+
+
+def _has_lists(root: Path) -> bool:
+    return os.path.isdir(root / LISTS) or lists_folder(root) == root
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -111,7 +121,7 @@ def class_warnings(data: DataConfig) -> list[UserError]:
         return [UserError(error.code, error.path, error.found, "mend it; the classes are those of the configuration")]
     if own is None:
         return []
-    found = [difference(own, data.class_set)]
+    found = [difference(own, data.mask_classes)]
     if own.ignore_index != data.ignore_index:
         found.append(f"ignore_index is {own.ignore_index}, not {data.ignore_index}")
     remedy = "the configuration is used; check that the masks agree with it"

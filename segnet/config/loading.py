@@ -40,7 +40,7 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
     own = folder_classes(changed.data) if ("data", "root") in origins else None
     if own is None:
         return changed
-    expected = config.data.class_set
+    expected = config.data.mask_classes
     odd = difference(own, expected)
     if odd and ("data", "classes") not in origins:
         path = Path(changed.data.root) / CLASSES_FILE

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set
+from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set, merge_classes, merge_fault
 
 CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore_index
 LISTS = "ImageSets/Segmentation"  # in a data folder: the lists of its splits
+PLAIN_PICTURES = "images"  # in a data folder of plain names: its pictures; its lists lie in the data folder itself
 
 PathText = Annotated[str, Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -124,6 +125,10 @@ class DataConfig(Section):
     """R, G, B of each class, for masks and overlays. Empty: the colours of the class table, or VOC's."""
     ignore_index: Annotated[int, Field(ge=0, le=255)] = IGNORE_INDEX
     """The value in this dataset's mask files of pixels that are neither trained nor scored."""
+    merge: dict[str, tuple[str, ...]] = {}
+    """Classes that the network sees as one, by the new name; those of `ignore` are neither trained nor scored. The masks keep
+    their ids: the classes become others when a mask is read. The new class has the place and colour of its first one by id, and
+    all that are left are numbered anew. An empty list: off."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
@@ -148,21 +153,35 @@ class DataConfig(Section):
             )
         return classes
 
+    @field_validator("merge")
+    @classmethod
+    def _of_known_classes(cls, merge: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+        classes = info.data.get("classes", ())
+        names = CLASS_SETS[classes].names if isinstance(classes, str) else classes
+        if names and (fault := merge_fault(names, merge)):
+            raise ValueError(fault)
+        return merge
+
     @model_validator(mode="after")
     def _aligned(self) -> DataConfig:
-        count = len(self.class_set)
+        count = len(self.mask_classes)
         if self.colors and len(self.colors) != count:
             raise ValueError(f"{len(self.colors)} colors for {count} classes")
-        if len(set(self.class_set.names)) != count:
+        if len(set(self.mask_classes.names)) != count:
             raise ValueError("two classes have the same name")
         if self.ignore_index < count:
-            name = self.class_set.names[self.ignore_index]
+            name = self.mask_classes.names[self.ignore_index]
             raise ValueError(f"ignore_index: {self.ignore_index} is the id of class '{name}'; see prepare_data.py convert --map")
         return self
 
     @property
     def class_set(self) -> ClassSet:
-        """Names and colours as one table."""
+        """The classes of the network, after `merge`."""
+        return merge_classes(self.mask_classes, self.merge)
+
+    @property
+    def mask_classes(self) -> ClassSet:
+        """The classes of the mask files: names and colours as one table."""
         if isinstance(self.classes, str):
             known = CLASS_SETS[self.classes]
             return class_set(known.names, self.colors or known.colors, ignore_index=self.ignore_index)

@@ -101,6 +101,8 @@ def _range(field: _Schema) -> str:
         return f"{', '.join(others)} or {last}"
     if field.get("type") == "array":
         return _list_range(field)
+    if field.get("type") == "object":
+        return f"for each name {_range(field['additionalProperties'])}"
     if field.get("type") in ("integer", "number"):
         kind = "a whole number" if field["type"] == "integer" else "a number"
         return f"{kind}{_bounds(field)}"

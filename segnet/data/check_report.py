@@ -7,22 +7,27 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from segnet.classes import merge_text
 from segnet.data.checking import CheckReport
 from segnet.data.layout import split_path
 from segnet.data.sample_files import merge_alike
 from segnet.system.errors import UserError
 
 
-def fault_lines(report: CheckReport) -> list[UserError]:
-    """The faults for people: those of many files with one cure are one line for each split."""
-    split_of = {name: split.name for split in reversed(report.splits) for name in split.ids}
+def fault_lines(report: CheckReport, *, verbose: bool = False) -> list[str]:
+    """The faults and warnings for people: those of many files with one cause are one line for each split, unless `verbose`."""
+    faults, warnings = report.faults, report.warnings
+    if not verbose:
+        split_of = {name: split.name for split in reversed(report.splits) for name in split.ids}
 
-    def place(fault: UserError) -> Path:
-        below = Path(fault.path).relative_to(report.root).parts[1:]  # without the folder of pictures or masks
-        split = split_of.get(os.path.splitext("/".join(below))[0])
-        return split_path(report.root, split) if split else Path(fault.path)
+        def place(fault: UserError) -> Path:
+            path = Path(fault.path)
+            below = path.relative_to(report.root).parts[1:] if path.is_relative_to(report.root) else ()  # without JPEGImages, …
+            split = split_of.get(os.path.splitext("/".join(below))[0])
+            return split_path(report.root, split) if split else path
 
-    return merge_alike(report.faults, place)
+        faults, warnings = merge_alike(faults, place), merge_alike(warnings, place)
+    return [*(f"error: {fault}" for fault in faults), *(f"warning: {warning}" for warning in warnings)]
 
 
 def report_table(report: CheckReport) -> str:
@@ -42,6 +47,8 @@ def report_table(report: CheckReport) -> str:
         lines.append(f"  height {height}, width {across} (smallest / median / largest)")
         lines.append(f"  ignored {_percent(split.ignored, split.ignored + scored)} of {split.ignored + scored:,} pixels")
     sizes = {split.name: len(split.ids) for split in report.splits}
+    if merged := merge_text(report.classes):
+        lines.append(f"merged by data.merge: {merged}")
     lines += [f"{a} and {b} share {n:,} pictures" for (a, b), n in report.overlaps.items() if sizes[a] and sizes[b]]
     return "\n".join(lines)
 
@@ -69,6 +76,7 @@ def report_json(report: CheckReport) -> str:
     overlaps = [{"splits": list(pair), "pictures": count} for pair, count in report.overlaps.items()]
     tree = {
         "root": str(report.root),
+        "merged": merge_text(report.classes),
         "splits": splits,
         "overlaps": overlaps,
         "faults": _as_trees(report.faults),

@@ -19,17 +19,17 @@ from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.data_folder import root_fault
 from segnet.data.images import open_image
 from segnet.data.label_faults import label_faults, label_warnings
-from segnet.data.layout import MASKS, mask_path, split_path
+from segnet.data.layout import mask_path, masks_folder, split_path
 from segnet.data.listing import is_hidden
 from segnet.data.mask_files import open_mask, open_palette
 from segnet.data.palettes import Rules, palette_means_colors
 from segnet.data.remedies import convert_command
 from segnet.data.sample_files import find_pictures, size_faults
-from segnet.data.split_lists import names_a_picture, overlap_faults, parse_split
+from segnet.data.split_lists import are_apart, names_a_picture, overlap_faults, parse_split
+from segnet.data.twins import Look, difference_hash, near_twin_warnings, same_file_warnings
 from segnet.system.errors import UserError, data_error
 
 _PART_OF_DATASET = re.compile("train|val|test|fold|part|split", re.IGNORECASE)
-DISJOINT = ("train", "val", "test")  # splits that must not share pictures; others, such as trainval, may be a union
 
 
 class _Pair(NamedTuple):
@@ -38,7 +38,7 @@ class _Pair(NamedTuple):
     faults: list[UserError]
     size: tuple[int, int] = (0, 0)  # height, width
     pixels: tuple[int, ...] = ()  # pixels of each label 0..255; empty: not read
-    content: bytes = b""  # digest of the picture file
+    look: Look | None = None  # of the picture
     reordered: bool = False  # the palette of the mask holds the class colours in another order
 
 
@@ -77,6 +77,13 @@ def list_splits(root: Path) -> list[str]:
     return names
 
 
+def lists_that_lack(names: Sequence[str]) -> list[str]:
+    """The val lists that train lists among `names` need: val for train, unless any list is of val, and val_3 for train_3."""
+    needed = [name.replace("train", "val", 1) for name in names if re.fullmatch(r"train(_\d+)?", name)]
+    has_val = any(name.startswith("val") for name in names)
+    return [name for name in needed if name not in names and not (name == "val" and has_val)]
+
+
 def other_texts(root: Path) -> list[Path]:
     """The text files beside the lists of splits that are no lists, such as classes.txt.
 
@@ -97,12 +104,17 @@ def _texts(root: Path) -> list[Path]:
 
 
 def check_dataset(
-    root: Path, splits: Sequence[str], classes: ClassSet, *, disjoint: Sequence[str] = DISJOINT, train: str = "train"
+    root: Path, splits: Sequence[str], classes: ClassSet, *, disjoint: Sequence[str] = (), train: str = "train"
 ) -> CheckReport:
-    """Read every picture and mask of `splits`. `train` is the split to learn from; two splits in `disjoint` share no picture.
+    """Read every picture and mask of `splits`. `train` is the split to learn from. Two splits in `disjoint` share no picture, nor
+    do those of which `are_apart` says so.
 
     Faults of the data are returned, not raised. Nothing is written.
     """
+
+    def apart(first: str, second: str) -> bool:
+        return {first, second} <= set(disjoint) or are_apart(first, second)
+
     faults = list[UserError]()
     ids_of = dict[str, list[str]]()
     for split in dict.fromkeys(splits):
@@ -111,7 +123,7 @@ def check_dataset(
     pairs, pair_faults = _read_all(root, ids_of, classes)
     faults += pair_faults
     for first, second in combinations(ids_of, 2):
-        if {first, second} <= set(disjoint):
+        if apart(first, second):
             faults += overlap_faults(root, first, ids_of[first], second, ids_of[second])
     sound = {split: {name: pairs[name] for name in ids if name in pairs and pairs[name].pixels} for split, ids in ids_of.items()}
     seen_in = {split: _values_in(of_split.values()) for split, of_split in sound.items()}
@@ -120,7 +132,8 @@ def check_dataset(
         faults += label_faults(root, split, seen, classes, train)
         warnings += label_warnings(root, split, seen, classes, train, seen_in.get(train, set()))
         warnings += _mask_warnings(root, split, sound[split], classes)
-    warnings += _twin_warnings(root, ids_of, pairs, disjoint)
+    looks = {name: pair.look for name, pair in pairs.items() if pair.look}
+    warnings += same_file_warnings(root, ids_of, looks, apart) + near_twin_warnings(root, ids_of, looks, apart, train)
     reports = [_split_report(split, ids, pairs, classes) for split, ids in ids_of.items()]
     overlaps = {(a, b): len(set(ids_of[a]) & set(ids_of[b])) for a, b in combinations(ids_of, 2)}
     return CheckReport(root, classes, reports, overlaps, faults, warnings)
@@ -132,7 +145,7 @@ def _read_all(root: Path, ids_of: dict[str, list[str]], classes: ClassSet) -> tu
     if not ids:
         return {}, []
     pictures, faults = find_pictures(root, ids)
-    if not (root / MASKS).is_dir():
+    if not masks_folder(root).is_dir():
         return {}, faults
     spoilt = {fault.path for fault in faults}
     files = list[tuple[Path | None, Path | None]]()
@@ -159,11 +172,12 @@ def _read_pairs(files: Sequence[tuple[Path | None, Path | None]], classes: Class
 def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _Pair:
     faults = list[UserError]()
     image = mask = palette = None
-    content = b""
+    look = None
     try:
         if picture:
             image = open_image(picture)
             content = hashlib.blake2b(picture.read_bytes(), digest_size=16).digest()
+            look = Look(content, difference_hash(image.numpy()))
     except (UserError, OSError) as error:
         faults.append(_fault(error, picture))
     try:
@@ -178,12 +192,12 @@ def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _P
         return _Pair(faults)
     pixels = np.bincount(mask.numpy().reshape(-1), minlength=256)
     reordered = palette is not None and _is_reordered(np.flatnonzero(pixels[: len(classes)]).tolist(), palette, classes)
-    return _Pair([], (mask.shape[0], mask.shape[1]), tuple(pixels.tolist()), content, reordered)
+    return _Pair([], (mask.shape[0], mask.shape[1]), tuple(pixels.tolist()), look, reordered)
 
 
 def _is_reordered(used: list[int], palette: np.ndarray, classes: ClassSet) -> bool:
     """Whether the colours in the palette of a mask mean, or may mean, other classes than its ids."""
-    if len(set(classes.colors)) < len(classes):
+    if len(set(classes.colors)) < len(classes) or classes.class_of_stored:  # merged classes have other ids than the palette
         return False
     try:
         return palette_means_colors(used, palette, Rules(classes, {}, {}), Path())
@@ -228,21 +242,6 @@ def _is_binary(pair: _Pair) -> bool:
     """Whether a mask holds both 0 and the ignored label, and nothing else."""
     zero, ignored = pair.pixels[0], pair.pixels[IGNORE_INDEX]
     return zero > 0 and ignored > 0 and zero + ignored == sum(pair.pixels)
-
-
-def _twin_warnings(root: Path, ids_of: dict[str, list[str]], pairs: dict[str, _Pair], disjoint: Sequence[str]) -> list[UserError]:
-    """Warnings of pictures of two splits that are equal files with two ids."""
-    warnings = list[UserError]()
-    owner = dict[bytes, tuple[str, str]]()  # content -> (split, id) that has it first
-    for split, names in ids_of.items():
-        for name in names:
-            if split not in disjoint or name not in pairs or not pairs[name].content:
-                continue
-            other, twin = owner.setdefault(pairs[name].content, (split, name))
-            if other != split and twin != name:
-                found = f"'{name}' is the same picture as '{twin}' in {other}"
-                warnings.append(data_error(split_path(root, split), found, "remove one of them"))
-    return warnings
 
 
 def _split_report(split: str, ids: Sequence[str], pairs: dict[str, _Pair], classes: ClassSet) -> SplitReport:

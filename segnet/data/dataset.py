@@ -97,7 +97,7 @@ class SegmentationDataset(Dataset[Sample]):
     @property
     def decoding(self) -> tuple[object, ...]:
         """The values that a decoded mask depends on besides its file."""
-        return (self.classes,)
+        return (self.classes, *self.classes.class_of_stored)
 
     @property
     def file_name(self) -> str:

@@ -1,4 +1,8 @@
-"""The folder layout of Pascal VOC: the names of its folders and the paths in them."""
+"""The folder layout of Pascal VOC: the names of its folders and the paths in them.
+
+Plain names do as well: images/ where there is no JPEGImages/, masks/ where there is no SegmentationClass/, and lists such as
+train.txt in the data folder itself where there is no ImageSets/Segmentation/.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,44 @@ import os
 from pathlib import Path
 
 from segnet.classes import ClassSet
-from segnet.config.sections import CLASSES_FILE, LISTS
+from segnet.config.data_folder import lists_folder
+from segnet.config.sections import CLASSES_FILE, LISTS, PLAIN_PICTURES
 from segnet.system.errors import UserError, data_error
 from segnet.system.files import is_inside, write_text
 
 PICTURES = "JPEGImages"
 MASKS = "SegmentationClass"
+PLAIN_MASKS = "masks"
 FOLDERS = (PICTURES, MASKS, LISTS)  # LISTS is "ImageSets/Segmentation": a file <split>.txt with one id a line for each split
+
+
+def pictures_folder(root: Path) -> Path:
+    """The folder of the pictures."""
+    return _folder(root, PICTURES, PLAIN_PICTURES)
+
+
+def masks_folder(root: Path) -> Path:
+    """The folder of the masks."""
+    return _folder(root, MASKS, PLAIN_MASKS)
+
+
+def _folder(root: Path, name: str, plain: str) -> Path:
+    return root / (plain if os.path.isdir(root / plain) and not os.path.isdir(root / name) else name)
 
 
 def picture_path(root: Path, sample_id: str, suffix: str = ".jpg") -> Path:
     """The path of a picture. Its suffix is any that `images.SUFFIXES` holds; `find_pictures` finds the file that is there."""
-    return root / PICTURES / f"{sample_id}{suffix}"
+    return pictures_folder(root) / f"{sample_id}{suffix}"
 
 
 def mask_path(root: Path, sample_id: str) -> Path:
     """The path of the mask of a picture."""
-    return root / MASKS / f"{sample_id}.png"
+    return masks_folder(root) / f"{sample_id}.png"
 
 
 def split_path(root: Path, split: str) -> Path:
     """The path of the list of a split."""
-    return root / LISTS / f"{split}.txt"
+    return lists_folder(root) / f"{split}.txt"
 
 
 def write_classes(root: Path, classes: ClassSet) -> None:

@@ -12,10 +12,10 @@ from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX, ClassSet
-from segnet.data.image_headers import BITS_TAG, PHOTOMETRIC_TAG, read_ppm_header
+from segnet.data.image_headers import BITS_TAG, PHOTOMETRIC_TAG, format_of, read_ppm_header
 from segnet.data.images import OpenPicture, open_picture, read_numbers
 from segnet.data.remedies import convert_command
-from segnet.system.errors import data_error
+from segnet.system.errors import UserError, data_error
 from segnet.system.files import atomic_write
 
 _SINGLE_CHANNEL = ("P", "L", "1")  # Pillow's modes
@@ -25,18 +25,43 @@ _EXPORT = "export it as palette, grey or RGB PNG of 8 bits"
 _SPREAD = {2: 85, 4: 17}  # bits of grey -> the factor by which Pillow spreads the values over 0..255
 
 
+_WITH_LOSS = {  # formats that are no masks, and why
+    "JPEG": "a JPEG, and JPEG changes the ids and colours of a mask",
+    "WEBP": "a WebP, and WebP may change the ids and colours of a mask",
+}
+
+
 def open_mask(path: Path, classes: ClassSet) -> Tensor:
     """The mask at `path` as (H, W) uint8 class ids 0..K-1 and `IGNORE_INDEX`, which the file stores as `classes.ignore_index`.
 
+    Ids of merged classes become those of the classes that they belong to.
     Reads PNGs of 1, 2, 4 or 8 bits in grey or with a palette, interlaced or not; the colours of the palette are not used.
     Raises UserError (data) for every other file and for ids without a class.
     """
-    return _mask_of(open_picture(path, ("PNG",)), path, classes)
+    return _mask_of(_open_exact(path, ("PNG",)), path, classes)
 
 
 def decode_mask(content: bytes, classes: ClassSet, path: Path) -> Tensor:
     """`open_mask` for a file in memory. `path` is the name of the mask in error messages."""
-    return _mask_of(open_picture(path, ("PNG",), content=content), path, classes)
+    return _mask_of(_open_exact(path, ("PNG",), content=content), path, classes)
+
+
+def _open_exact(path: Path, formats: tuple[str, ...], *, content: bytes | None = None, labels: bool = False) -> OpenPicture:
+    """`open_picture` for a mask; a picture that is no mask because of its format is named so.
+
+    With `labels` the mask is one of another convention, which `convert` reads.
+    """
+    try:
+        return open_picture(path, formats, content=content, remedy_if_cut=_EXPORT if labels else None)
+    except UserError:
+        if content is None and not path.is_file():  # a pipe would be waited for
+            raise
+        kind = format_of(path if content is None else io.BytesIO(content))
+        if kind not in _WITH_LOSS or kind in formats:
+            raise
+    ways = "--threshold 128 for two classes, or --nearest for the nearest class colours"
+    remedy = f"export it as PNG, or give {ways}" if labels else f"export it as PNG, or: {convert_command(path)} with {ways}"
+    raise data_error(path, _WITH_LOSS[kind], remedy)
 
 
 def _mask_of(opened: OpenPicture, path: Path, classes: ClassSet) -> Tensor:
@@ -45,13 +70,18 @@ def _mask_of(opened: OpenPicture, path: Path, classes: ClassSet) -> Tensor:
         raise data_error(path, found, f"convert it: {convert_command(path)} --classes CONFIG")
     mask = torch.from_numpy(_ids_of_png(opened))  # (H, W)
     ids = torch.bincount(mask.flatten(), minlength=256).nonzero().flatten().tolist()
-    unknown = [i for i in ids if i >= len(classes) and i != classes.ignore_index]
+    count = len(classes.class_of_stored) or len(classes)
+    unknown = [i for i in ids if i >= count and i != classes.ignore_index]
     if unknown:
-        found = f"label {', '.join(map(str, unknown[:5]))}; expected 0..{len(classes) - 1} or {classes.ignore_index}"
+        found = f"label {', '.join(map(str, unknown[:5]))}; expected 0..{count - 1} or {classes.ignore_index}"
         remedy = f"add the class to data.classes, or renumber the mask: {convert_command(path)} --map {unknown[0]}=ID"
         if opened.picture.mode == "P":
             remedy += " (--classes CONFIG instead, if its colours are right)"
         raise data_error(path, found, remedy)
+    if classes.class_of_stored:
+        class_of = torch.full((256,), IGNORE_INDEX, dtype=torch.uint8)
+        class_of[:count] = torch.tensor(classes.class_of_stored, dtype=torch.uint8)
+        return class_of[mask.int()]
     if classes.ignore_index != IGNORE_INDEX:
         mask[mask == classes.ignore_index] = IGNORE_INDEX
     return mask
@@ -71,14 +101,15 @@ class Labels(NamedTuple):
     palette: np.ndarray | None = None  # (N, 4) uint8 RGBA of each id
 
 
-def open_labels(path: Path) -> Labels:
+def open_labels(path: Path, *, with_loss: bool = False) -> Labels:
     """The mask of another convention at `path`; its ids are the stored numbers, not the brightness that they show.
 
-    Raises UserError (data) when it cannot be read exactly: lossy, transparent, float, or of colours of more than 8 bits.
+    Raises UserError (data) when it cannot be read exactly: transparent, float, of colours of more than 8 bits, or, unless
+    `with_loss`, of a format that changes what it stores.
     """
-    opened = open_picture(path, _EXACT_FORMATS, remedy_if_cut=_EXPORT)
+    opened = _open_exact(path, (*_EXACT_FORMATS, *_WITH_LOSS) if with_loss else _EXACT_FORMATS, labels=True)
     picture = opened.picture
-    if any(name in str(picture.info.get("compression")) for name in _LOSSY_TIFF):
+    if not with_loss and any(name in str(picture.info.get("compression")) for name in _LOSSY_TIFF):
         raise data_error(path, "compressed with loss", "export the mask as PNG")
     if picture.mode in _SINGLE_CHANNEL or picture.mode.startswith("I"):
         return Labels(_stored_ids(opened, path).astype(np.int64), _palette_of(picture))

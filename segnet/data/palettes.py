@@ -23,6 +23,9 @@ class Rules(NamedTuple):
     ids: dict[int, int]  # old -> new id; others stay
     colors: dict[Color, int]  # further colours -> id
     palette: Literal["index", "color"] | None = None  # what counts where ids and their colours disagree; None: unknown
+    others: int | None = None  # id of all values without a rule, except 0 and black, which become 0; None: they are refused
+    threshold: int | None = None  # greys from it on become 1, others 0; None: values are what they are
+    nearest: bool = False  # a colour means the nearest one that has a rule
 
 
 def palette_means_colors(used: Sequence[int], palette: np.ndarray, rules: Rules, path: Path) -> bool:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 
 def convert_command(mask: Path) -> str:
     """The command that converts all masks in the folder of `mask`, without its last option."""
     return f"python scripts/prepare_data.py convert {mask.parent} --out NEW"
+
+
+def rename_command(folder: Path, ending: str) -> str:
+    """The command that takes the word from all names in a folder with an `ending` such as _mask.png."""
+    end = shlex.quote(ending)
+    return f'rename it; all: for f in {shlex.quote(str(folder))}/*{end}; do mv "$f" "${{f%{end}}}"{Path(ending).suffix}; done'
+
+
+def split_command(root: Path, options: str = "--val 0.2") -> str:
+    """The command that writes the lists of splits of a data folder."""
+    return f"python scripts/prepare_data.py split {root} {options}"
 
 
 def prepare_command(name: str, root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -10,8 +11,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from segnet.data.layout import MASKS, PICTURES, file_fault, link_fault, mask_path, picture_path
+from segnet.data.layout import file_fault, link_fault, mask_path, masks_folder, picture_path, pictures_folder
 from segnet.data.listing import has_foreign_suffix, has_picture_suffix, names_by_stem, names_in
+from segnet.data.remedies import rename_command
 from segnet.data.split_forms import without_invisible
 from segnet.system.errors import UserError, data_error
 from segnet.system.files import is_inside
@@ -35,7 +37,7 @@ class _Search:
     def __init__(self, kind: Kind, root: Path) -> None:
         self.kind = kind
         self.root = root
-        self.folder = root / (PICTURES if kind == "picture" else MASKS)
+        self.folder = pictures_folder(root) if kind == "picture" else masks_folder(root)
         self._names_by_stem = cache(names_by_stem)
         self._similar_names = cache(_read_similar_names)
         self._is_inside = cache(partial(is_inside, folder=root))
@@ -72,17 +74,26 @@ class _Search:
         return [fault] if fault else []
 
 
+_BEFORE_A_WORD = re.compile(r"[-_. ](?=[A-Za-z])")
+
+
 class _SimilarNames(NamedTuple):
     """The names in a folder by their folded form, in which names that people confuse are equal."""
 
     whole: dict[str, str]
     stems: dict[str, str]  # of files with the suffix of a picture, read or not: by the name without the suffix
+    longer: dict[str, list[str]]  # of the same files: by every beginning that a separator and a word follow, as x of x_mask.png
 
 
 def _read_similar_names(folder: Path) -> _SimilarNames:
     names = names_in(folder)
     pictures = [name for name in names if has_picture_suffix(name) or has_foreign_suffix(name)]
-    return _SimilarNames({_fold(name): name for name in names}, {_fold(os.path.splitext(name)[0]): name for name in pictures})
+    stems = {_fold(os.path.splitext(name)[0]): name for name in pictures}
+    longer = defaultdict[str, list[str]](list)
+    for name in pictures:
+        for separator in _BEFORE_A_WORD.finditer(os.path.splitext(name)[0]):
+            longer[name[: separator.start()]].append(name)
+    return _SimilarNames({_fold(name): name for name in names}, stems, longer)
 
 
 def _fold(name: str) -> str:
@@ -99,6 +110,11 @@ def _missing_fault(path: Path, kind: Kind, folder: Path, similar_names: Callable
     there = similar_names(place)
     name = there.whole.get(_fold(path.name)) or there.stems.get(_fold(path.stem)) or there.whole.get(_fold(path.stem))
     near = place / (name or "")
+    longer = there.longer.get(path.stem, [])
+    if not name and len(longer) == 1:
+        ending = longer[0][len(path.stem) :]
+        found = f"{kind} is missing; only {longer[0]} is there, whose name goes on with '{Path(ending).stem}'"
+        return data_error(path, found, rename_command(place, ending))
     if not name or near.is_dir():
         return data_error(path, f"{kind} is missing", "restore it, or remove its id from the split")
     suffix = os.path.splitext(without_invisible(name))[1].lower()
@@ -135,17 +151,39 @@ def size_faults(picture: tuple[int, int], mask: tuple[int, int], path: Path) -> 
 
 
 _CURED_TOGETHER = ("a mask in mode ", "is a link out of the data folder")  # the beginnings of faults that one command cures
+_MANY = 4  # faults of one kind, at least, that become one
+_EXAMPLES = 3
 
 
 def merge_alike(faults: Sequence[UserError], place: Callable[[UserError], Path]) -> list[UserError]:
-    """`faults`, with those of one kind, one cure and one `place`, such as a split, merged into one with a count."""
-    alike = defaultdict[tuple[str, Path | None], list[UserError]](list)
-    for number, fault in enumerate(faults):
-        kind = next((start for start in _CURED_TOGETHER if fault.found.startswith(start)), None)
-        alike[(kind, place(fault)) if kind else (str(number), None)].append(fault)
-    return [_merged(group, where) if where and group[1:] else group[0] for (_, where), group in alike.items()]
+    """`faults`, with those of one kind, one cure and one `place`, such as a split, merged into one with a count and examples.
+
+    Of one kind are faults whose texts differ in numbers, quoted words and the names of their own files alone. Fewer than four
+    stay as they are, unless one command cures them.
+    """
+    alike = defaultdict[tuple[object, Path], list[UserError]](list)
+    for fault in faults:
+        alike[_kind_of(fault), place(fault)].append(fault)
+    merged = list[UserError]()
+    for (kind, where), group in alike.items():
+        many = len(group) >= (2 if kind in _CURED_TOGETHER else _MANY)
+        merged += [_merged(group, where)] if many else group
+    return merged
+
+
+def _kind_of(fault: UserError) -> object:
+    """What is equal for faults of one cause: the words of both texts, each once."""
+    if start := next((start for start in _CURED_TOGETHER if fault.found.startswith(start)), None):
+        return start
+    own = re.compile(rf"'[^']*'|{re.escape(Path(fault.path).stem)}", re.IGNORECASE)
+    return tuple(tuple(dict.fromkeys(re.findall(r"[^\W\d_]+", own.sub("", text)))) for text in (fault.found, fault.remedy))
 
 
 def _merged(faults: Sequence[UserError], where: Path) -> UserError:
     first = faults[0]
-    return UserError(first.code, where, f"{len(faults)} files, such as {first.path}: {first.found}", first.remedy)
+    paths = list(dict.fromkeys(fault.path for fault in faults))
+    if len(paths) == 1:
+        shown = "; ".join(fault.found for fault in faults[:_EXAMPLES])
+        return UserError(first.code, where, f"{len(faults)} faults, such as {shown}", first.remedy)
+    shown = ", ".join([paths[0], *(Path(path).name for path in paths[1:_EXAMPLES])])
+    return UserError(first.code, where, f"{len(faults)} files, such as {shown}: {first.found}", first.remedy)

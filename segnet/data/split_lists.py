@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from segnet.config.data_folder import PREPARE_HELP, root_fault
-from segnet.data.layout import PICTURES, file_fault, split_path
+from segnet.data.layout import file_fault, pictures_folder, split_path
 from segnet.data.listing import ABSENT, names_by_stem
+from segnet.data.remedies import split_command
 from segnet.data.split_forms import Form, find_form, invisible, mending_command, without_invisible
 from segnet.system.errors import UserError, data_error, raise_first
 from segnet.system.files import is_safe_name
@@ -69,7 +71,8 @@ def _lines_of(root: Path, split: str) -> list[str] | UserError:
     if wrong_root := root_fault(root):
         return data_error(root, f"{wrong_root[0]} ({path}: no such file)", wrong_root[1])
     others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt")))
-    return data_error(path, "no such file", f"the splits there are {others}" if others else PREPARE_HELP)
+    there = f"the splits there are {others}; this one is written by: " if others else f"{PREPARE_HELP}; lists are written by: "
+    return data_error(path, "no such file", there + split_command(root))
 
 
 def _names_by_line(lines: Iterable[str]) -> dict[int, str]:
@@ -109,9 +112,10 @@ def _form_fault(path: Path, lines: dict[int, str], form: Form) -> UserError:
 def _picture_test(root: Path) -> Callable[[str], bool]:
     """A function that says whether an id has a picture. It reads each folder once."""
     listing = cache(names_by_stem)
+    folder = pictures_folder(root)
 
     def exists(name: str) -> bool:
-        path = root / PICTURES / name
+        path = folder / name
         inside = not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
         return inside and path.name in listing(path.parent)
 
@@ -123,6 +127,21 @@ def names_a_picture(root: Path, path: Path) -> bool:
     exists = _picture_test(root)
     named = _names_by_line(path.read_bytes().decode("utf-8-sig", "replace").splitlines())
     return any(map(exists, named.values())) or find_form(named, exists) is not None
+
+
+_DISJOINT = ("train", "val", "test")
+_FOLD = re.compile(r"(train|val)_(\d+)")  # the lists of a fold
+
+
+def are_apart(first: str, second: str) -> bool:
+    """Whether two splits must not share pictures, by their names: train, val and test, or train_3, val_3 and test.
+
+    Other lists, such as trainval, may be unions.
+    """
+    folds = [match for name in (first, second) if (match := _FOLD.fullmatch(name))]
+    if len(folds) == 2:
+        return folds[0][2] == folds[1][2] and first != second
+    return {first, second} <= set(_DISJOINT) or (len(folds) == 1 and "test" in (first, second))
 
 
 def overlap_faults(root: Path, first: str, first_ids: Sequence[str], second: str, second_ids: Sequence[str]) -> list[UserError]:

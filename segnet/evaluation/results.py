@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segnet.classes import ClassSet
 from segnet.metrics.confusion import ratio
@@ -128,6 +130,18 @@ def _percent(share: float) -> str:
 
 def _or_null(share: float) -> float | None:
     return None if math.isnan(share) else share
+
+
+def read_confusion(path: Path) -> Tensor:
+    """(K, K) int64: the pixels [truth][prediction] in a confusion.csv. Raises UserError (data) for another file."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[int(cell) for cell in row[1:]] for row in list(csv.reader(file))[1:] if row]
+        if not rows or {len(row) for row in rows} != {len(rows)}:
+            raise ValueError("not as many columns as rows")
+        return torch.tensor(rows, dtype=torch.int64)
+    except (OSError, ValueError, RuntimeError, csv.Error) as error:
+        raise UserError(ExitCode.DATA, path, f"not a confusion matrix ({error!s:.80})", "evaluate again") from None
 
 
 Counts = NDArray[np.float64]  # (…, K, 3) pixels per class: correct, in truth, in prediction; whole numbers below 2⁵³

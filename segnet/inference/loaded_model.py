@@ -72,4 +72,4 @@ def _require_trained_classes(classes: ClassSet, trained: Config, path: Path) -> 
     own = trained.data.class_set
     if len(classes) != len(own) or (set(classes.names) == set(own.names) and classes.names != own.names):
         found = f"the network has other classes than data.classes: {difference(classes, own)}"
-        raise UserError(ExitCode.CONFIG, path, found, "leave data.classes out")
+        raise UserError(ExitCode.CONFIG, path, found, "leave data.classes and data.merge out")

@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import refused
+from helpers import CLASSES, RunScript, refused
 
-from segnet.benchmarks.recipes import Row, collect, spread, table
+from segnet.benchmarks.recipes import Row, Trial, collect, require_folds, run_folder, spread, table
+from segnet.classes import class_set
+from segnet.evaluation.results import read_confusion
+from segnet.preparation.splitting import SplitOptions, split_dataset
 from segnet.system.errors import ExitCode
 
 
@@ -82,3 +85,55 @@ def test_a_command_that_fails_ends_it_with_its_code(run_script, tiny_config_file
     texts = [text.format(tmp=tmp_path) for text in arguments]
     found = run_script("results", *texts, "--out", tmp_path / "out")
     assert (found.returncode, message in found.stderr) == (code, True), found.stderr
+
+
+def test_folds_are_trained_scored_and_pooled(run_script: RunScript, tiny_config_file: Path, tiny_data: Path, tmp_path: Path):
+    arguments = (tiny_config_file, "--out", tmp_path / "out", "--set", "train.epochs=1", "--folds", "2")
+    split_dataset(tiny_data, class_set(CLASSES), SplitOptions(0.0, 0.25, 2, None, 0))
+    done = run_script("results", *arguments)
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in done.stdout.splitlines() if line.startswith("$")]
+    assert "data.train_split=train_1 data.val_split=val_1" in commands[2]
+    assert [line.split("--split ")[1].split()[0] for line in commands if "evaluate" in line] == ["val_0", "val_1"]
+    (on_val,) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (on_val["folds"], on_val["seeds"], len(on_val["miou"])) == ([0, 1], [0, 0], 2)
+    matrices = [
+        read_confusion(tmp_path / "out" / "tiny" / f"seed0-fold{fold}" / "evaluation" / f"val_{fold}" / "confusion.csv")
+        for fold in range(2)
+    ]
+    total = matrices[0] + matrices[1]
+    assert on_val["pooled"]["confusion"] == [total.tolist()]
+    ious = total.diagonal() / (total.sum(0) + total.sum(1) - total.diagonal())
+    assert on_val["pooled"]["miou"] == pytest.approx([float(ious.mean())])
+    lines = done.stdout[done.stdout.index("| recipe") :].splitlines()
+    assert [line.split(" | ")[:2] for line in lines[2:4]] == [
+        [f"| `{tiny_config_file}`", "val of 2 folds"],
+        ["| the same, one matrix of all folds", "val of 2 folds"],
+    ]
+
+
+def test_lists_of_more_folds_would_leave_pictures_out(tiny_data: Path):
+    with refused(ExitCode.DATA, f"train_0.txt: no such file – write the lists: python scripts/prepare_data.py split {tiny_data}"):
+        require_folds(tiny_data, 3)
+    split_dataset(tiny_data, class_set(CLASSES), SplitOptions(0.0, 0.0, 3, None, 0))
+    require_folds(tiny_data, 3)
+    with refused(ExitCode.DATA, "val_2.txt: is of a division into more than 2 folds"):
+        require_folds(tiny_data, 2)
+
+
+def test_a_seed_without_all_of_its_folds_is_not_pooled(tmp_path: Path):
+    for fold in range(2):
+        run = run_folder(tmp_path, Path("tiny.yaml"), Trial(0, fold))
+        finished_run(run, 0.5, 10.0, f"val_{fold}")
+        (run / "evaluation" / f"val_{fold}" / "confusion.csv").write_text("t,a,b\na,3,1\nb,0,4\n")
+    row = Row(Path("tiny.yaml"), "val", False)
+    assert collect(tmp_path, row, [0], 3)["pooled"]["miou"] == []
+    finished_run(run, 0.5, 10.0, "test")
+    assert collect(tmp_path, row._replace(split="test"), [0], 2)["pooled"]["miou"] == []  # several networks, the same pictures
+    pooled = collect(tmp_path, row, [0], 2)["pooled"]
+    assert (pooled["seeds"], pooled["confusion"]) == ([0], [[[6, 2], [0, 8]]])
+    assert pooled["miou"] == [pytest.approx((6 / 8 + 8 / 10) / 2)]
+    for content in ("", "t,a\n", "t,a,b\na,1,x\nb,1,1\n", "t,a,b\na,1,2\n"):
+        (run / "evaluation" / "val_1" / "confusion.csv").write_text(content)
+        with refused(ExitCode.DATA, "confusion.csv: not a confusion matrix"):
+            collect(tmp_path, row, [0], 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from segnet.classes import ClassSet
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.layout import mask_path
 from segnet.data.mask_files import save_mask
-from segnet.data.sample_files import find_pictures
-from segnet.system.errors import ExitCode
+from segnet.data.sample_files import find_pictures, merge_alike
+from segnet.system.errors import ExitCode, data_error
 
 Data = ExitCode.DATA
 
@@ -121,3 +122,37 @@ def test_two_pictures_of_one_id_are_refused(tiny_data: Path, tiny_classes: Class
     Image.open(picture).save(picture.with_suffix(".png"))
     with refused(ExitCode.DATA, "train_0.png", "has the id of train_0.jpg too"):
         SegmentationDataset(tiny_data, "train", tiny_classes)
+
+
+def test_a_mask_whose_name_goes_on_is_found(tiny_data: Path) -> None:
+    masks = tiny_data / "SegmentationClass"
+    for path in sorted(masks.iterdir()):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    (masks / "train_0-label.png").write_bytes(b"")  # which of the two is meant is not clear
+    _, faults = find_pictures(tiny_data, ["train_0", "train_1"])
+    assert [fault.found for fault in faults] == [
+        "mask is missing",
+        "mask is missing; only train_1_mask.png is there, whose name goes on with '_mask'",
+    ]
+    (masks / "train_0-label.png").unlink()
+    subprocess.run(["sh", "-c", faults[1].remedy.partition("all: ")[2]], check=True)
+    assert find_pictures(tiny_data, ["train_0", "train_1"])[1] == []
+
+
+def test_faults_of_one_kind_are_merged_from_four_on() -> None:
+    faults = [
+        data_error(f"data/{name}.png", f"label {number}; only {name}.bmp, 'x'", f"--map {number}=ID")
+        for number, name in enumerate(("a1", "b2", "c3", "d4"))
+    ]
+    other = data_error("data/e.png", "mask is missing", "restore it")
+    place = Path("data/train.txt")
+    assert merge_alike([*faults[:3], other], lambda _: place) == [*faults[:3], other]
+    merged, kept = merge_alike([*faults, other], lambda _: place)
+    assert str(merged) == "data/train.txt: 4 files, such as data/a1.png, b2.png, c3.png: label 0; only a1.bmp, 'x' – --map 0=ID"
+    assert kept is other
+    lines = [
+        data_error("data/train.txt", f"line {number}: '{number}' leaves the data folder", "list plain ids") for number in range(9)
+    ]
+    (merged,) = merge_alike(lines, lambda fault: Path(fault.path))
+    assert merged.found.startswith("9 faults, such as line 0: '0' leaves the data folder; line 1: ")
+    assert len(merge_alike(faults, lambda fault: Path(fault.path))) == 4  # of different places

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,15 @@ from segnet.data.checking import check_dataset
 from segnet.data.layout import mask_path
 from segnet.data.mask_files import open_mask
 from segnet.data.palettes import VOID_COLOR
-from segnet.preparation.masks import convert_labels, convert_masks, parse_rules
+from segnet.preparation.masks import (
+    Conversion,
+    Moved,
+    conversion_json,
+    conversion_lines,
+    convert_labels,
+    convert_masks,
+    parse_rules,
+)
 from segnet.system.errors import ExitCode
 
 Data = ExitCode.DATA
@@ -54,6 +64,75 @@ def test_other_ids_become_ours(tmp_path: Path) -> None:
     assert converted(swapped, tmp_path, None, "0,0,0=255", "1,2,3=0") == [[255, 0]]
 
 
+def test_ranges_and_all_other_values_become_one_id(tmp_path: Path) -> None:
+    objects = Image.fromarray(np.array([[0, 1, 7], [200, 254, 255]], np.uint8))
+    assert converted(objects, tmp_path, None, "1-254=1") == [[0, 1, 1], [1, 1, 255]]
+    assert converted(objects, tmp_path, None, "*=1") == [[0, 1, 1], [1, 1, 1]]
+    assert converted(objects, tmp_path, None, "255=255", "7=3", "1-254=2") == [[0, 2, 3], [2, 2, 255]]
+    assert converted(objects, tmp_path, None, "0=9", "*=1", "255=0") == [[9, 1, 1], [1, 1, 0]]
+    assert converted(objects.convert("RGB"), tmp_path, None, "*=1") == [[0, 1, 1], [1, 1, 1]]
+    colored = Image.fromarray(np.array([[[0, 0, 0], [9, 8, 7], [1, 2, 3]]], np.uint8))
+    assert converted(colored, tmp_path, None, "*=1") == [[0, 1, 1]]
+    assert converted(colored, tmp_path, None, "9,8,7=2", "*=1", "0,0,0=5") == [[5, 2, 1]]
+    deep = Image.fromarray(np.array([[0, 1000, 60000]], np.uint16))
+    assert converted(deep, tmp_path, None, "1-65535=1") == [[0, 1, 1]]
+
+
+SPOILT = np.repeat(np.repeat(np.array([[0, 1, 0], [1, 1, 0]], np.uint8), 13, 0), 13, 1)
+
+
+def with_loss(
+    picture: Image.Image, tmp_path: Path, classes: ClassSet | None = None, **options: Any
+) -> tuple[np.ndarray, Conversion]:
+    """The ids that a JPEG becomes, and the conversion."""
+    (tmp_path / "in").mkdir(exist_ok=True)
+    picture.save(tmp_path / "in" / "a.jpg", quality=80)
+    done = convert_masks(tmp_path / "in", tmp_path / "out", parse_rules(classes, [], **options), overwrite=True)
+    for error in done.failed:
+        raise error
+    return np.asarray(Image.open(tmp_path / "out" / "a.png")), done
+
+
+def test_two_classes_come_back_from_a_jpeg_by_a_threshold(tmp_path: Path) -> None:
+    for picture in (Image.fromarray(SPOILT * 255), Image.fromarray(SPOILT * 255).convert("RGB")):
+        mask, done = with_loss(picture, tmp_path, threshold=128)
+        assert np.array_equal(mask, SPOILT)
+    stored = np.asarray(Image.open(tmp_path / "in" / "a.jpg").convert("L"))
+    assert done.moved == (Moved(tmp_path / "in" / "a.jpg", SPOILT.size, int(((stored > 0) & (stored < 255)).sum())),)
+    assert 0 < done.moved[0].moved < SPOILT.size
+    with refused(Data, "a.jpg: ", "pixels are not grey – give --nearest"):
+        with_loss(Image.fromarray(in_colors(SPOILT, VOC)), tmp_path, threshold=128)
+
+
+def test_colours_come_back_from_a_jpeg_as_the_nearest_ones(tmp_path: Path) -> None:
+    classes = class_set(("ground", "leaf", "spot"), ((0, 0, 0), (250, 20, 30), (20, 30, 250)))
+    mask, done = with_loss(Image.fromarray(in_colors(SPOILT * 2, classes)), tmp_path, classes, nearest=True)
+    assert np.array_equal(mask, SPOILT * 2)
+    assert 0 < done.moved[0].moved <= SPOILT.size
+    (tmp_path / "in" / "a.jpg").unlink()
+    in_palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    in_palette.putpalette([3, 0, 0, 240, 30, 30, 20, 30, 250])
+    in_palette.save(tmp_path / "in" / "b.png")
+    done = convert_masks(tmp_path / "in", tmp_path / "out", parse_rules(classes, [], nearest=True))
+    assert np.asarray(Image.open(tmp_path / "out" / "b.png")).tolist() == [[0, 1, 2]]
+    assert done.moved == (Moved(tmp_path / "in" / "b.png", 3, 2),)
+
+
+def test_nothing_is_written_where_a_mask_fails_unless_asked(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for index in range(6):
+        GREY.save(tmp_path / "in" / f"{index}.png")
+        GREY.save(tmp_path / "in" / f"{index}0.jpg")
+    rules = parse_rules(None, ["255=1"])
+    done = convert_masks(tmp_path / "in", tmp_path / "out", rules)
+    assert (done[:2], len(done.failed), (tmp_path / "out").exists()) == ((0, 0), 6, False)
+    (line,) = conversion_lines(done, tmp_path / "in", verbose=False)
+    assert line.startswith(f"error: {tmp_path}/in: 6 files, such as {tmp_path}/in/00.jpg, 10.jpg, 20.jpg: a JPEG, and JPEG ")
+    assert len(conversion_lines(done, tmp_path / "in", verbose=True)) == 6
+    assert len(json.loads(conversion_json(done))["failed"]) == 6
+    assert convert_masks(tmp_path / "in", tmp_path / "out", rules, keep_going=True)[:2] == (6, 0)
+
+
 def test_a_set_whose_ignored_id_is_11_stays_so(tmp_path: Path) -> None:
     classes = class_set(CAMVID.names, CAMVID.colors, ignore_index=11)
     assert converted(Image.fromarray(np.array([[0, 11]], np.uint8)), tmp_path, classes) == [[0, 11]]
@@ -88,7 +167,9 @@ def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
         converted(Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 9], [0, 0, 0, 255]]], np.uint8)), tmp_path, VOC)
 
 
-@pytest.mark.parametrize("text", ["", "a=b", "1=256", "1=-1", "-1=1", "1,2=3", "1", "1=2=3", "0,0,0,0=1"])
+@pytest.mark.parametrize(
+    "text", ["", "a=b", "1=256", "1=-1", "-1=1", "1,2=3", "1", "1=2=3", "0,0,0,0=1", "5-4=1", "1-=1", "*", "*=x", "**=1", "²=1"]
+)
 def test_a_mapping_that_is_none_is_refused(text: str) -> None:
     with refused(ExitCode.CONFIG, f"--map {text}: not OLD=NEW"):
         parse_rules(None, [text])
@@ -97,6 +178,13 @@ def test_a_mapping_that_is_none_is_refused(text: str) -> None:
 def test_contradictions_are_refused(tmp_path: Path) -> None:
     with refused(ExitCode.CONFIG, "1 stands there twice"):
         parse_rules(None, ["1=2", "1=3"])
+    for twice in (["*=1", "*=2"], ["1-4=1", "4-9=2"], ["0,0,0=1", "0,0,0=2"]):
+        with refused(ExitCode.CONFIG, f"--map {twice[1]}: {twice[1].partition('=')[0]} stands there twice"):
+            parse_rules(None, twice)
+    with refused(ExitCode.CONFIG, "--threshold: makes ids 0 and 1 by itself"):
+        parse_rules(None, ["1=2"], threshold=128)
+    with refused(ExitCode.CONFIG, "--nearest: no colours to choose from"):
+        parse_rules(None, ["1=2"], nearest=True)
     with refused(ExitCode.CONFIG, "two classes have the same colour"):
         parse_rules(class_set(("a", "b"), ((1, 1, 1), (1, 1, 1))), [])
     (tmp_path / "in").mkdir()
@@ -117,8 +205,8 @@ def test_one_bad_mask_does_not_stop_the_others_and_outputs_are_kept(tmp_path: Pa
     (folder / "c.png").write_bytes(b"<html>")
     done = convert(folder, None, "255=1")
     failed = sorted((Path(error.path).name, error.found.split("(")[0]) for error in done.failed)
-    damaged = "not a readable picture "
-    assert failed == [("b.png", "has the output of b.bmp too"), ("c.png", damaged), ("d.jpg", damaged)]
+    spoilt = "a JPEG, and JPEG changes the ids and colours of a mask"
+    assert failed == [("b.png", "has the output of b.bmp too"), ("c.png", "not a readable picture "), ("d.jpg", spoilt)]
     assert (done.written, done.same) == (2, 0)
     assert sorted(folder_bytes(out)) == ["a.png", "deep/b.png"]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
@@ -163,7 +251,12 @@ def test_refused_masks_pass_once_converted(
     (tmp_path / "colors" / "bad.png").write_bytes(b"")
     (tiny_data / "classes.yaml").write_text(f"names: [{', '.join(CLASSES)}]\n")
     out = tiny_data / "SegmentationClass"
-    done = run_script("prepare_data", "convert", tmp_path / "colors", "--out", out, "--classes", tiny_data)
+    arguments = ("convert", tmp_path / "colors", "--out", out, "--classes", tiny_data)
+    stopped = run_script("prepare_data", *arguments)
+    counts = "0 masks written, 0 were there already, 1 failed; nothing was written"
+    assert (stopped.returncode, stopped.stdout) == (3, f"{out}: {counts}: mend them, or write the others with --keep-going\n")
+    assert not out.exists()
+    done = run_script("prepare_data", *arguments, "--keep-going")
     assert (done.returncode, done.stdout) == (7, f"{out}: 9 masks written, 0 were there already, 1 failed\n")
     assert done.stderr.startswith(f"error: {tmp_path}/colors/bad.png: not a readable picture")
     assert check_dataset(tiny_data, ["train", "val"], tiny_classes).faults == []

@@ -11,6 +11,7 @@ examples:
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from segnet.config.data_folder import class_warnings, load_data_folder
 from segnet.config.loading import load_config
@@ -18,6 +19,12 @@ from segnet.config.sections import DataConfig
 from segnet.data.check_report import fault_lines, report_json, report_table
 from segnet.data.checking import DISJOINT, CheckReport, check_dataset, list_splits, other_texts
 from segnet.data.listing import left_out, left_out_warning, list_pictures
+from segnet.importing.class_file import read_class_file
+from segnet.importing.recipe import write_recipe
+from segnet.importing.recognition import FORMATS, NAMES
+from segnet.importing.report import import_table
+from segnet.importing.source import Choices, Overlap, merged_error
+from segnet.importing.writing import Unlabelled, import_set
 from segnet.preparation.masks import convert_masks, parse_rules
 from segnet.preparation.plan import Prepared
 from segnet.preparation.public_sets import PUBLIC_SETS
@@ -35,6 +42,16 @@ ABOUT = {
 }
 
 
+ABOUT_IMPORT = """\
+examples:
+  python scripts/prepare_data.py import export.zip --out data/leaves --unlabelled background
+  python scripts/prepare_data.py import photos --masks 'labels/{name}_mask.png' --foreground --out data/leaves
+  python scripts/prepare_data.py import instances.json --pictures photos --out data/leaves --config configs/leaves.yaml
+
+Write the labels of SOURCE exactly as masks, in the layout of Pascal VOC. SOURCE is a folder, a zip or a JSON file. Its format is
+recognised by its files: %s, or pairs of pictures and masks. A set without lists gets the list all, which `split` divides."""
+
+
 def main() -> ExitCode | None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -45,6 +62,8 @@ def main() -> ExitCode | None:
     _define_check(commands.add_parser("check", help=about))
     about = "make masks of colours, of 0 and 255 or of other ids fit; exact or refused"
     _define_convert(commands.add_parser("convert", help=about))
+    about = "make a data folder of what a labelling tool exported, exactly"
+    _define_import(commands.add_parser("import", help=about, formatter_class=parser.formatter_class))
     arguments = parser.parse_args()
     code: ExitCode | None = arguments.run(arguments)
     return code
@@ -142,6 +161,36 @@ def _define_convert(convert: argparse.ArgumentParser) -> None:
         return ExitCode.SOME_FAILED if done.failed else None
 
     convert.set_defaults(run=run)
+
+
+def _define_import(importing: argparse.ArgumentParser) -> None:
+    importing.description = ABOUT_IMPORT % ", ".join(known.title for known in FORMATS.values())
+    importing.add_argument("source", type=Path, metavar="SOURCE", help="a folder, a zip, or a JSON file of labels")
+    importing.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")
+    importing.add_argument("--pictures", type=Path, metavar="DIR", help="the pictures, where SOURCE has none")
+    importing.add_argument("--masks", default="", metavar="PATTERN", help="where the mask of picture {name} is, from SOURCE")
+    importing.add_argument("--foreground", action="store_true", help="every value of a mask above 0 is one class")
+    importing.add_argument("--classes", type=Path, metavar="FILE", help="the order of the classes: a name a line, or a YAML file")
+    meant = "whose pixels they are where shapes of several classes overlap (default: the rule of the tool)"
+    importing.add_argument("--overlap", choices=get_args(Overlap), help=meant)
+    meant = "what a picture without any label becomes: background, not scored, or left out"
+    importing.add_argument("--unlabelled", choices=get_args(Unlabelled), help=meant)
+    importing.add_argument("--format", choices=NAMES, help="where the files tell of several")
+    importing.add_argument("--config", type=Path, metavar="FILE", help="write a configuration to train with")
+    importing.add_argument("--verbose", action="store_true", help="name every fault, also those of one kind")
+
+    def run(arguments: argparse.Namespace) -> None:
+        lines = read_class_file(arguments.classes) if arguments.classes else None
+        choices = Choices(lines, arguments.overlap, arguments.pictures, arguments.masks, arguments.foreground)
+        try:
+            result = import_set(arguments.source, arguments.out, choices, unlabelled=arguments.unlabelled, name=arguments.format)
+        except UserError as error:
+            raise error if arguments.verbose else merged_error(error) from None
+        print(import_table(result, arguments.out))
+        if arguments.config:
+            print(write_recipe(arguments.config, arguments.out, result))
+
+    importing.set_defaults(run=run)
 
 
 def _data_of(source: Path) -> DataConfig:

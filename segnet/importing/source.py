@@ -96,7 +96,7 @@ def merged_error(error: UserError) -> UserError:
     """`error`, with more than three of its lines of one kind and one remedy merged into one that counts them and names three."""
     alike = defaultdict[tuple[str, str], list[UserError]](list)
     for fault in (error, *error.also):
-        kind = re.sub(r"'[^']*'|\([^)]*\)|\[[^]]*\]|[\d.,]+", "", fault.found)
+        kind = re.sub(r"'[^']*'|\s*\([^)]*\)|\[[^]]*\]|[\d.,]+", "", fault.found)
         alike[kind, fault.remedy].append(fault)
     merged = list[UserError]()
     for group in alike.values():

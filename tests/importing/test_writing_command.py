@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import RunScript, refused
+from helpers import RunScript
 from label_exports import photo, run_import, write_array, write_json
 
-from segnet.config.loading import load_config
-from segnet.importing.recipe import write_recipe
 from segnet.importing.report import import_table
 from segnet.importing.source import merged_error
 from segnet.system.errors import ExitCode, UserError, data_error, raise_first
@@ -95,27 +93,6 @@ def test_merged_errors_keep_kinds_and_remedies_apart() -> None:
     lines = str(merged_error(caught.value)).splitlines()
     assert len(lines) == 3
     assert "5 of this kind" in lines[0]
-
-
-@pytest.mark.parametrize(
-    ("size", "crop"), [((24, 32), (16, 32)), ((375, 500), (368, 480)), ((2000, 10), (480, 16)), ((480, 480), (480, 480))]
-)
-def test_the_configuration_has_measured_sizes_and_is_valid(tmp_path: Path, size: tuple[int, int], crop: tuple[int, int]) -> None:
-    result = run_import(pairs(tmp_path / "in", 2, size), tmp_path / "out")
-    write_recipe(tmp_path / "configs" / "x.yaml", tmp_path / "out", result)
-    config = load_config(tmp_path / "configs" / "x.yaml")
-    assert config.augment.crop_size == crop
-    assert config.augment.scale == (0.75, 1.5)
-    assert (config.data.root, config.data.classes) == (str(tmp_path / "out"), ("background", "foreground"))
-    assert "split" in (tmp_path / "configs" / "x.yaml").read_text(), "a set without lists is divided first"
-
-
-def test_another_configuration_is_not_overwritten(tmp_path: Path) -> None:
-    result = run_import(pairs(tmp_path / "in"), tmp_path / "out")
-    (tmp_path / "x.yaml").write_text("mine\n")
-    with refused(ExitCode.CONFIG, "x.yaml", "is there and is different"):
-        write_recipe(tmp_path / "x.yaml", tmp_path / "out", result)
-    assert (tmp_path / "x.yaml").read_text() == "mine\n"
 
 
 def test_notes_and_counts_are_printed(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ _KEYS = {"images", "annotations", "categories"}
 
 
 def find_coco(tree: Tree) -> str:
-    """The first file in COCO's form that has segmentations; empty: none."""
+    """The first file in COCO's form; empty: none."""
     return next((name for name in tree.jsons()[:LOOKED_AT] if _is_coco(tree.root / name)), "")
 
 
@@ -69,8 +69,8 @@ def read_coco(tree: Tree, choices: Choices) -> Source:
             found = f"has other categories than {first.path.name}"
             raise data_error(file.path, found, "import one of the files: name it in place of the folder")
     classes, number_of = _classes(first)
-    used = Counter(annotation.get("category_id") for file in files for annotation in file.annotations)
-    if idle := [f"{i} '{name}'" for i, name in first.categories.items() if i not in used]:
+    used = {str(annotation.get("category_id")) for file in files for annotation in file.annotations}
+    if idle := [f"{i} '{name}'" for i, name in first.categories.items() if str(i) not in used and name != BACKGROUND]:
         notes.append(f"no object of category {', '.join(idle)}; leave it out with --classes FILE")
     finder = PictureFinder(tree, choices.pictures)
     items = _items(files, number_of, choices.overlap or "smallest", finder, faults)
@@ -103,9 +103,8 @@ def _open(tree: Tree, name: str, faults: list[UserError]) -> _File:
     for entry in content["images"]:
         key = entry.get("id")
         if not isinstance(key, int | str) or not isinstance(entry.get("file_name"), str) or key in images:
-            found = (
-                f"image {key!r} is declared twice" if isinstance(key, int | str) and key in images else "image without id or name"
-            )
+            known = isinstance(key, int | str) and key in images
+            found = f"image {key!r} is declared twice" if known else "image without id or name"
             faults.append(data_error(path, found, "give each image its own id and its file_name"))
         else:
             images[key] = entry

@@ -6,6 +6,7 @@ import json
 import posixpath
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,7 +26,7 @@ class Tree(NamedTuple):
     pictures: list[str]
     others: list[str]
     only: str = ""  # the file of labels that was named instead of the folder
-    unread: list[LeftOut] = []  # noqa: RUF012  files that look like pictures and are not read
+    unread: Sequence[LeftOut] = ()  # files that look like pictures and are not read
 
     @property
     def names(self) -> list[str]:

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
-import numpy as np
-
-from segnet.classes import Color, class_set
 from segnet.data.listing import list_pictures
-from segnet.data.mask_files import open_labels
-from segnet.data.palettes import Rules
-from segnet.importing.class_file import ClassLine, find_class_file, read_class_file
+from segnet.importing.class_file import find_class_file, read_class_file
 from segnet.importing.files import Tree
-from segnet.importing.label_masks import foreground_drawer, id_rules, mask_drawer
-from segnet.importing.source import BACKGROUND, Choices, Item, Source, short_ids, split_of
+from segnet.importing.label_masks import choose_rules, foreground_drawer, mask_drawer, read_values, two_classes
+from segnet.importing.source import Choices, Item, Source, short_ids, split_of
 from segnet.system.errors import UserError, config_error, data_error, raise_first
 
 _MASKS = re.compile(r".*(masks?|labels?|annot(ation)?s?|gt|ground_?truths?|seg|segmentations?|segmentationclass|targets?)", re.I)
 _PICTURES = re.compile(r".*(images?|imgs?|pictures?|photos?|frames?|rgb|inputs?)", re.I)
 _SUFFIX = re.compile(r"[_.-](masks?|labels?|seg|segmentation|gt|groundtruth|annotation|l)$", re.I)
 _NAME = "{name}"
-
-
-class _Values(NamedTuple):
-    """The values in masks and their numbers of pixels."""
-
-    ids: Counter[int]
-    colors: Counter[Color]
 
 
 def find_pairs(tree: Tree, choices: Choices) -> str:
@@ -46,9 +30,9 @@ def read_pairs(tree: Tree, choices: Choices) -> Source:
     """A set of pictures and masks. Raises UserError (data) where neither the masks nor a file tell the classes."""
     faults = list[UserError]()
     pictures, masks = _match(tree, choices, faults)
-    seen = _read_all(masks.values(), faults)
+    seen = read_values(masks.values(), faults)
     if choices.foreground:
-        lines = choices.classes or _two("--foreground")
+        lines = choices.classes or two_classes("--foreground")
         if len(lines) != 2:
             raise config_error("--classes", f"{len(lines)} classes with --foreground", "name two: the background and the other")
         how = "every value above 0 is class 1"
@@ -57,7 +41,7 @@ def read_pairs(tree: Tree, choices: Choices) -> Source:
         path = find_class_file(tree)
         declared = choices.classes or (read_class_file(path) if path else [])
         try:
-            lines, rules, how = _decide(declared, seen, tree.root)
+            lines, rules, how = choose_rules(declared, seen, tree.root)
         except UserError as error:
             raise_first([*faults, error] if any(seen) or not faults else faults)
             raise
@@ -146,63 +130,3 @@ def _tails(stem: str) -> list[str]:
     """The ends of a path, which a pattern may name."""
     parts = stem.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]
-
-
-def _read_all(masks: Iterable[Path], faults: list[UserError]) -> _Values:
-    """The values in all masks that can be read; the others are faults."""
-
-    def read(path: Path) -> _Values | UserError:
-        try:
-            return _values_in(open_labels(path).values)
-        except UserError as error:
-            return error
-
-    total = _Values(Counter(), Counter())
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for values in pool.map(read, masks):
-            if isinstance(values, UserError):
-                faults.append(values)
-            else:
-                total.ids.update(values.ids)
-                total.colors.update(values.colors)
-    return total
-
-
-def _values_in(labels: np.ndarray) -> _Values:
-    if labels.ndim == 2:
-        values, counts = np.unique(labels, return_counts=True)
-        return _Values(Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))), Counter())
-    packed, counts = np.unique(labels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
-    colors = [(value >> 16, value >> 8 & 255, value & 255) for value in packed.tolist()]
-    return _Values(Counter(), Counter(dict(zip(colors, counts.tolist(), strict=True))))
-
-
-def _decide(declared: Sequence[ClassLine], seen: _Values, where: Path) -> tuple[list[ClassLine], Rules, str]:
-    """The classes of masks, the rules for their values, and these rules as text."""
-    grey = all(red == green == blue for red, green, blue in seen.colors)
-    ids = seen.ids.keys() | ({red for red, _, _ in seen.colors} if grey else set())
-    has_colors = bool(declared) and all(line.color for line in declared)
-    if declared and has_colors and not (len(declared) == 2 and grey and 255 in ids):
-        colors = tuple(line.color for line in declared if line.color)
-        rules = Rules(class_set(tuple(line.name for line in declared), colors), {}, {})
-        return list(declared), rules, "colours of the classes, or their ids"
-    if seen.colors and not grey:
-        shown = ", ".join(f"{color} ({count:,} pixels)" for color, count in seen.colors.most_common(5))
-        more = f" and {len(seen.colors) - 5} more" if len(seen.colors) > 5 else ""
-        remedy = "give --classes FILE with a line R G B NAME for each, the background first"
-        raise data_error(where, f"its masks hold the colours {shown}{more}, and no file names their classes", remedy)
-    if ids <= {0, 255} and 255 in ids and len(declared) in (0, 2):
-        return list(declared) or _two("0 and 255"), id_rules(2, {0: 0, 255: 1}), "255 is class 1"
-    if declared:
-        return list(declared), id_rules(len(declared), {i: i for i in range(len(declared))}), "ids"
-    if ids == {0, 1}:
-        return _two("0 and 1"), id_rules(2, {0: 0, 1: 1}), "ids"
-    shown = ", ".join(map(str, sorted(ids)[:8])) + (", …" if len(ids) > 8 else "")
-    remedy = (
-        "give --classes FILE with one name a line in the order of the ids; where every value above 0 is one class, --foreground"
-    )
-    raise data_error(where, f"its masks hold the ids {shown or 'of no pixel'}, and no file names their classes", remedy)
-
-
-def _two(origin: str) -> list[ClassLine]:
-    return [ClassLine(BACKGROUND, None, origin), ClassLine("foreground", None, origin)]

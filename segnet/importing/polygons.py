@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,9 +136,9 @@ def _pairs(points: Points) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points.tolist()]
 
 
-def _drawn(points: Points, size: Size, draw: object) -> Patch:
+def _drawn(points: Points, size: Size, draw: Callable[[ImageDraw.ImageDraw], None]) -> Patch:
+    """What `draw` leaves of a shape with these points in a picture of `size`."""
     picture = Image.new("L", (size[1], size[0]))
-    assert callable(draw)
     draw(ImageDraw.Draw(picture))
     outside = reaches_outside(points, size)
     box = picture.getbbox()

@@ -50,8 +50,9 @@ def recipe_text(path: Path, root: Path, result: Imported) -> str:
     return f"""\
 # {len(result.sizes):,} pictures of {sizes} pixels, imported from {result.title}; {len(result.classes)} classes.
 #   {commands}
+# With a GPU, segnet.yaml in place of segnet_small.yaml and encoder_weights: vgg16_bn start from ImageNet's features.
 base:
-  - {base}  # with a GPU model/segnet.yaml and model.encoder_weights: vgg16_bn, which start from ImageNet's features
+  - {base}
 data:
   root: {quoted}
 augment:

@@ -19,7 +19,7 @@ from segnet.importing.source import Choices, Source
 from segnet.importing.supervisely import find_supervisely, read_supervisely
 from segnet.importing.ultralytics import find_ultralytics, read_ultralytics
 from segnet.importing.voc import find_voc, read_voc
-from segnet.system.errors import data_error
+from segnet.system.errors import config_error, data_error
 
 
 class Format(NamedTuple):
@@ -28,23 +28,33 @@ class Format(NamedTuple):
     title: str
     find: Callable[[Tree], str]  # the file by which it is recognised; empty: it is another format
     read: Callable[[Tree, Choices], Source]
+    uses: tuple[str, ...] = ()  # the choices that only some formats know
 
 
+_DRAWN = ("pictures", "overlap")
 FORMATS = {
-    "cvat": Format("CVAT segmentation mask 1.1", find_cvat, read_cvat),
-    "voc": Format("Pascal VOC", find_voc, read_voc),
-    "coco": Format("COCO JSON", find_coco, read_coco),
-    "labelme": Format("LabelMe JSON", find_labelme, read_labelme),
+    "cvat": Format("CVAT segmentation mask 1.1", find_cvat, read_cvat, ("pictures",)),
+    "voc": Format("Pascal VOC", find_voc, read_voc, ("pictures",)),
+    "coco": Format("COCO JSON", find_coco, read_coco, _DRAWN),
+    "labelme": Format("LabelMe JSON", find_labelme, read_labelme, _DRAWN),
     "roboflow": Format("Roboflow semantic masks", find_roboflow, read_roboflow),
-    "ultralytics": Format("Ultralytics polygons", find_ultralytics, read_ultralytics),
-    "label-studio": Format("Label Studio JSON", find_label_studio, read_label_studio),
-    "supervisely": Format("Supervisely", find_supervisely, read_supervisely),
+    "ultralytics": Format("Ultralytics polygons", find_ultralytics, read_ultralytics, _DRAWN),
+    "label-studio": Format("Label Studio JSON", find_label_studio, read_label_studio, _DRAWN),
+    "supervisely": Format("Supervisely", find_supervisely, read_supervisely, _DRAWN),
     "cityscapes": Format("Cityscapes", find_cityscapes, read_cityscapes),
     "ade20k": Format("ADE20K scene parsing", find_ade20k, read_ade20k),
 }
-_PAIRS = Format("pairs of pictures and masks", lambda tree: "", read_pairs)
+_PAIRS = Format("pairs of pictures and masks", lambda tree: "", read_pairs, ("pictures", "masks", "foreground"))
 NAMES = (*FORMATS, "pairs")
 _INSIDE = {"voc": {"cvat"}}  # the files of a format that are found in others too
+
+
+def require_used(known: Format, choices: Choices) -> None:
+    """Raise UserError (config) for a choice that a format does not know."""
+    for option in ("pictures", "masks", "foreground", "overlap"):
+        if getattr(choices, option) and option not in known.uses:
+            remedy = "leave it out, or read the set as pairs of pictures and masks: --format pairs"
+            raise config_error(f"--{option}", f"has no meaning for {known.title}", remedy)
 
 
 def recognise(tree: Tree, choices: Choices, source: Path, *, name: str | None = None) -> tuple[Format, str]:

@@ -60,8 +60,8 @@ class Source(NamedTuple):
     classes: list[ClassLine]  # at most 255; those of masks that only a file can name have its order
     items: list[Item]
     faults: list[UserError]
-    notes: list[str] = []  # noqa: RUF012  what a user should know and cannot see in the table
-    rules: dict[str, str] = {}  # noqa: RUF012  the rules by which labels became pixels
+    notes: list[str]  # what a user should know and cannot see in the table
+    rules: dict[str, str]  # by which labels became pixels
 
 
 def split_of(text: str) -> str | None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from segnet.classes import VOC
 from segnet.config.sections import LISTS
 from segnet.data.layout import MASKS, PICTURES
-from segnet.data.mask_files import open_labels
-from segnet.data.palettes import Rules
+from segnet.data.mask_files import open_palette
+from segnet.data.palettes import VOID_COLOR, Rules
 from segnet.importing.class_file import ClassLine, find_class_file, read_class_file
 from segnet.importing.files import PictureFinder, Tree, read_lines
-from segnet.importing.label_masks import color_rules, id_rules, mask_drawer
+from segnet.importing.label_masks import MaskValues, choose_rules, mask_drawer, read_values
 from segnet.importing.source import Choices, Item, Source, split_of
-from segnet.system.errors import UserError, data_error
+from segnet.system.errors import UserError, data_error, raise_first
 from segnet.system.files import is_safe_name
 
 
@@ -24,31 +24,37 @@ def find_voc(tree: Tree) -> str:
 
 
 def read_voc(tree: Tree, choices: Choices) -> Source:
-    """A set whose classes are those of `--classes`, of a file in the folder, or VOC's own 21 where its colours are VOC's."""
+    """A set whose classes are those of `--classes`, of a file in the folder, or VOC's own 21 where its colours are VOC's.
+
+    Raises UserError (data) where neither the masks nor a file tell the classes.
+    """
     path = find_class_file(tree)
     lines = choices.classes or (read_class_file(path) if path else [])
-    notes = list[str]()
-    colored = _holds_colors(tree)
-    if not lines:
+    faults, notes = list[UserError](), list[str]()
+    masks = [tree.root / name for name in tree.pictures if name.startswith(f"{MASKS}/")]
+    seen = read_values(masks, faults)
+    if not lines and _are_vocs(seen, masks):
         lines = [ClassLine(name, color, "VOC's table") for name, color in zip(VOC.names, VOC.colors, strict=True)]
-        notes.append("no file names the classes: they are VOC's 21, and values of other classes are refused")
-    if colored and not all(line.color for line in lines):
-        found = "its masks are colours, and not every class has a colour"
-        raise data_error(tree.root / MASKS, found, "give --classes FILE with lines R G B NAME")
-    rules = color_rules(lines) if colored else id_rules(len(lines), {i: i for i in range(len(lines))})
-    items, faults = paired_by_lists(tree, choices, rules)
-    return Source(lines, items, faults, notes, {"masks": "colours" if colored else "ids"})
+        notes.append("no file names the classes: they are VOC's 21, whose colours the masks have")
+    try:
+        lines, rules, how = choose_rules(lines, seen, tree.root / MASKS)
+    except UserError as error:
+        raise_first([*faults, error])
+        raise
+    unread = {fault.path for fault in faults}
+    items, list_faults = paired_by_lists(tree, choices, rules)
+    items = [item for item in items if str(item.labels) not in unread]
+    return Source(lines, items, [*faults, *list_faults], notes, {"masks": how})
 
 
-def _holds_colors(tree: Tree) -> bool:
-    """Whether the first mask that can be read stores colours."""
-    for name in tree.pictures:
-        if name.startswith(f"{MASKS}/"):
-            try:
-                return open_labels(tree.root / name).values.ndim == 3
-            except UserError:
-                continue
-    return False
+def _are_vocs(seen: MaskValues, masks: list[Path]) -> bool:
+    """Whether masks have VOC's colours: as colours, or as the palette of the first one."""
+    known = {*VOC.colors, VOID_COLOR}
+    if seen.colors:
+        grey = all(red == green == blue for red, green, blue in seen.colors)
+        return not grey and sum(seen.colors[color] for color in known) > seen.colors.total() / 2
+    palette = open_palette(masks[0]) if masks and masks[0].suffix.lower() == ".png" else None
+    return palette is not None and palette[: len(VOC)].tolist() == [list(color) for color in VOC.colors]
 
 
 def paired_by_lists(tree: Tree, choices: Choices, rules: Rules) -> tuple[list[Item], list[UserError]]:

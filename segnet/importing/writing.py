@@ -23,7 +23,7 @@ from segnet.data.layout import mask_path, picture_path, split_path, write_classe
 from segnet.data.mask_files import encode_mask
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import Tree, open_tree
-from segnet.importing.recognition import Format, recognise
+from segnet.importing.recognition import Format, recognise, require_used
 from segnet.importing.source import BACKGROUND, Choices, Counts, Drawn, Item, Size, Source
 from segnet.preparation.sample import stopping_pool
 from segnet.system.digests import sha256_of
@@ -43,6 +43,7 @@ from segnet.system.files import (
 Unlabelled = Literal["background", "ignore", "skip"]
 RECORD = "import.json"  # in the data folder
 _SCRATCH = ".import"  # in the data folder while a set is imported
+_WRITERS = 8  # threads; each waits until its file is on disk
 _ALL = "all"  # the list of a set without lists
 
 
@@ -101,13 +102,15 @@ def import_set(
         with _named_as_given(unpacked, source):
             tree = open_tree(source, unpacked)
             known, marker = recognise(tree, choices, source, name=name)
+            require_used(known, choices)
             found = known.read(tree, choices)
             if len(found.classes) < 2:
                 raise_first(found.faults)
             classes, final_ids = _order(found.classes, choices.classes)
             items, skipped, faults = _with_labels(found, unlabelled)
             faults = [*found.faults, *faults, *_id_faults(items)]
-            done, drawing_faults = _draw_all(items, classes, final_ids, scratch / "masks", tree)
+            safe = [item for item in items if is_safe_name(item.id)]
+            done, drawing_faults = _draw_all(safe, classes, final_ids, scratch / "masks")
             faults += [*drawing_faults, *_undeclared(done, found.classes)]
             if not items and not faults:
                 faults.append(data_error(source, "no picture in it", "name a folder with pictures and labels"))
@@ -212,7 +215,7 @@ def _id_faults(items: Sequence[Item]) -> list[UserError]:
 
 
 def _draw_all(
-    items: Sequence[Item], classes: ClassSet, final_ids: Sequence[int | None], folder: Path, tree: Tree
+    items: Sequence[Item], classes: ClassSet, final_ids: Sequence[int | None], folder: Path
 ) -> tuple[list[_Done], list[UserError]]:
     """Draw every mask into `folder`, decode every picture, and count; faults do not stop the others."""
     table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
@@ -329,23 +332,27 @@ def _write(out: Path, scratch: Path, record: str, classes: ClassSet, done: Seque
     require_space(out, sum(one.bytes for one in done if not picture_path(out, one.item.id, one.suffix).exists()))
     write_text(out / RECORD, record)
     write_classes(out, classes)
-    faults, written = list[UserError](), 0
-    folders = {path.parent for one in done for path in (picture_path(out, one.item.id), mask_path(out, one.item.id))}
-    for folder in sorted(folders):
+    for folder in sorted({path.parent for one in done for path in _targets(out, one)}):
         make_folder(folder)
         remove_stale_temporaries(folder)
-    for one in tqdm(done, "write", unit="picture", leave=False, disable=None):
+
+    def write(one: _Done) -> int | UserError:
         picture = one.item.picture if isinstance(one.item.picture, bytes) else one.item.picture.read_bytes()
-        mask = mask_path(scratch / "masks", one.item.id).read_bytes()
-        targets = {picture_path(out, one.item.id, one.suffix): picture, mask_path(out, one.item.id): mask}
-        for path, content in targets.items():
+        contents = picture, mask_path(scratch / "masks", one.item.id).read_bytes()
+        written = 0
+        for path, content in zip(_targets(out, one), contents, strict=True):
             if not path.exists():
                 with full_disk_named(path), atomic_write(path) as file:
                     file.write(content)
                 written += 1
             elif path.read_bytes() != content:
-                faults.append(data_error(path, "is there and is different", "delete it, or choose another --out"))
-    raise_first(faults)
+                return data_error(path, "is there and is different", "delete it, or choose another --out")
+        return written
+
+    with stopping_pool(ThreadPoolExecutor(_WRITERS)) as pool:
+        results = list(tqdm(pool.map(write, done), "write", len(done), unit="picture", leave=False, disable=None))
+    raise_first([result for result in results if isinstance(result, UserError)])
+    written = sum(result for result in results if isinstance(result, int))
     make_folder(split_path(out, _ALL).parent)
     for split, ids in _lists(done).items():
         path = split_path(out, split)
@@ -353,3 +360,8 @@ def _write(out: Path, scratch: Path, record: str, classes: ClassSet, done: Seque
             write_text(path, "".join(f"{sample_id}\n" for sample_id in ids))
             written += 1
     return written
+
+
+def _targets(out: Path, one: _Done) -> tuple[Path, Path]:
+    """The files of a picture and of its mask."""
+    return picture_path(out, one.item.id, one.suffix), mask_path(out, one.item.id)

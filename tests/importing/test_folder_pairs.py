@@ -126,6 +126,9 @@ def test_colors_are_asked_about_and_become_the_classes_of_a_file(tmp_path: Path)
     folder = pair(tmp_path / "in", "images/a.jpg", "masks/a.png", colored)
     with refused(ExitCode.DATA, "(60, 180, 75) (96 pixels)", "--classes FILE"):
         run_import(folder, tmp_path / "no")
+    (folder / "classes.txt").write_text("soil\nplant\n")
+    with refused(ExitCode.DATA, "the 2 declared classes have no colours"):
+        run_import(folder, tmp_path / "no")
     (folder / "class_dict.csv").write_text("name,r,g,b\nsoil,0,0,0\nplant,60,180,75\n")
     run_import(folder, tmp_path / "out")
     assert names_in(tmp_path / "out") == ["soil", "plant"]

@@ -55,6 +55,17 @@ def test_a_pattern_of_masks_means_pairs(tmp_path: Path) -> None:
     assert run_import(tmp_path / "in", tmp_path / "out", masks="x/{name}.png").title == "pairs of pictures and masks"
 
 
+def test_a_choice_that_a_format_does_not_know_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    write_json(tmp_path / "in" / "coco.json", COCO)
+    with refused(ExitCode.CONFIG, "--foreground", "no meaning for COCO JSON"):
+        run_import(tmp_path / "in", tmp_path / "out", foreground=True)
+    write_array(tmp_path / "pairs" / "masks" / "a.png", MASK)
+    photo(tmp_path / "pairs" / "images" / "a.jpg")
+    with refused(ExitCode.CONFIG, "--overlap", "no meaning for pairs"):
+        run_import(tmp_path / "pairs", tmp_path / "out", overlap="last")
+
+
 def test_a_json_file_alone_is_read_and_no_other(tmp_path: Path) -> None:
     photo(tmp_path / "in" / "a.jpg")
     write_json(tmp_path / "in" / "coco.json", COCO)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from helpers import refused
 from label_exports import lists_in, masks_in, names_in, photo, run_import, write_array
+from PIL import Image
 
 from segnet.classes import VOC
 from segnet.system.errors import ExitCode
@@ -50,8 +51,11 @@ def test_colors_of_a_file(tmp_path: Path) -> None:
     assert np.array_equal(masks_in(tmp_path / "out")["a"], MASK == 1)
 
 
-def test_ids_keep_their_values_and_lists_are_kept(tmp_path: Path) -> None:
+def test_ids_with_vocs_palette_keep_their_values_and_lists_are_kept(tmp_path: Path) -> None:
     folder = export(tmp_path / "in", MASK)
+    picture = Image.fromarray(MASK)
+    picture.putpalette(VOC.palette)
+    picture.save(folder / "SegmentationClass" / "a.png")
     lists = folder / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("a\n")
@@ -59,6 +63,18 @@ def test_ids_keep_their_values_and_lists_are_kept(tmp_path: Path) -> None:
     run_import(folder, tmp_path / "out")
     assert np.array_equal(masks_in(tmp_path / "out")["a"], MASK)
     assert lists_in(tmp_path / "out") == {"train": ["a"]}
+
+
+def test_grey_ids_are_not_taken_for_vocs(tmp_path: Path) -> None:
+    with refused(ExitCode.DATA, "the ids 0, 1, 15, 255", "--classes FILE"):
+        run_import(export(tmp_path / "in", MASK), tmp_path / "out")
+
+
+def test_0_and_255_are_two_classes_and_not_ignored(tmp_path: Path) -> None:
+    binary = (MASK == 1) * np.uint8(255)
+    run_import(export(tmp_path / "in", binary), tmp_path / "out")
+    assert np.array_equal(masks_in(tmp_path / "out")["a"], MASK == 1)
+    assert names_in(tmp_path / "out") == ["background", "foreground"]
 
 
 def test_ids_beyond_the_classes_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ lists of train and val, balanced by class pixels.
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from segnet.classes import ClassSet
 from segnet.config.data_folder import class_warnings, lists_folder, load_data_folder
@@ -21,6 +22,12 @@ from segnet.data.check_report import fault_lines, report_json, report_table
 from segnet.data.checking import CheckReport, check_dataset, list_splits, lists_that_lack, other_texts
 from segnet.data.listing import left_out, left_out_warning, list_pictures
 from segnet.data.sample_files import merge_alike
+from segnet.importing.class_file import read_class_file
+from segnet.importing.recipe import write_recipe
+from segnet.importing.recognition import FORMATS, NAMES
+from segnet.importing.report import import_table
+from segnet.importing.source import Choices, Overlap, merged_error
+from segnet.importing.writing import Unlabelled, import_set
 from segnet.preparation.mask_values import list_values, proposed_command, values_table
 from segnet.preparation.masks import conversion_json, conversion_lines, convert_masks, parse_rules
 from segnet.preparation.plan import Prepared
@@ -40,6 +47,16 @@ ABOUT = {
 }
 
 
+ABOUT_IMPORT = """\
+examples:
+  python scripts/prepare_data.py import export.zip --out data/leaves --unlabelled background
+  python scripts/prepare_data.py import photos --masks 'labels/{name}_mask.png' --foreground --out data/leaves
+  python scripts/prepare_data.py import instances.json --pictures photos --out data/leaves --config configs/leaves.yaml
+
+Write the labels of SOURCE exactly as masks, in the layout of Pascal VOC. SOURCE is a folder, a zip or a JSON file. Its format is
+recognised by its files: %s, or pairs of pictures and masks. A set without lists gets the list all, which `split` divides."""
+
+
 def main() -> ExitCode | None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -52,6 +69,8 @@ def main() -> ExitCode | None:
     _define_convert(commands.add_parser("convert", help=about))
     about = "write the lists of train and val, of test, of folds: balanced by class pixels, groups kept together"
     _define_split(commands.add_parser("split", help=about))
+    about = "make a data folder of what a labelling tool exported, exactly"
+    _define_import(commands.add_parser("import", help=about, formatter_class=parser.formatter_class))
     arguments = parser.parse_args()
     code: ExitCode | None = arguments.run(arguments)
     return code
@@ -234,6 +253,36 @@ def _share(text: str) -> float:
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a share between 0 and 1, such as 0.2")
     return share
+
+
+def _define_import(importing: argparse.ArgumentParser) -> None:
+    importing.description = ABOUT_IMPORT % ", ".join(known.title for known in FORMATS.values())
+    importing.add_argument("source", type=Path, metavar="SOURCE", help="a folder, a zip, or a JSON file of labels")
+    importing.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")
+    importing.add_argument("--pictures", type=Path, metavar="DIR", help="the pictures, where SOURCE has none")
+    importing.add_argument("--masks", default="", metavar="PATTERN", help="where the mask of picture {name} is, from SOURCE")
+    importing.add_argument("--foreground", action="store_true", help="every value of a mask above 0 is one class")
+    importing.add_argument("--classes", type=Path, metavar="FILE", help="the order of the classes: a name a line, or a YAML file")
+    meant = "whose pixels they are where shapes of several classes overlap (default: the rule of the tool)"
+    importing.add_argument("--overlap", choices=get_args(Overlap), help=meant)
+    meant = "what a picture without any label becomes: background, not scored, or left out"
+    importing.add_argument("--unlabelled", choices=get_args(Unlabelled), help=meant)
+    importing.add_argument("--format", choices=NAMES, help="where the files tell of several")
+    importing.add_argument("--config", type=Path, metavar="FILE", help="write a configuration to train with")
+    importing.add_argument("--verbose", action="store_true", help="name every fault, also those of one kind")
+
+    def run(arguments: argparse.Namespace) -> None:
+        lines = read_class_file(arguments.classes) if arguments.classes else None
+        choices = Choices(lines, arguments.overlap, arguments.pictures, arguments.masks, arguments.foreground)
+        try:
+            result = import_set(arguments.source, arguments.out, choices, unlabelled=arguments.unlabelled, name=arguments.format)
+        except UserError as error:
+            raise error if arguments.verbose else merged_error(error) from None
+        print(import_table(result, arguments.out))
+        if arguments.config:
+            print(write_recipe(arguments.config, arguments.out, result))
+
+    importing.set_defaults(run=run)
 
 
 def _data_of(source: Path) -> DataConfig:

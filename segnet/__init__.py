@@ -13,16 +13,19 @@ metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou ·
 visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder · folding ·
                 initialization · inspection
-data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · cache ·
+data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · rle · cache ·
                 transforms · colors · sampler · workers · listing · split_forms · split_lists · sample_files ·
                 label_faults · twins · checking · check_report · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
                 public_sets · unpacking · splitting · mask_values
+importing/      labels of other tools made masks: files · class_file · source · painting · polygons · label_masks · coco ·
+                labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat ·
+                folder_pairs · recognition · writing · report · recipe
 runs/           what a run folder holds: checkpoint · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · windows · loaded_model · answers · predictor
 evaluation/     from a split to a score: charts · markup · scoring · gallery · results · report · comparison
-prediction/     from files to files: manifest · rle · inputs · outputs · existing · summary · pipeline
+prediction/     from files to files: manifest · inputs · outputs · existing · summary · pipeline
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes

@@ -13,8 +13,8 @@ import numpy as np
 from segnet.classes import ClassSet
 from segnet.data.images import encode_image
 from segnet.data.mask_files import encode_mask
+from segnet.data.rle import encode_rle
 from segnet.inference.predictor import Prediction
-from segnet.prediction.rle import encode_rle
 from segnet.system.errors import data_error
 from segnet.visualization import overlay
 

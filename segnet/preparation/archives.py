@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -15,9 +16,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
+from segnet.data.listing import is_hidden
 from segnet.preparation.downloads import MAX_BYTES
 from segnet.system.errors import UserError, data_error, first_line
-from segnet.system.files import is_safe_name, megabytes
+from segnet.system.files import is_safe_name, megabytes, require_space
 
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 64_000_000  # of a member that is read into memory
@@ -35,7 +37,7 @@ class _Member(NamedTuple):
     name: str
     size: int
     kind: str  # file, folder or other
-    read: Callable[[], bytes]
+    open: Callable[[], IO[bytes] | None]
 
 
 def read_contents(path: Path, used: str) -> Contents:
@@ -56,7 +58,7 @@ def read_contents(path: Path, used: str) -> Contents:
         if member.kind == "file":
             contents.sizes[member.name] = member.size
             if member.name.endswith(".txt"):
-                contents.texts[member.name] = member.read().decode("utf-8", "replace")
+                contents.texts[member.name] = _read(path, member).decode("utf-8", "replace")
     return contents
 
 
@@ -66,7 +68,31 @@ def read_members(path: Path, names: Collection[str]) -> Iterator[tuple[str, byte
         if member.name in names:
             if member.kind != "file":
                 raise _member_error(path, member.name, "is not a file")
-            yield member.name, member.read()
+            yield member.name, _read(path, member)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Write every file of an archive below `folder`, without those of archivers such as __MACOSX.
+
+    Raises UserError (data) as `read_contents`, before anything is written where the list of members tells; (environment)
+    when the disk has too little space.
+    """
+    members = dict[str, _Member]()
+    for member in _checked_members(path):
+        if member.kind == "other":
+            raise _member_error(path, member.name, "is a link or a device")
+        if member.name in members:
+            raise _member_error(path, member.name, "is there twice")
+        if member.kind == "file" and not any(map(is_hidden, Path(member.name).parts)):
+            members[member.name] = member
+    require_space(folder, sum(member.size for member in members.values()))
+    for member in _checked_members(path):
+        if member.name not in members:
+            continue
+        target = folder / member.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _damage_named(path), member.open() or BytesIO() as content, target.open("xb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def _member_error(path: Path, name: str, found: str) -> UserError:
@@ -114,7 +140,7 @@ def _zip_members(path: Path, archive: zipfile.ZipFile) -> Iterator[_Member]:
     for info in archive.infolist():
         mode = stat.S_IFMT(info.external_attr >> 16)
         kind = "folder" if info.is_dir() else "file" if mode in (0, stat.S_IFREG) else "other"
-        yield _Member(info.filename, info.file_size, kind, partial(_read, path, info.filename, partial(archive.open, info)))
+        yield _Member(info.filename, info.file_size, kind, partial(archive.open, info))
 
 
 def _tar_members(path: Path, file: _Bounded) -> Iterator[_Member]:
@@ -123,14 +149,14 @@ def _tar_members(path: Path, file: _Bounded) -> Iterator[_Member]:
             plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.sparse
             kind = "folder" if info.isdir() else "file" if plain else "other"
             name = info.name.removeprefix("./")
-            yield _Member(name, info.size, kind, partial(_read, path, name, partial(archive.extractfile, info)))
+            yield _Member(name, info.size, kind, partial(archive.extractfile, info))
 
 
-def _read(path: Path, name: str, open_member: Callable[[], IO[bytes] | None]) -> bytes:
-    with _damage_named(path), open_member() or BytesIO() as file:
+def _read(path: Path, member: _Member) -> bytes:
+    with _damage_named(path), member.open() or BytesIO() as file:
         content = file.read(MAX_MEMBER_BYTES + 1)  # reading to the end verifies the checksum of a zip
     if len(content) > MAX_MEMBER_BYTES:
-        raise _member_error(path, name, f"has more than {megabytes(MAX_MEMBER_BYTES)}")
+        raise _member_error(path, member.name, f"has more than {megabytes(MAX_MEMBER_BYTES)}")
     return content
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from segnet.prediction import rle
-from segnet.prediction.rle import encode_rle
+from segnet.data import rle
+from segnet.data.rle import decode_rle, encode_rle
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside pycocotools
 
@@ -20,6 +20,7 @@ def check(mask: np.ndarray) -> None:
     encoded = encode_rle(mask)
     assert encoded == coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
     assert np.array_equal(coco.decode({"size": list(mask.shape), "counts": encoded.encode()}), mask)
+    assert np.array_equal(decode_rle(encoded, mask.shape), mask)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (70, 70)])
@@ -61,3 +62,18 @@ def test_ten_million_runs_take_seconds() -> None:
     encoded = encode_rle(mask)
     assert time.process_time() - started < 20
     assert encoded == coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_plain_counts_are_read_as_pycocotools_reads_them(height: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cuts = sorted(rng.integers(0, height * width + 1, rng.integers(0, 9)).tolist())
+    counts = np.diff([0, *cuts, height * width]).tolist()  # some are 0
+    expected = coco.decode(coco.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+    assert np.array_equal(decode_rle(counts, (height, width)), expected)
+
+
+@pytest.mark.parametrize("counts", ["", "0", "zz", "`" * 20, "é", "12 3", [3, 4], [-1, 10], [1 << 50], [4.0, 5], [10], [1, 8.5]])
+def test_damaged_counts_are_refused(counts: str | list[int]) -> None:
+    with pytest.raises(ValueError, match="run"):
+        decode_rle(counts, (3, 3))

@@ -41,3 +41,39 @@ def _pack(counts: np.ndarray, first: int) -> bytes:
         more = groups[has] > group + 1
         packed[ends[has] - groups[has] + group] = 48 + ((values[has] >> 5 * group) & 31) + 32 * more
     return packed.tobytes()
+
+
+def decode_rle(counts: str | list[int], size: tuple[int, int]) -> np.ndarray:
+    """The (H, W) bool mask of `size` from COCO's counts, compressed as `encode_rle` writes them or a list of run lengths.
+
+    Raises ValueError where they are damaged, or do not add up to H × W.
+    """
+    runs = _unpack(counts) if isinstance(counts, str) else _plain_runs(counts)
+    total = size[0] * size[1]
+    if bool((runs < 0).any()) or bool((runs > total).any()) or int(runs.sum()) != total:
+        raise ValueError(f"runs of {int(runs.sum()):,} pixels for {total:,}")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[1], size[0]).T
+
+
+def _plain_runs(counts: list[int]) -> np.ndarray:
+    if not all(isinstance(count, int) and 0 <= count < 1 << 40 for count in counts):
+        raise ValueError("a run that is no whole number from 0")
+    return np.array(counts, dtype=np.int64)
+
+
+def _unpack(text: str) -> np.ndarray:
+    """The run lengths in compressed counts. Raises ValueError for characters that these do not have."""
+    characters = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    if bool(((characters < 0) | (characters > 63)).any()) or (len(characters) and characters[-1] & 32):
+        raise ValueError("characters that no run has")
+    ends = np.flatnonzero(characters & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    if len(ends) and int((ends - starts).max()) > 8:
+        raise ValueError("a run of more than 40 bits")
+    group = np.arange(len(characters)) - np.repeat(starts, ends - starts + 1)
+    runs = np.add.reduceat((characters & 31) << 5 * group, starts) if len(ends) else np.zeros(0, dtype=np.int64)
+    negative = characters[ends] & 16 > 0  # the highest bit of the last group is the sign
+    runs -= np.where(negative, np.int64(1) << 5 * (ends - starts + 1), 0)
+    for first in (1, 2):  # from the fourth run on, differences from the run two places before
+        runs[first::2] = np.cumsum(runs[first::2])
+    return runs

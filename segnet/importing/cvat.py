@@ -1,0 +1,72 @@
+"""CVAT's export "Segmentation mask 1.1": VOC's folders, masks in the colours of labelmap.txt, pictures only when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segnet.classes import voc_color
+from segnet.data.layout import MASKS
+from segnet.importing.class_file import ClassLine
+from segnet.importing.files import Tree, read_lines
+from segnet.importing.label_masks import color_rules
+from segnet.importing.source import BACKGROUND, Choices, Source
+from segnet.importing.voc import paired_by_lists
+from segnet.system.errors import UserError, data_error, raise_first
+
+LABELMAP = "labelmap.txt"
+
+
+def find_cvat(tree: Tree) -> str:
+    """labelmap.txt beside folders of VOC; empty: none."""
+    folders = (f"{MASKS}/", "ImageSets/")
+    return LABELMAP if LABELMAP in tree.others and any(name.startswith(folders) for name in tree.names) else ""
+
+
+def read_cvat(tree: Tree, choices: Choices) -> Source:
+    """A set whose classes are the lines of labelmap.txt, the background first."""
+    classes = _background_first(read_labelmap(tree.root / LABELMAP))
+    items, faults = paired_by_lists(tree, choices, color_rules(classes))
+    notes = []
+    if classes[0].name.lower() not in (BACKGROUND, "unlabelled"):
+        notes.append(f"black is the colour of '{classes[0].name}', so that pixels without a label have that class too")
+    return Source(classes, items, faults, notes, {"masks": "colours of labelmap.txt"})
+
+
+def read_labelmap(path: Path) -> list[ClassLine]:
+    """The classes of a labelmap.txt: name, colour (VOC's colour of its position where it is empty), parts and actions.
+
+    Raises UserError (data) naming every line of another form, and classes of one name or colour.
+    """
+    faults, classes = list[UserError](), list[ClassLine]()
+    for number, text in enumerate(read_lines(path), 1):
+        if not text or text.startswith("#"):
+            continue
+        fields = text.split(":")
+        channels = fields[1].split(",") if len(fields) == 4 and fields[1] else []
+        values = [int(channel) for channel in channels if channel.strip().isdecimal() and int(channel) <= 255]
+        if len(fields) != 4 or not fields[0] or len(values) != len(channels) or len(channels) not in (0, 3):
+            remedy = "write NAME:R,G,B:PARTS:ACTIONS with three colons and R, G, B of 0 to 255"
+            faults.append(data_error(path, f"line {number}: '{text}' is no label", remedy))
+            continue
+        color = (values[0], values[1], values[2]) if values else voc_color(len(classes))
+        for other in classes:
+            if other.name == fields[0] or other.color == color:
+                same = "name" if other.name == fields[0] else f"colour {color}"
+                found = f"line {number}: '{fields[0]}' has the {same} of '{other.name}'"
+                faults.append(data_error(path, found, "change it in CVAT, and export again"))
+        classes.append(ClassLine(fields[0], color, f"{path.name} line {number}"))
+    if not classes and not faults:
+        faults.append(data_error(path, "no labels in it", "export again"))
+    if len(classes) > 254:
+        faults.append(data_error(path, f"{len(classes)} labels", "at most 254 and the background fit into a mask"))
+    raise_first(faults)
+    return classes
+
+
+def _background_first(classes: list[ClassLine]) -> list[ClassLine]:
+    """The classes with the one that owns black first, which is where nothing is labelled; it is added where none does."""
+    owner = next((line for line in classes if line.color == (0, 0, 0)), None)
+    if owner is None:
+        taken = any(line.name == BACKGROUND for line in classes)
+        owner = ClassLine("unlabelled" if taken else BACKGROUND, (0, 0, 0), "black: no label owns it")
+    return [owner, *(line for line in classes if line is not owner)]

@@ -92,7 +92,7 @@ def test_any_memory_layout_is_read(layout):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_value_that_is_not_finite_spoils_its_tile_and_all_that_depends_on_it_and_nothing_else(value):
-    weight, bias, kernels = random_layer(20, 11)
+    _, _, kernels = random_layer(20, 11)
     x = random_map(1, 20, 24, 24)
     clean = FOUND.kernel.convolve(x, kernels, 11, relu=True)
     for row, column in itertools.product(range(8, 12), (8, 9, 11)):
@@ -127,7 +127,7 @@ def test_denormal_and_huge_values(scale):
 
 
 def test_values_that_overflow_are_not_finite_and_stay_visible():
-    weight, bias, kernels = random_layer(20, 11)
+    _, _, kernels = random_layer(20, 11)
     found = FOUND.kernel.convolve(torch.full((1, 20, 8, 8), 3e38), kernels, 11, relu=False)
     assert not found.isfinite().any(dim=1).any()
 
@@ -233,8 +233,10 @@ def test_source_that_does_not_compile(empty_cache, monkeypatch, capsys):
     assert list(empty_cache.iterdir()) == []
 
 
-def test_a_kernel_that_computes_wrongly(empty_cache, monkeypatch, capsys):
-    monkeypatch.setenv("SEGNET_NATIVE_FLAGS", "-Dmemcpy=memcmp")  # what should be copied stays zero
+def test_a_kernel_that_computes_wrongly(empty_cache, monkeypatch, capsys, tmp_path):
+    wrong = tmp_path / "native.cpp"
+    wrong.write_text(SOURCE.read_text().replace("b * t * difference_b", "b * s * difference_b"))
+    monkeypatch.setattr("segnet.layers.native.SOURCE", wrong)
     assert_torchs_after_one_note(capsys, "the compiled kernel computes wrongly")
     assert list(empty_cache.iterdir()) == []
 

@@ -61,6 +61,8 @@ def main() -> None:
     else:
         measured = _benchmark_network(arguments, config)
         print_table(measured)
+        if "native_kernel" in measured:
+            print(f"native kernel: {measured['native_kernel']}")
         document = {**conditions, **_surroundings(), **measured}
     if arguments.json:
         write_text(arguments.json, json.dumps(document, indent=1) + "\n")

@@ -5,14 +5,14 @@ Read from the top: a file imports only files that this list names before it.
 classes         the class tables: names, colours, the ignored id
 system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
                 command_line
-layers/         what the project exists for: convolution · pooling · deconvolution
+layers/         what the project exists for: convolution · pooling · deconvolution · native
 config/         every setting, typed and checked: yaml_files · sections · renamed · validation · data_folder · loading ·
                 arguments · template
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration
 visualization   arrays drawn from images and masks; no files
-models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder · folding ·
-                initialization · inspection
+models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder ·
+                native_blocks · folding · initialization · inspection
 data/           from files to batches: layout · remedies · image_headers · images · mask_files · palettes · rle · cache ·
                 transforms · colors · sampler · workers · listing · split_forms · split_lists · sample_files ·
                 label_faults · twins · checking · check_report · dataset · loader · statistics

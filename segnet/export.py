@@ -63,7 +63,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
     os.environ.setdefault("NNCF_CI", "1")  # otherwise nncf sends usage statistics
     for package in (*needed[path.suffix], *(["nncf"] if pictures else [])):
         require(package, path)
-    model = fold(model).cpu().to(memory_format=torch.contiguous_format)  # torch.export.save warns of channels_last
+    model = fold(model, native=False).cpu().to(memory_format=torch.contiguous_format)  # torch.export.save warns of channels_last
     make_folder(path.parent)
     with tempfile.TemporaryDirectory(prefix=f".{short_name(path.name)}.", suffix=".tmp", dir=path.parent) as name:
         temporary = Path(name) / path.name

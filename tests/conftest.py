@@ -17,12 +17,16 @@ from hypothesis import settings
 from segnet.classes import ClassSet, class_set
 from segnet.config.loading import config_to_yaml
 from segnet.config.sections import Config
+from segnet.layers.native import find_kernel
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
 
 # What an earlier run compiled may be for other instruction sets than this one uses, which inductor's cache does not ask.
 os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+
+if find_kernel().kernel is None:  # then each command would print a note
+    os.environ["SEGNET_NATIVE"] = "0"
 
 settings.register_profile("segnet", deadline=None, derandomize=True, database=None)  # the same examples every time
 settings.load_profile("segnet")

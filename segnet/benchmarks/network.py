@@ -25,6 +25,7 @@ from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import Config, OptimConfig, Recompute
 from segnet.data.dataset import Sample
 from segnet.inference.answers import compute_logits
+from segnet.layers.native import find_kernel
 from segnet.losses import CrossEntropy
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder
@@ -53,10 +54,12 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
     model, plain, image = _networks(config)
     networks: dict[str, tuple[nn.Module, str]] = {}
     for precision in _precisions(image.device, emulated):
-        network: nn.Module = fold(model, precision)
+        network: nn.Module = fold(model, precision, native=False)
         networks[f"folded {precision}"] = network, precision
         if compiled:
             networks[f"compiled {precision}"] = CompiledPerSize(network), precision
+    if image.device.type == "cpu" and find_kernel().kernel:
+        networks["native float32"] = fold(model), "float32"
     plain_image = image.contiguous()  # NCHW
     ways = [Way(PLAIN, "float32", partial(plain, plain_image), {})]
     with torch.inference_mode():
@@ -74,7 +77,7 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
             facts["float64_relative_error"] = exact_facts["relative_error"]
             facts["same_class"] = (logits.argmax(dim=1) == expected.argmax(dim=1)).double().mean().item()
             ways.append(Way(name, precision, partial(compute_logits, network, image, 1.0, precision), facts))
-        return compare_ways(ways, counter.get_total_flops(), rounds, image)
+        return {**compare_ways(ways, counter.get_total_flops(), rounds, image), "native_kernel": find_kernel().text}
 
 
 def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Facts:

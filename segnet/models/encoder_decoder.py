@@ -43,14 +43,15 @@ class EncoderDecoder(nn.Module):
         self.field_of_view = field_of_view(config)
         self.total_stride = 2 ** len(config.encoder)
         self.normalize = Normalize(config.normalization)
-        self.pooling = Pooling()
         self.encoder = nn.ModuleList()
+        self.pooling = nn.ModuleList()
         self.encoder_dropout = nn.ModuleList()
         self.upsampling = nn.ModuleList()
         self.decoder = nn.ModuleList()
         width = in_channels
         for stage in config.encoder:
             self.encoder.append(_build_stage(Convolution, width, stage, config.kernel_size, relu=True))
+            self.pooling.append(Pooling())
             self.encoder_dropout.append(nn.Dropout(stage.dropout))
             width = stage.widths[-1]
         self.neck = Neck(width, config.neck)
@@ -72,9 +73,9 @@ class EncoderDecoder(nn.Module):
         with self._recomputation():
             x = self.normalize(image)
             pooled = []
-            for stage, dropout in zip(self.encoder, self.encoder_dropout, strict=True):
+            for stage, pool, dropout in zip(self.encoder, self.pooling, self.encoder_dropout, strict=True):
                 x = stage(x)
-                x, winners = self.pooling(x)  # (B, C, h, w) -> (B, C, ⌈h/2⌉, ⌈w/2⌉)
+                x, winners = pool(x)  # (B, C, h, w) -> (B, C, ⌈h/2⌉, ⌈w/2⌉)
                 x = dropout(x)
                 pooled.append(winners)
             x = self.neck(x)

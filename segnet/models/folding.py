@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TypeVar, cast
 
 import torch
@@ -11,7 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segnet.config.sections import ModelConfig
 from segnet.layers.deconvolution import Deconvolution, flipped
-from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder
+from segnet.layers.native import find_kernel
+from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder, Unpooling
+from segnet.models.native_blocks import ConvolutionAndPooling, NativeConvolution, UnpoolingAndConvolution
 
 Weights = dict[str, Tensor]
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -30,11 +33,12 @@ def convert_decoder_weights(weights: Weights, old: ModelConfig, new: ModelConfig
     }
 
 
-def fold(model: _Model, precision: str = "float32") -> _Model:
+def fold(model: _Model, precision: str = "float32", *, native: bool = True) -> _Model:
     """A faster copy of a network for prediction, which computes the same function up to rounding.
 
     Batch normalisation is multiplied into the convolution before it, and each deconvolution becomes the convolution that it
     equals. A folded network stays as it is; an exported network was folded before its export and is returned itself.
+    In float32 on a CPU it uses the compiled kernel where there is one, if `native`.
     At a `precision` below float32 the kernels are rounded once; the copy must then run under autocast, which would
     otherwise round them in every call.
     """
@@ -51,4 +55,32 @@ def fold(model: _Model, precision: str = "float32") -> _Model:
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(getattr(torch, precision))
-    return model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
+    weight = model.head.weight
+    if native and precision == "float32" and weight.dtype == torch.float32 and weight.device.type == "cpu":
+        _use_kernel(model)
+    return model
+
+
+def _use_kernel(model: EncoderDecoder) -> None:
+    """Let the compiled kernel compute the 3×3 convolutions of a folded network, where there is a kernel.
+
+    Each takes over the ReLU that follows it. A pooling module also takes over the convolution before it, and an unpooling module
+    the one after it.
+    """
+    if find_kernel().kernel is None or any(isinstance(module, NativeConvolution) for module in model.modules()):
+        return
+    for stage in (*model.encoder, *model.decoder):
+        for name, block in stage.named_children():
+            if isinstance(block, nn.Sequential) and NativeConvolution.fits(conv := cast(nn.Module, block.conv)):
+                setattr(stage, name, NativeConvolution(conv, relu=hasattr(block, "relu")))
+    for number, stage in enumerate(cast(Iterable[nn.Sequential], model.encoder)):
+        if isinstance(last := stage[-1], NativeConvolution):
+            model.encoder[number] = stage[:-1]
+            model.pooling[number] = ConvolutionAndPooling(last, relu=last.relu)
+    for number, stage in enumerate(cast(Iterable[nn.Sequential], model.decoder)):
+        if isinstance(first := stage[0], NativeConvolution) and isinstance(model.upsampling[number], Unpooling):
+            model.upsampling[number] = UnpoolingAndConvolution(first, relu=first.relu)
+            model.decoder[number] = stage[1:]
+    if NativeConvolution.fits(head := model.head):
+        model.head = NativeConvolution(head, relu=False)

@@ -13,6 +13,7 @@ from segnet.benchmarks.network import benchmark_inference, benchmark_training
 from segnet.config.loading import config_to_yaml, override_config
 from segnet.config.sections import Config
 from segnet.layers import deconvolution, pooling
+from segnet.layers.native import find_kernel
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.inspection import summarize
 from segnet.system.devices import Precision, choose_precision
@@ -26,7 +27,8 @@ def config(tiny_config: Config) -> Config:
 
 EMULATED = choose_precision("bfloat16", torch.device("cpu")).emulated
 TRAINING = ["plain float32", "ours float32", "ours bfloat16 nothing", "ours bfloat16 activations", "ours bfloat16 stages"]
-INFERENCE = ["plain float32", "folded float32", "folded bfloat16"]
+NATIVE = ["native float32"] if find_kernel().kernel else []
+INFERENCE = ["plain float32", "folded float32", "folded bfloat16", *NATIVE]
 
 
 @pytest.mark.parametrize(("command", "names", "batch"), [("inference", INFERENCE, 1), ("train", TRAINING, 3)])
@@ -51,6 +53,9 @@ def test_the_command_ends_with_its_numbers_as_json(run_script, config, tmp_path,
     assert document["peak_gflop_per_second"].keys() == ({"float32"} if EMULATED else {"float32", "bfloat16"})
     assert ("bfloat16 is left out" in found.stdout) == EMULATED
     assert torch.backends.cpu.get_cpu_capability() in document["device"]
+    if command == "inference":
+        assert document["native_kernel"] == find_kernel().text
+        assert f"native kernel: {find_kernel().text}\n" in found.stdout
     for name, way in document["ways"].items():
         assert name in found.stdout
         assert not way["emulated"]

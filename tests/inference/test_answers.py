@@ -34,7 +34,7 @@ def test_auto_is_what_the_device_computes_fast(model, monkeypatch):
     for name in ("float32", "bfloat16"):
         monkeypatch.setattr(answers, "choose_precision", lambda asked, device, name=name: Precision(name, ""))
         network = prepare_to_predict(model, InferenceConfig())
-        assert network.encoder[0][0].conv.weight.dtype == getattr(torch, name)
+        assert network.head.weight.dtype == getattr(torch, name)
         found = predict_probabilities(network, image, InferenceConfig())
         monkeypatch.undo()
         expected = predict_probabilities(

@@ -1,0 +1,414 @@
+// A 3×3 convolution in float32 with stride 1 and zero padding, by Winograd's minimal filtering F(4×4, 3×3) (Lavin & Gray,
+// CVPR 2016), with unpooling before it, and ReLU and 2×2 max-pooling after it. segnet/layers/native.py compiles and calls it.
+//
+// The output is cut into tiles of 4×4 pixels. A tile depends on 6×6 pixels of the input, which start one row above it and one
+// column to the left of it. For the input tile d and the kernel g of each pair of an input channel and an output channel,
+//
+//     output tile = A' [ sum over the input channels of (B' d B) * (G g G') ] A        ' transposes, * is element by element
+//
+// which needs 36 products for each pair of channels, where the definition needs 16 · 9 = 144. Along one axis this multiplies
+// polynomials, by their values at the points 0, a, -a, b, -b and infinity. With s = a², t = b², m = 2s(s - t), n = 2t(t - s):
+//
+//          ⎡ st    0  -s-t    0   1  0 ⎤        ⎡ 1/(st)   0    0  ⎤
+//          ⎢  0  -at    -t    a   1  0 ⎥        ⎢  1/m    a/m  s/m ⎥         ⎡ 1   1   1   1   1  0 ⎤
+//     B' = ⎢  0   at    -t   -a   1  0 ⎥    G = ⎢  1/m   -a/m  s/m ⎥    A' = ⎢ 0   a  -a   b  -b  0 ⎥
+//          ⎢  0  -bs    -s    b   1  0 ⎥        ⎢  1/n    b/n  t/n ⎥         ⎢ 0   s   s   t   t  0 ⎥
+//          ⎢  0   bs    -s   -b   1  0 ⎥        ⎢  1/n   -b/n  t/n ⎥         ⎣ 0  as -as  bt -bt  1 ⎦
+//          ⎣  0   st     0 -s-t   0  1 ⎦        ⎣   0      0    1  ⎦
+//
+// The usual points are a = 1 and b = 2. Those below have a third of their rounding error, and A' and B' are exact in float32.
+//
+// Maps are stored as (image, row, column, channel), which torch calls channels_last. For each of the 36 elements of a tile, the
+// sum over the input channels is a product of matrices, (tiles, C) times (C, K). It is computed for blocks of at most MOST_TILES
+// tiles, whose transformed inputs and sums stay in the caches. A panel is WIDE vectors of LANES output channels, the last panel
+// is what is left; ROWS tiles times a panel are summed in registers.
+//
+//     kernels   [36][panel][C][output channels of the panel]                     G g G', made once; then K values of the bias
+//     inputs    [36][group of ROWS tiles][group of LANES input channels][ROWS][LANES]                B' d B, of one block
+//     sums      [tile][36][output channels]                                                          of one block
+//
+// Every output value comes from the same operations in the same order, whatever the block and the number of threads.
+// A NaN or an infinity in the input makes all outputs NaN or infinite that depend on it, and all others of the tile that it is
+// in. Inputs beyond about 1e37 may do so too, because the transforms overflow.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
+
+namespace {
+
+constexpr float a = 0.75f, b = 1.5f, s = a * a, t = b * b;
+
+#ifdef __AVX512F__
+constexpr long LANES = 16, ROWS = 6, WIDE = 4;  // 24 sums and 4 kernels in 32 registers
+#else
+constexpr long LANES = 8, ROWS = 6, WIDE = 2;  // 12 sums, 2 kernels and 1 input in 16 registers
+#endif
+constexpr long PANEL = WIDE * LANES;
+constexpr long MOST_TILES = 48, FEW_TILES = 24;  // of a block; measured
+
+typedef float Vector __attribute__((vector_size(LANES * 4)));
+typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
+typedef float StoredVector __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef uint8_t StoredBytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+
+inline long divided_up(long n, long divisor) { return (n + divisor - 1) / divisor; }
+inline long rounded_up(long n, long multiple) { return divided_up(n, multiple) * multiple; }
+
+inline Vector load(const float* from) { return *reinterpret_cast<const StoredVector*>(from); }
+inline void store(float* to, Vector value) { *reinterpret_cast<StoredVector*>(to) = value; }
+inline Integers load(const uint8_t* from) {
+    return __builtin_convertvector(*reinterpret_cast<const StoredBytes*>(from), Integers);
+}
+inline void store(uint8_t* to, Integers value) {
+    *reinterpret_cast<StoredBytes*>(to) = __builtin_convertvector(value, StoredBytes);
+}
+
+// Store the first `count` elements, at most LANES. The pieces have constant sizes, so that no function is called.
+template <typename Element, typename Values>
+inline void store_first(Element* to, Values values, long count) {
+    if (count >= LANES) return store(to, values);
+    Element all[LANES];
+    store(all, values);
+    const Element* from = all;
+    for (long size = LANES / 2; size; size /= 2)
+        if (count & size) {
+            std::memcpy(to, from, size * sizeof(Element));
+            to += size;
+            from += size;
+        }
+}
+
+// x becomes B' x, for x[0], x[step], …, x[5 step].
+template <int step>
+inline void transform_input(Vector* x) {
+    const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
+    const Vector even_a = x4 - t * x2, odd_a = a * (x3 - t * x1);
+    const Vector even_b = x4 - s * x2, odd_b = b * (x3 - s * x1);
+    x[0] = s * t * x0 - (s + t) * x2 + x4;
+    x[step] = even_a + odd_a;
+    x[2 * step] = even_a - odd_a;
+    x[3 * step] = even_b + odd_b;
+    x[4 * step] = even_b - odd_b;
+    x[5 * step] = s * t * x1 - (s + t) * x3 + x5;
+}
+
+// The first four of x become A' x, for x[0], x[step], …, x[5 step].
+template <int step>
+inline void transform_sums(Vector* x) {
+    const Vector sum_a = x[step] + x[2 * step], difference_a = x[step] - x[2 * step];
+    const Vector sum_b = x[3 * step] + x[4 * step], difference_b = x[3 * step] - x[4 * step];
+    x[0] = x[0] + sum_a + sum_b;
+    x[step] = a * difference_a + b * difference_b;
+    x[2 * step] = s * sum_a + t * sum_b;
+    x[3 * step] = a * s * difference_a + b * t * difference_b + x[5 * step];
+}
+
+// The sums of so many tiles and vectors of output channels, (rows, C) times (C, vectors * LANES), for one element of a tile.
+template <int rows, int vectors>
+void multiply(const float* inputs, const float* kernels, long channels, float* sums, long stride) {
+    Vector sum[rows][vectors] = {};
+    for (; channels > 0; channels -= LANES, inputs += ROWS * LANES) {
+        const long count = std::min(channels, LANES);
+        for (long c = 0; c < count; ++c, kernels += vectors * LANES)
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; ++v) sum[r][v] += inputs[r * LANES + c] * load(kernels + v * LANES);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) store(sums + r * stride + v * LANES, sum[r][v]);
+}
+
+typedef void (*Multiplication)(const float*, const float*, long, float*, long);
+
+// `multiply` for numbers that are known only when the program runs.
+template <int most_rows = ROWS, int most_vectors = WIDE>
+Multiplication multiplication(long rows, long vectors) {
+    if constexpr (most_rows > 1)
+        if (rows < most_rows) return multiplication<most_rows - 1, most_vectors>(rows, vectors);
+    if constexpr (most_vectors > 1)
+        if (vectors < most_vectors) return multiplication<most_rows, most_vectors - 1>(rows, vectors);
+    return multiply<most_rows, most_vectors>;
+}
+
+// Ask for large pages, whose first use costs less; the system may ignore it.
+void use_large_pages(float* memory, long floats) {
+#ifdef MADV_HUGEPAGE
+    constexpr uintptr_t page = 1 << 21;
+    const uintptr_t start = reinterpret_cast<uintptr_t>(memory), first = (start + page - 1) / page * page;
+    const uintptr_t end = (start + floats * sizeof(float)) / page * page;
+    if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+#endif
+}
+
+// Memory of one thread, which keeps it for its next call.
+class Scratch {
+  public:
+    ~Scratch() { std::free(memory_); }
+
+    // Null where memory is short.
+    float* of_size(long floats) {
+        if (floats > floats_) {
+            std::free(memory_);
+            memory_ = static_cast<float*>(std::aligned_alloc(64, rounded_up(floats * sizeof(float), 64)));
+            floats_ = memory_ ? floats : 0;
+            use_large_pages(memory_, floats_);
+        }
+        return memory_;
+    }
+
+  private:
+    float* memory_ = nullptr;
+    long floats_ = 0;
+};
+
+thread_local Scratch scratch;
+
+struct Convolution {
+    const float* x;         // (batch, H, W, C), or the values to unpool (batch, ⌈H/2⌉, ⌈W/2⌉, C)
+    const uint8_t* places;  // of these values: 2 * row + column in the 2×2 window; null: no unpooling
+    const float* kernels;   // made by segnet_transform_kernel
+    float* out;             // (batch, H, W, K), or pooled (batch, ⌈H/2⌉, ⌈W/2⌉, K)
+    uint8_t* winners;       // the places of the pooled values; null: no pooling
+    long batch, height, width, channels, outputs;
+    bool relu;
+
+    long tile_rows() const { return divided_up(height, 4); }
+    long tile_columns() const { return divided_up(width, 4); }
+    long tiles() const { return batch * tile_rows() * tile_columns(); }
+    long padded_channels() const { return rounded_up(channels, LANES); }
+    long padded_outputs() const { return rounded_up(outputs, LANES); }
+    const float* bias() const { return kernels + 36 * channels * padded_outputs(); }
+};
+
+// A block of tiles and a part of the output channels: what one thread computes at a time.
+class Block {
+  public:
+    Block(const Convolution& layer, long first_tile, long tiles, long first_output, long outputs)
+        : layer_(layer), first_tile_(first_tile), tiles_(tiles), first_output_(first_output), outputs_(outputs),
+          plane_(rounded_up(tiles, ROWS) * layer.padded_channels() + LANES), stride_(outputs + LANES) {}
+
+    // False where memory is short.
+    bool compute() {
+        const long in_inputs = 36 * plane_, in_sums = 36 * stride_ * tiles_, in_patch = 36 * layer_.padded_channels();
+        inputs_ = scratch.of_size(in_inputs + in_sums + in_patch);
+        if (!inputs_) return false;
+        sums_ = inputs_ + in_inputs;
+        patch_ = sums_ + in_sums;
+        for (long tile = 0; tile < tiles_; ++tile) layer_.places ? read<4>(tile) : read<6>(tile);
+        multiply_all();
+        for (long tile = 0; tile < tiles_; ++tile) write(tile);
+        return true;
+    }
+
+  private:
+    const Convolution& layer_;
+    const long first_tile_, tiles_, first_output_, outputs_;  // `outputs` is a multiple of LANES
+    const long plane_, stride_;  // floats from one element of a tile to the next, in `inputs` and in `sums`; LANES more than
+                                 // needed, so that the elements of a tile do not compete for the same lines of a cache
+    float *inputs_ = nullptr, *sums_ = nullptr, *patch_ = nullptr;
+
+    struct Place {
+        long image, row, column;
+    };
+    Place place(long tile) const {
+        const long line = (first_tile_ + tile) / layer_.tile_columns();
+        return {line / layer_.tile_rows(), line % layer_.tile_rows(), (first_tile_ + tile) % layer_.tile_columns()};
+    }
+
+    // Transform the inputs of a tile: side = 6 rows and columns of the map, or 4 of pooled values, which are unpooled.
+    template <int side>
+    void read(long tile) {
+        constexpr bool unpools = side == 4;
+        const long height = unpools ? divided_up(layer_.height, 2) : layer_.height;
+        const long width = unpools ? divided_up(layer_.width, 2) : layer_.width;
+        const long channels = layer_.channels, padded = layer_.padded_channels();
+        const auto [image, tile_row, tile_column] = place(tile);
+        const long top = tile_row * (side - 2) - 1, left = tile_column * (side - 2) - 1;
+        const auto offset = [=](long r, long q) { return ((image * height + top + r) * width + left + q) * channels; };
+
+        const float* x;
+        const uint8_t* places;
+        long row, column;  // elements from one to the next
+        const bool inside = 0 <= top && 0 <= left && top + side <= height && left + side <= width;
+        if (inside && offset(side - 1, side - 1) + padded <= layer_.batch * height * width * channels) {
+            x = layer_.x + offset(0, 0);
+            places = unpools ? layer_.places + offset(0, 0) : nullptr;
+            row = width * channels;
+            column = channels;
+        } else {  // copy it, with zeros outside the map
+            uint8_t* patch_places = reinterpret_cast<uint8_t*>(patch_ + side * side * padded);
+            std::memset(patch_, 0, side * side * padded * (sizeof(float) + unpools));
+            for (long r = std::max(0L, -top); r < std::min<long>(side, height - top); ++r)
+                for (long q = std::max(0L, -left); q < std::min<long>(side, width - left); ++q) {
+                    const long to = (r * side + q) * padded;
+                    std::memcpy(patch_ + to, layer_.x + offset(r, q), channels * sizeof(float));
+                    if (unpools) std::memcpy(patch_places + to, layer_.places + offset(r, q), channels);
+                }
+            x = patch_;
+            places = patch_places;
+            row = side * padded;
+            column = padded;
+        }
+
+        float* to = inputs_ + tile / ROWS * ROWS * padded + tile % ROWS * LANES;
+        for (long c = 0; c < padded; c += LANES, to += ROWS * LANES) {  // lanes beyond `channels` are not used
+            Vector d[36];
+            for (int r = 0; r < side; ++r)
+                for (int q = 0; q < side; ++q) {
+                    const long from = r * row + q * column + c;
+                    if constexpr (unpools)
+                        unpool(d, r, q, load(x + from), load(places + from));
+                    else
+                        d[r * 6 + q] = load(x + from);
+                }
+            for (int q = 0; q < 6; ++q) transform_input<6>(d + q);
+            for (int r = 0; r < 6; ++r) transform_input<1>(d + 6 * r);
+            for (int i = 0; i < 36; ++i) store(to + i * plane_, d[i]);
+        }
+    }
+
+    // Write the value of window (r, q) and its zeros into a tile, whose first pixel is the last of window (0, 0).
+    static inline void unpool(Vector* d, int r, int q, Vector value, Integers place) {
+        for (int i = 0; i < 4; ++i) {
+            const int y = 2 * r - 1 + i / 2, z = 2 * q - 1 + i % 2;
+            if (0 <= y && y < 6 && 0 <= z && z < 6) d[6 * y + z] = place == i ? value : Vector{};
+        }
+    }
+
+    void multiply_all() {
+        for (int i = 0; i < 36; ++i)
+            for (long k = 0; k < outputs_; k += PANEL) {
+                const long vectors = std::min(PANEL, outputs_ - k) / LANES;
+                const float* kernels = layer_.kernels + (i * layer_.padded_outputs() + first_output_ + k) * layer_.channels;
+                for (long tile = 0; tile < tiles_; tile += ROWS) {
+                    const float* inputs = inputs_ + i * plane_ + tile * layer_.padded_channels();
+                    float* sums = sums_ + (36 * tile + i) * stride_ + k;
+                    multiplication(std::min(ROWS, tiles_ - tile), vectors)(inputs, kernels, layer_.channels, sums, 36 * stride_);
+                }
+            }
+    }
+
+    void write(long tile) {
+        for (long k = 0; k < outputs_; k += LANES) {
+            Vector y[36];
+            for (int i = 0; i < 36; ++i) y[i] = load(sums_ + (36 * tile + i) * stride_ + k);
+            for (int q = 0; q < 6; ++q) transform_sums<6>(y + q);
+            for (int r = 0; r < 4; ++r) transform_sums<1>(y + 6 * r);
+            const Vector bias = load(layer_.bias() + first_output_ + k);
+            for (int i = 0; i < 24; ++i) {
+                y[i] += bias;
+                if (layer_.relu) y[i] = y[i] < 0 ? Vector{} : y[i];  // NaN stays NaN
+            }
+            layer_.winners ? write_pooled(tile, y, first_output_ + k) : write_map(tile, y, first_output_ + k);
+        }
+    }
+
+    // y has rows of 6 vectors, of which the first 4 are pixels.
+    void write_map(long tile, const Vector* y, long k) const {
+        const auto [image, tile_row, tile_column] = place(tile);
+        const long top = 4 * tile_row, left = 4 * tile_column;
+        for (long r = 0; r < std::min(4L, layer_.height - top); ++r)
+            for (long q = 0; q < std::min(4L, layer_.width - left); ++q) {
+                const long pixel = (image * layer_.height + top + r) * layer_.width + left + q;
+                store_first(layer_.out + pixel * layer_.outputs + k, y[6 * r + q], layer_.outputs - k);
+            }
+    }
+
+    void write_pooled(long tile, const Vector* y, long k) const {
+        const auto [image, tile_row, tile_column] = place(tile);
+        const long rows = std::min(4L, layer_.height - 4 * tile_row), columns = std::min(4L, layer_.width - 4 * tile_column);
+        const long height = divided_up(layer_.height, 2), width = divided_up(layer_.width, 2);
+        for (long r = 0; r < rows; r += 2)
+            for (long q = 0; q < columns; q += 2) {
+                Vector value = y[6 * r + q];
+                Integers winner = {};
+                for (int i = 1; i < 4; ++i) {
+                    if (r + i / 2 >= rows || q + i % 2 >= columns) continue;
+                    const Vector other = y[6 * (r + i / 2) + q + i % 2];
+                    const Integers better = (other > value) | (other != other);  // NaN wins, as in torch
+                    value = better ? other : value;
+                    winner = better ? Integers{} + i : winner;
+                }
+                const long pixel = (image * height + 2 * tile_row + r / 2) * width + 2 * tile_column + q / 2;
+                store_first(layer_.out + pixel * layer_.outputs + k, value, layer_.outputs - k);
+                store_first(layer_.winners + pixel * layer_.outputs + k, winner, layer_.outputs - k);
+            }
+    }
+};
+
+// All blocks of a convolution. Each thread takes the next one until there are no more.
+struct Work {
+    const Convolution& layer;
+    const long size, count, part, parts;  // tiles of a block, blocks, output channels of a part, parts
+    std::atomic<long> next{0};
+    std::atomic<bool> failed{false};
+
+    static void run(void* pointer) {
+        Work& work = *static_cast<Work*>(pointer);
+        for (long item; (item = work.next++) < work.count * work.parts;) {
+            const long tile = item / work.parts * work.size, output = item % work.parts * work.part;
+            const long tiles = std::min(work.size, work.layer.tiles() - tile);
+            const long outputs = std::min(work.part, work.layer.padded_outputs() - output);
+            if (!Block(work.layer, tile, tiles, output, outputs).compute()) work.failed = true;
+        }
+    }
+};
+
+// OpenMP's GOMP_parallel: calls a function with a pointer in each of so many threads.
+typedef void (*Parallel)(void (*)(void*), void*, unsigned, unsigned);
+
+}  // namespace
+
+extern "C" {
+
+// The number of floats in `kernels`.
+long segnet_kernel_size(long channels, long outputs) { return (36 * channels + 1) * rounded_up(outputs, LANES); }
+
+// `weight` is (K, C, 3, 3), `bias` is (K).
+void segnet_transform_kernel(const float* weight, const float* bias, float* kernels, long channels, long outputs) {
+    const double m = 2.0 * s * (s - t), n = 2.0 * t * (t - s);
+    const double G[6][3] = {{1.0 / (s * t), 0, 0},   {1 / m, a / m, s / m},  {1 / m, -a / m, s / m},
+                            {1 / n, b / n, t / n}, {1 / n, -b / n, t / n}, {0, 0, 1}};
+    const long padded = rounded_up(outputs, LANES);
+    use_large_pages(kernels, segnet_kernel_size(channels, outputs));
+    for (long c = 0; c < channels; ++c)
+        for (long k = 0; k < padded; ++k) {
+            const long panel = k / PANEL * PANEL, panel_width = std::min(PANEL, padded - panel);
+            float* to = kernels + panel * channels + c * panel_width + k - panel;
+            double half[6][3] = {};
+            for (int i = 0; k < outputs && i < 6; ++i)
+                for (int j = 0; j < 9; ++j) half[i][j % 3] += G[i][j / 3] * weight[(k * channels + c) * 9 + j];
+            for (int i = 0; i < 36; ++i) {
+                const double *row = half[i / 6], *g = G[i % 6];
+                to[i * padded * channels] = static_cast<float>(row[0] * g[0] + row[1] * g[1] + row[2] * g[2]);
+            }
+        }
+    for (long k = 0; k < padded; ++k) kernels[36 * channels * padded + k] = k < outputs ? bias[k] : 0;
+}
+
+// Returns 0, or 1 where memory is short. The pointers are those of `Convolution`; `parallel` may be null for one thread.
+int segnet_convolve(const float* x, const uint8_t* places, const float* kernels, float* out, uint8_t* winners, long batch,
+                    long height, long width, long channels, long outputs, long relu, long threads, Parallel parallel) {
+    const Convolution layer{x, places, kernels, out, winners, batch, height, width, channels, outputs, relu != 0};
+    const long tiles = layer.tiles(), panels = divided_up(outputs, PANEL);
+    // A thread that has few tiles spends its time on loading kernels: threads then share tiles, and each takes some channels.
+    const long parts = std::clamp(FEW_TILES * threads / tiles, 1L, std::min(panels, threads));
+    const long blocks = rounded_up(divided_up(tiles, MOST_TILES), divided_up(threads, parts));
+    const long size = rounded_up(divided_up(tiles, blocks), ROWS), part = divided_up(panels, parts) * PANEL;
+    use_large_pages(out, (winners ? divided_up(height, 2) * divided_up(width, 2) : height * width) * batch * outputs);
+    Work work{layer, size, divided_up(tiles, size), part, divided_up(layer.padded_outputs(), part)};
+    if (threads > 1 && work.count * work.parts > 1)
+        parallel(Work::run, &work, static_cast<unsigned>(std::min(threads, work.count * work.parts)), 0);
+    else
+        Work::run(&work);
+    return work.failed;
+}
+}

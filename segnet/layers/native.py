@@ -1,0 +1,246 @@
+"""Convolutions by `native.cpp`, which the system's C++ compiler compiles at its first use. Without it torch's operations do.
+
+The compiled library is kept in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, in segnet/), under a name that depends on
+the source, the compiler and the instruction set. Before a library is used its results are compared with torch's. Variables of
+the environment: SEGNET_NATIVE=0 turns it off; CXX names a compiler; SEGNET_NATIVE_FLAGS are more flags for it, which tests use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segnet.layers.pooling import Pooled, Size, max_pool, max_unpool, pooled_size
+from segnet.system.distributed import is_main
+from segnet.system.errors import first_line, printable
+
+SOURCE = Path(__file__).with_name("native.cpp")
+_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
+_INSTRUCTIONS = {  # by what torch says that it uses
+    "AVX2": ("-mavx2", "-mfma"),
+    "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+}
+_COMPILERS = ("c++", "g++", "clang++")
+_SECONDS = 300  # for the compiler, before it is given up
+_FEWEST_PAIRS = 192  # of an input channel and an output channel, and
+_FEWEST_TILES = 4  # of 4×4 pixels in a batch, from which the kernel is as fast as torch or faster (measured)
+
+
+class NativeError(Exception):
+    """The kernel cannot be used. The text says why."""
+
+
+class Kernel:
+    """The compiled functions, called with tensors on the CPU. Several threads may call it at once.
+
+    One call uses torch.get_num_threads() threads of torch's own pool; results do not depend on their number, to the bit.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load the library at `path`. Raises OSError or AttributeError where it is not one, NativeError without OpenMP."""
+        library = ctypes.CDLL(os.fspath(path))
+        pointer, number = ctypes.c_void_p, ctypes.c_long
+        self._size = library.segnet_kernel_size
+        self._size.argtypes, self._size.restype = [number] * 2, number
+        self._transform = library.segnet_transform_kernel
+        self._transform.argtypes, self._transform.restype = [pointer] * 3 + [number] * 2, None
+        self._convolve = library.segnet_convolve
+        self._convolve.argtypes, self._convolve.restype = [pointer] * 5 + [number] * 7 + [pointer], ctypes.c_int
+        self._parallel = _parallel()
+
+    def transform(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """The weight (K, C, 3, 3) and the bias (K,) in the form that `convolve` reads: four times as many numbers."""
+        outputs, channels = weight.shape[:2]
+        weight, bias = weight.detach().contiguous(), bias.detach().contiguous()
+        kernels = torch.empty(self._size(channels, outputs), device="cpu", dtype=torch.float32)
+        self._transform(weight.data_ptr(), bias.data_ptr(), kernels.data_ptr(), channels, outputs)
+        return kernels
+
+    def convolve(self, x: Tensor, kernels: Tensor, outputs: int, *, relu: bool) -> Tensor:
+        """(B, C, H, W) -> (B, K, H, W), with K = `outputs`: the convolution with padding 1, then ReLU if `relu`."""
+        return self._run(x, None, (x.shape[-2], x.shape[-1]), kernels, outputs, relu=relu, pools=False).values
+
+    def convolve_and_pool(self, x: Tensor, kernels: Tensor, outputs: int, *, relu: bool) -> Pooled:
+        """`convolve`, then `max_pool`, to the bit; the map between them is not stored."""
+        return self._run(x, None, (x.shape[-2], x.shape[-1]), kernels, outputs, relu=relu, pools=True)
+
+    def unpool_and_convolve(self, pooled: Pooled, size: Size, kernels: Tensor, outputs: int, *, relu: bool) -> Tensor:
+        """`max_unpool` to `size`, then `convolve`, to the bit; the map between them is not stored."""
+        return self._run(*pooled, size, kernels, outputs, relu=relu, pools=False).values
+
+    def _run(
+        self, x: Tensor, places: Tensor | None, size: Size, kernels: Tensor, outputs: int, *, relu: bool, pools: bool
+    ) -> Pooled:
+        """The output, and where it `pools` the winners, else an empty tensor. Raises MemoryError."""
+        channels_last = torch.channels_last
+        batch, channels = x.shape[:2]
+        x = x.contiguous(memory_format=channels_last)
+        places = places.contiguous(memory_format=channels_last) if places is not None else None
+        shape = (batch, outputs, *(pooled_size(size) if pools else size))
+        out = torch.empty(shape, device="cpu", dtype=torch.float32, memory_format=channels_last)
+        winners = torch.empty(shape if pools else (0, 0, 0, 0), device="cpu", dtype=torch.uint8, memory_format=channels_last)
+        pointers = (x, places, kernels, out, winners if pools else None)
+        threads = torch.get_num_threads()
+        failed = self._convolve(
+            *(tensor.data_ptr() if tensor is not None else None for tensor in pointers),
+            *(batch, *size, channels, outputs, relu, threads),
+            self._parallel,
+        )
+        if failed:
+            raise MemoryError("no memory for the buffers of a convolution")
+        return Pooled(out, winners)
+
+
+class Found(NamedTuple):
+    """The kernel, or why there is none."""
+
+    kernel: Kernel | None
+    text: str  # what it was compiled for, or why there is none
+
+
+@cache
+def find_kernel() -> Found:
+    """The kernel for this processor, compiled unless an earlier process did.
+
+    Where it cannot be compiled or computes wrongly, prints a note; where it is off or is not made for the processor, it does not.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    if os.environ.get("SEGNET_NATIVE") == "0":
+        return Found(None, "SEGNET_NATIVE=0 turns it off")
+    if capability not in _INSTRUCTIONS:
+        return Found(None, f"it is made for AVX2 and AVX-512, torch uses {capability} here")
+    try:
+        return Found(open_kernel(), f"compiled for {capability}")
+    except (NativeError, OSError, RuntimeError) as error:
+        text = printable(first_line(error) if str(error) else type(error).__name__)
+    if is_main():
+        print(f"note: float32 convolutions are torch's, which are slower: {text} (SEGNET_NATIVE=0 hides this)", file=sys.stderr)
+    return Found(None, text)
+
+
+def open_kernel() -> Kernel:
+    """The kernel from the cache folder; where that has none that works, it is compiled into it.
+
+    Raises NativeError, or OSError where the folder cannot be written, or RuntimeError where there is no home folder.
+    """
+    command = [*_compiler(), *shlex.split(os.environ.get("SEGNET_NATIVE_FLAGS", "")), *_FLAGS]
+    command += _INSTRUCTIONS[torch.backends.cpu.get_cpu_capability()]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segnet"
+    path = folder / f"native-{_key(command)}.so"
+    if path.exists():
+        try:
+            return _checked(path)
+        except (NativeError, OSError, AttributeError):
+            pass  # damaged: it is replaced
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(suffix=".so", prefix=".native-", dir=folder)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        _compile([*command, os.fspath(SOURCE), "-o", name])
+        kernel = _checked(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return kernel
+
+
+def is_faster(x: Tensor, outputs: int, size: Size) -> bool:
+    """True where the kernel is faster than torch for a map of `size`, computed from x, with so many output channels."""
+    tiles = x.shape[0] * -(-size[0] // 4) * -(-size[1] // 4)
+    return tiles >= _FEWEST_TILES and x.shape[1] * outputs >= _FEWEST_PAIRS
+
+
+def is_usable(x: Tensor, weight: Tensor) -> bool:
+    """True where the kernel computes what torch would: float32 on a CPU, without gradients, autocast or compilation.
+
+    In torch's deterministic mode torch's operations are used, as everywhere.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and weight.dtype == torch.float32
+        and x.numel() > 0
+        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.are_deterministic_algorithms_enabled()
+    )
+
+
+def _compiler() -> list[str]:
+    """The command of the C++ compiler: $CXX, or the first that is found. Raises NativeError."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    for name in [named[0]] if named else _COMPILERS:
+        if found := shutil.which(name):
+            return [found, *named[1:]]
+    raise NativeError(f"no C++ compiler ({named[0]}, from CXX)" if named else f"no C++ compiler ({', '.join(_COMPILERS)})")
+
+
+def _key(command: list[str]) -> str:
+    """A digest of the source, the compiler and its flags."""
+    compiler = os.stat(command[0])  # of the file itself, where links lead to one
+    identity = repr((command, compiler.st_size, compiler.st_mtime_ns)).encode()
+    return hashlib.sha256(SOURCE.read_bytes() + identity).hexdigest()[:16]
+
+
+def _compile(command: list[str]) -> None:
+    """Run the compiler. Raises NativeError with its first error."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise NativeError(f"{command[0]} took longer than {_SECONDS} seconds") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        reason = lines[0] if lines else f"it ended with {done.returncode}"
+        raise NativeError(f"{command[0]} cannot compile {SOURCE.name}: {reason}")
+
+
+def _checked(path: Path) -> Kernel:
+    """The kernel at `path`. Raises NativeError unless it computes what torch computes, on a small map with odd sides."""
+    kernel = Kernel(path)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 9, 7, generator=generator, device="cpu", dtype=torch.float32)
+    weight = torch.randn(11, 5, 3, 3, generator=generator, device="cpu", dtype=torch.float32)
+    bias = torch.randn(11, generator=generator, device="cpu", dtype=torch.float32)
+    kernels, pooled = kernel.transform(weight, bias), max_pool(x)
+    found = kernel.convolve(x, kernels, 11, relu=True)
+    found_pooled = kernel.convolve_and_pool(x, kernels, 11, relu=True)
+    found_unpooled = kernel.unpool_and_convolve(pooled, (9, 7), kernels, 11, relu=True)
+    agree = [
+        _agree(found, x, weight, bias),
+        _agree(found_unpooled, max_unpool(*pooled, (9, 7)), weight, bias),
+        all(map(torch.equal, found_pooled, max_pool(found))),
+    ]
+    if not all(agree):
+        raise NativeError("the compiled kernel computes wrongly")
+    return kernel
+
+
+def _agree(found: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """True where `found` is the convolution of x, with ReLU, up to rounding."""
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1).relu()
+    return bool((found - expected).abs().max() <= 1e-4 * expected.abs().max())
+
+
+def _parallel() -> int | None:
+    """The address of the function that runs another in the threads of torch's OpenMP. Raises NativeError without one."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        function = ctypes.CDLL(os.fspath(library)).GOMP_parallel  # also looks in the libraries that it was linked with
+    except (OSError, AttributeError):
+        raise NativeError("this build of torch has no OpenMP that can be shared") from None
+    return ctypes.cast(function, ctypes.c_void_p).value

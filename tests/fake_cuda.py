@@ -262,6 +262,7 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     gpu = PretendedGpu()
     functions = {
         "is_available": lambda: True,
+        "is_initialized": lambda: True,
         "is_bf16_supported": lambda including_emulation=True: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,

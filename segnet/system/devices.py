@@ -55,7 +55,7 @@ def peak_memory(device: torch.device) -> float:
 def copy_to_cpu(value: Value) -> Value:
     """`value`, with copies on the CPU of the GPU's tensors in its dicts, at any depth. The host waits for the GPU once."""
     copied = _copied(value)
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # not in a run on the CPU of a machine with a GPU
         torch.cuda.synchronize()
     return cast(Value, copied)
 

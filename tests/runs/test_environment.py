@@ -27,6 +27,17 @@ def test_the_environment_keeps_its_beginning_and_each_resumption(tmp_path, monke
     assert f"the run began with torch {begun['torch']}" in capsys.readouterr().out
 
 
+def test_the_facts_of_a_gpu_are_recorded_and_another_cudnn_is_said(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "environment.json"
+    monkeypatch.setattr(environment, "describe_device", lambda device: "GPU (T4)")
+    for cudnn, resumed_at in ((91200, None), (91500, 7)):
+        monkeypatch.setattr(environment, "gpu_facts", lambda device, cudnn=cudnn: {"capability": "7.5", "cudnn": cudnn})
+        record_environment(path, torch.device("cuda"), precision=PRECISION, resumed_at=resumed_at)
+    record = json.loads(path.read_text())
+    assert (record["capability"], record["cudnn"], record["resumed"][0]["cudnn"]) == ("7.5", 91200, 91500)
+    assert "the run began with cudnn 91200" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", [None, "{", ""])
 def test_a_lost_environment_begins_again(tmp_path, content):
     path = tmp_path / "environment.json"

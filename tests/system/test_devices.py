@@ -174,7 +174,7 @@ def test_other_errors_are_not_taken_for_a_full_memory(error):
 
 def test_tensors_are_copied_from_the_gpu_at_once_and_those_of_the_cpu_not_at_all(monkeypatch):
     waits = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(1))
     state = torch.nn.BatchNorm2d(3).state_dict()
     value = {"model": state, "steps": {0: {"step": torch.tensor(2.0)}}, "score": 0.5, "groups": [{"betas": (0.9, 0.999)}]}

@@ -33,8 +33,9 @@ from segnet.preparation.masks import conversion_json, conversion_lines, convert_
 from segnet.preparation.plan import Prepared
 from segnet.preparation.public_sets import PUBLIC_SETS
 from segnet.preparation.sample import generate_sample
-from segnet.preparation.splitting import Existing, SplitOptions, split_dataset, split_table
+from segnet.preparation.splitting import split_dataset, split_table
 from segnet.preparation.unpacking import prepare
+from segnet.preparation.written_lists import Existing, SplitOptions
 from segnet.system.command_line import count_up_to, run_command
 from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import write_text

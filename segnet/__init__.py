@@ -17,7 +17,7 @@ data/           from files to batches: layout · remedies · image_headers · im
                 transforms · colors · sampler · workers · listing · split_forms · split_lists · sample_files ·
                 label_faults · twins · checking · check_report · dataset · loader · statistics
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
-                public_sets · unpacking · splitting · mask_values
+                public_sets · unpacking · division · written_lists · splitting · mask_values
 importing/      labels of other tools made masks: files · class_file · source · painting · polygons · label_masks · coco ·
                 labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat ·
                 folder_pairs · recognition · writing · report · recipe

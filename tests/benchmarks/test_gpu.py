@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import RunScript
-from helpers import refused
+from helpers import RunScript, refused
 
 from segnet.benchmarks import gpu
 from segnet.benchmarks.gpu import PARTS, Plan, as_markdown, earlier_parts, pytest_outcome, run_parts, unfinished_parts

@@ -10,7 +10,8 @@ from helpers import CLASSES, RunScript, refused
 from segnet.benchmarks.recipes import Row, Trial, collect, require_folds, run_folder, spread, table
 from segnet.classes import class_set
 from segnet.evaluation.results import read_confusion
-from segnet.preparation.splitting import SplitOptions, split_dataset
+from segnet.preparation.splitting import split_dataset
+from segnet.preparation.written_lists import SplitOptions
 from segnet.system.errors import ExitCode
 
 

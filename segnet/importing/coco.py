@@ -77,8 +77,7 @@ def read_coco(tree: Tree, choices: Choices) -> Source:
     crowds = sum(bool(annotation.get("iscrowd")) for file in files for annotation in file.annotations)
     if crowds:
         notes.append(f"{crowds:,} crowd regions (iscrowd) are drawn like other objects of their class")
-    if finder.loosely:
-        notes.append(f"{len(finder.loosely):,} pictures were found by the end of their path alone")
+    notes += finder.notes(item.picture for item in items)
     rules = {"polygons": "COCO's tools (rleFrPoly)", "overlap": choices.overlap or "smallest"}
     return Source(classes, items, faults, notes, rules)
 

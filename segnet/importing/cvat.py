@@ -25,8 +25,8 @@ def find_cvat(tree: Tree) -> str:
 def read_cvat(tree: Tree, choices: Choices) -> Source:
     """A set whose classes are the lines of labelmap.txt, the background first."""
     classes = _background_first(read_labelmap(tree.root / LABELMAP))
-    items, faults = paired_by_lists(tree, choices, color_rules(classes))
-    notes = []
+    notes = list[str]()
+    items, faults = paired_by_lists(tree, choices, color_rules(classes), notes)
     if classes[0].name.lower() not in (BACKGROUND, "unlabelled"):
         notes.append(f"black is the colour of '{classes[0].name}', so that pixels without a label have that class too")
     return Source(classes, items, faults, notes, {"masks": "colours of labelmap.txt"})

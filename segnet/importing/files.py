@@ -6,7 +6,7 @@ import json
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -101,6 +101,7 @@ class PictureFinder:
         for name, path in ({} if pictures else self.by_path).items() | self.extra.items():
             self.by_name[posixpath.basename(name)][path] = name
         self.asked = pictures is not None
+        self.listed = self.extra if pictures else self.by_path  # all pictures that may be meant
         self.loosely = list[str]()  # found by the end of their path alone
 
     def find(self, name: str, labels: Path, near: str = "") -> tuple[Path, str]:
@@ -127,6 +128,13 @@ class PictureFinder:
             raise data_error(labels, f"picture '{name}' may be {both}", "give --pictures DIR, a folder that has it once")
         remedy = "put it there, or remove its labels" if self.asked else "give --pictures DIR, the folder of the pictures"
         raise data_error(labels, f"picture '{name}' is missing", remedy)
+
+    def notes(self, used: Iterable[object]) -> list[str]:
+        """What a user should know of the search: pictures found loosely, and those that are not among `used`."""
+        left = len(set(self.listed.values()) - set(used))
+        loosely = f"{len(self.loosely):,} pictures were found by the end of their path alone"
+        unused = f"{left:,} pictures in the folder have no entry in the labels and are left out"
+        return [*([loosely] if self.loosely else []), *([unused] if left else [])]
 
     def _by_end(self, plain: str) -> dict[Path, str]:
         """The pictures whose paths share the longest end with `plain`, at least the file's name."""

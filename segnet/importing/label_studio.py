@@ -68,8 +68,7 @@ def read_label_studio(tree: Tree, choices: Choices) -> Source:
         draw = partial(_draw, shapes, declared, overlap, f"{path}: {what}") if own else None
         items.append(Item(ids[listed], picture, path, draw))
     said = [text.format(count) for text, count in notes.items()]
-    if finder.loosely:
-        said.append(f"{len(finder.loosely):,} pictures were found by the end of their path alone")
+    said += finder.notes(item.picture for item in items)
     rules = {"brushes": "where alpha is above 0", "outlines": "COCO's tools (rleFrPoly)", "overlap": overlap}
     return Source(classes, items, faults, said, rules)
 

@@ -79,17 +79,17 @@ def read_labelme(tree: Tree, choices: Choices) -> Source:
             found.append((name, *_picture(tree, name, content, finder)))
         except UserError as fault:
             faults.append(fault)
-    ids = short_ids([picture for *_, picture in found])
-    items = list[Item]()
+    used = {picture for _, picture, _ in found}
+    bare = {name: path for name, path in finder.listed.items() if path not in used}
+    ids = short_ids([*(listed for *_, listed in found), *bare])
+    items = [Item(ids[name], path, path, None, split_of(posixpath.dirname(name))) for name, path in bare.items()]
     for name, picture, listed in found:
         path = tree.root / name
         shapes = _shapes(files[name], number_of, path, faults)
         declared = files[name].get("imageHeight"), files[name].get("imageWidth")
         draw = partial(_draw, shapes, declared, overlap, path) if files[name]["shapes"] else None
         items.append(Item(ids[listed], picture, path, draw, split_of(posixpath.dirname(listed))))
-    items += _without_file(finder, items, choices)
-    if finder.loosely:
-        notes.append(f"{len(finder.loosely):,} pictures were found by the end of their path alone")
+    notes += finder.notes(item.picture for item in items)
     rules = {"shapes": "Pillow's ImageDraw, as labelme draws them", "overlap": overlap}
     return Source(classes, items, faults, notes, rules)
 
@@ -128,15 +128,6 @@ def _picture(tree: Tree, name: str, content: dict[str, Any], finder: PictureFind
     except binascii.Error:
         raise data_error(path, "has damaged imageData, and its picture is missing", "give --pictures DIR") from None
     return data, name
-
-
-def _without_file(finder: PictureFinder, items: list[Item], choices: Choices) -> list[Item]:
-    """The pictures that have no file of labels."""
-    listed = finder.extra if choices.pictures else finder.by_path
-    used = {item.picture for item in items}
-    bare = {name: path for name, path in listed.items() if path not in used}
-    ids = short_ids([*listed])
-    return [Item(ids[name], path, path, None, split_of(posixpath.dirname(name))) for name, path in bare.items()]
 
 
 def _draw(shapes: list[Shape], declared: tuple[object, object], overlap: Overlap, path: Path, size: Size) -> Drawn:

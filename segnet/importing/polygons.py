@@ -16,6 +16,9 @@ from segnet.system.errors import data_error
 _FINE = 5  # COCO's rule walks along an outline in steps of a fifth of a pixel
 _FARTHEST = 1_000_000  # pixels from the picture's corner; farther points are mistakes, and walking there takes long
 
+_LONGEST = 5_000_000  # pixels of an outline, for the same reason
+_AT_ONCE = 1 << 20  # steps along an outline, so that a long one takes no more memory
+
 Points = np.ndarray  # (N, 2) float64: x, y in pixels; the centre of the first pixel is at 0.5, 0.5 for COCO, at 0, 0 for Pillow
 
 
@@ -32,7 +35,11 @@ def read_points(values: object, where: Path, what: str) -> Points:
         raise data_error(where, f"{what} is not a list of pairs of numbers x, y", "export the labels again")
     if not bool((np.abs(flat) <= _FARTHEST).all()):
         raise data_error(where, f"{what} has a point more than {_FARTHEST:,} pixels away", "correct or remove the shape")
-    return flat.reshape(-1, 2)
+    points = flat.reshape(-1, 2)
+    length = float(np.abs(np.diff(points, axis=0)).max(axis=1, initial=0).sum())
+    if length > _LONGEST:
+        raise data_error(where, f"{what} has an outline of {length:,.0f} pixels", "correct or remove the shape")
+    return points
 
 
 def _is_number(value: object) -> bool:
@@ -83,15 +90,23 @@ def _coco_part(points: Points, size: Size) -> Patch:
 
 
 def _crossings(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(columns, rows) where the outline through `corners` (N, 2), in fifths of a pixel, passes the middle of a column.
+    """(columns, rows) where the outline through `corners` (N, 2), in fifths of a pixel, passes the middle of a column."""
+    start, end = corners, np.roll(corners, -1, axis=0)
+    before = np.cumsum(np.abs(end - start).max(axis=1) + 1) // _AT_ONCE
+    parts = np.split(np.arange(len(corners)), np.flatnonzero(np.diff(before)) + 1)
+    columns, rows = zip(*(_crossings_of_edges(start[part], end[part]) for part in parts), strict=True)
+    return np.concatenate(columns), np.concatenate(rows)
+
+
+def _crossings_of_edges(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_crossings` of the edges from `start` to `end`, (N, 2) each.
 
     Each edge is a chain of steps: one for each unit of its longer side, with the other coordinate rounded.
     """
-    start, end = corners, np.roll(corners, -1, axis=0)
     steps = np.abs(end - start)  # (N, 2)
     wide = steps[:, 0] >= steps[:, 1]  # the longer side is x
     long = np.where(wide, 0, 1)
-    edges = np.arange(len(corners))
+    edges = np.arange(len(start))
     turned = start[edges, long] > end[edges, long]  # an edge is walked from its smaller end
     low, high = np.where(turned[:, None], end, start), np.where(turned[:, None], start, end)
     count = steps.max(axis=1)

@@ -42,7 +42,7 @@ def read_voc(tree: Tree, choices: Choices) -> Source:
         raise_first([*faults, error])
         raise
     unread = {fault.path for fault in faults}
-    items, list_faults = paired_by_lists(tree, choices, rules)
+    items, list_faults = paired_by_lists(tree, choices, rules, notes)
     items = [item for item in items if str(item.labels) not in unread]
     return Source(lines, items, [*faults, *list_faults], notes, {"masks": how})
 
@@ -57,8 +57,11 @@ def _are_vocs(seen: MaskValues, masks: list[Path]) -> bool:
     return palette is not None and palette[: len(VOC)].tolist() == [list(color) for color in VOC.colors]
 
 
-def paired_by_lists(tree: Tree, choices: Choices, rules: Rules) -> tuple[list[Item], list[UserError]]:
-    """The pictures in the lists of a set, or where it has none those with a mask or in JPEGImages, and the faults."""
+def paired_by_lists(tree: Tree, choices: Choices, rules: Rules, notes: list[str]) -> tuple[list[Item], list[UserError]]:
+    """The pictures in the lists of a set, or where it has none those with a mask or in JPEGImages, and the faults.
+
+    Adds to `notes` how many pictures are in no list.
+    """
     masks = {_id_in(name, MASKS): tree.root / name for name in tree.pictures if name.startswith(f"{MASKS}/")}
     faults = list[UserError]()
     split_by_id = dict[str, str | None]()
@@ -93,6 +96,8 @@ def paired_by_lists(tree: Tree, choices: Choices, rules: Rules) -> tuple[list[It
             continue
         mask = masks.get(sample_id)
         items.append(Item(sample_id, picture, mask or tree.root / LISTS, mask_drawer(mask, rules) if mask else None, split))
+    if left := len(finder.by_id.keys() - split_by_id.keys()):
+        notes.append(f"{left:,} pictures are in no list and are left out")
     return items, faults
 
 

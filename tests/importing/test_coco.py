@@ -265,6 +265,14 @@ def test_a_mask_survives_the_way_through_run_lengths(tmp_path_factory: pytest.Te
     assert np.array_equal(masks_in(tmp_path / "out")["a"], mask)
 
 
+def test_pictures_that_the_file_does_not_name_are_said(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "in", content(annotation([SQUARE])))
+    photo(folder / "images" / "other.jpg", seed=3)
+    result = run_import(folder, tmp_path / "out")
+    assert list(masks_in(tmp_path / "out")) == ["a"]
+    assert any("1 pictures in the folder have no entry" in note for note in result.notes)
+
+
 def test_the_same_set_gives_the_same_bytes(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "in", content(annotation([SQUARE])))
     run_import(folder, tmp_path / "one")

@@ -82,6 +82,13 @@ def test_subsets_become_lists(tmp_path: Path) -> None:
     assert lists_in(tmp_path / "out") == {"train": ["a"], "val": ["b"]}
 
 
+def test_pictures_in_no_list_are_said(tmp_path: Path) -> None:
+    folder = export(tmp_path / "in")
+    photo(folder / "JPEGImages" / "other.jpg", seed=3)
+    result = run_import(folder, tmp_path / "out", unlabelled="skip")
+    assert result.notes == ["1 pictures are in no list and are left out"]
+
+
 def test_background_is_added_where_no_label_owns_black(tmp_path: Path) -> None:
     labelmap = "Leaf:50,183,250::\nStem:10,20,30::\n"
     run_import(export(tmp_path / "in", labelmap=labelmap), tmp_path / "out", unlabelled="background")

@@ -172,6 +172,14 @@ def test_a_picture_without_a_file_and_a_file_without_shapes_are_asked_about(tmp_
     assert set(masks_in(tmp_path / "out")["b"].reshape(-1).tolist()) == {255}
 
 
+def test_ids_of_labelled_and_other_pictures_agree(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a" / "1.jpg")
+    photo(tmp_path / "in" / "b" / "1.jpg", seed=1)
+    write_json(tmp_path / "in" / "a" / "1.json", content(KINDS["polygon"][0], imagePath="1.jpg"))
+    run_import(tmp_path / "in", tmp_path / "out", unlabelled="background")
+    assert list(masks_in(tmp_path / "out")) == ["a/1", "b/1"]
+
+
 def test_a_polygon_of_two_points_has_no_pixel_and_is_counted(tmp_path: Path) -> None:
     result = run_import(write_set(tmp_path / "in", content(shape("polygon", POINTS[:2]))), tmp_path / "out")
     assert result.counts.too_small == 1

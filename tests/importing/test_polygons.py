@@ -10,6 +10,7 @@ import pytest
 from helpers import refused
 from PIL import Image, ImageDraw
 
+from segnet.importing import polygons
 from segnet.importing.painting import Patch
 from segnet.importing.polygons import (
     coco_polygon,
@@ -122,6 +123,21 @@ def test_a_shape_that_reaches_outside_is_cut_and_says_so() -> None:
         assert whole(patch, (9, 9))[:2, :2].all()
     assert not coco_polygon([square + 4], (9, 9)).outside
     assert not coco_polygon([square - 40], (9, 9)).mask.any()
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+def test_long_outlines_are_walked_in_parts(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    parts = [part for kind in KINDS for part in random_parts(kind, rng, (40, 50))]
+    expected = [whole(coco_polygon([part], (40, 50)), (40, 50)) for part in parts]
+    monkeypatch.setattr(polygons, "_AT_ONCE", at_once)
+    assert all(np.array_equal(whole(coco_polygon([p], (40, 50)), (40, 50)), e) for p, e in zip(parts, expected, strict=True))
+
+
+def test_an_outline_that_takes_minutes_to_walk_is_refused() -> None:
+    points = [[(-1.0) ** n * 900_000, float(n)] for n in range(1000)]
+    with refused(ExitCode.DATA, "a.json", "an outline of 1,798,200,000 pixels"):
+        read_points(points, Path("a.json"), "object 3")
 
 
 def test_fewer_than_three_points_have_no_pixel() -> None:

@@ -129,7 +129,8 @@ def _assemble(
     model.eval()
     size = (image.shape[-2], image.shape[-1])
     whole: AnswerType | None = None
-    for rows, columns, values in blend_windows(size, windows, partial(_values, model, image, config, answers)):
+    values_in = partial(_mean_over_samples if config.dropout_samples else _mean_over_views, model, image, config, answers)
+    for rows, columns, values in blend_windows(size, windows, values_in):
         spread = Spread(values[:, -2:-1], values[:, -1:]) if config.dropout_samples else None
         mean = values[:, :-2] if config.dropout_samples else values
         part = answers.finish(mean, spread, keep_mean=keep_mean)
@@ -148,46 +149,13 @@ def _empty_like(part: AnswerType, size: tuple[int, int]) -> AnswerType:
     return cast(AnswerType, cast(Any, type(part))(*tensors))
 
 
-def _values(
+def _mean_over_views(
     model: Network, whole: Tensor, config: InferenceConfig, answers: Answers[AnswerType], rows: slice, columns: slice
 ) -> Tensor:
-    """The mean values in one window of the `whole` image, (B, C, rows, columns).
-
-    With dropout samples (B, C + 2, rows, columns): then the variance between the samples, averaged over the channels, and the
-    mean statistic of a sample.
-    """
-    beyond = (whole.shape[-1] - columns.stop) % model.total_stride if config.flip else 0  # see `_mean_over_views`
+    """The values of `answers` in one window of the `whole` image, (B, C, rows, columns), averaged over scales and flips."""
+    # A mirrored view reads some columns more: then the pooling grid of its window is that of the whole mirrored image.
+    beyond = (whole.shape[-1] - columns.stop) % model.total_stride if config.flip else 0
     image = whole[..., rows, columns.start : columns.stop + beyond].to(model.device)
-    if not config.dropout_samples:
-        return _mean_over_views(model, image, config, answers, beyond)
-    total = squares = statistic = torch.zeros((), device=image.device)
-    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    try:
-        for dropout in dropouts:
-            dropout.train()
-        with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
-            for sample in range(config.dropout_samples):
-                torch.manual_seed(sample)
-                values = _mean_over_views(model, image, config, answers, beyond)
-                total = total + values
-                squares = squares + values.square()
-                statistic = statistic + answers.statistic(values)
-    finally:
-        model.eval()
-    count = config.dropout_samples
-    mean = total / count
-    variance = (squares / count - mean.square()).clamp(min=0).mean(dim=1, keepdim=True)
-    return torch.cat([mean, variance, statistic / count], dim=1)
-
-
-def _mean_over_views(
-    model: nn.Module, image: Tensor, config: InferenceConfig, answers: Answers[AnswerType], beyond: int
-) -> Tensor:
-    """(B, C, H, W - beyond): the values of `answers`, averaged over scales and flips.
-
-    The last `beyond` columns of a window are read by the mirrored views only: with them the pooling grid of a mirrored window
-    is that of the whole mirrored image.
-    """
     plain = image[..., : image.shape[-1] - beyond]
     flips = (False, True) if config.flip else (False,)
     total = torch.zeros((), device=image.device)
@@ -200,6 +168,33 @@ def _mean_over_views(
                 outputs = F.interpolate(outputs, size, mode="bilinear", align_corners=False)
             total = total + answers.of_outputs(outputs[..., beyond:].flip(-1) if flip else outputs)
     return total / (len(config.scales) * len(flips))
+
+
+def _mean_over_samples(
+    model: Network, whole: Tensor, config: InferenceConfig, answers: Answers[AnswerType], rows: slice, columns: slice
+) -> Tensor:
+    """`_mean_over_views`, averaged over dropout samples, and two channels more, (B, C + 2, rows, columns).
+
+    They are the variance between the samples, averaged over the C channels, and the mean statistic of a sample.
+    """
+    total = squares = statistic = torch.zeros((), device=model.device)
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    try:
+        for dropout in dropouts:
+            dropout.train()
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            for sample in range(config.dropout_samples):
+                torch.manual_seed(sample)
+                values = _mean_over_views(model, whole, config, answers, rows, columns)
+                total = total + values
+                squares = squares + values.square()
+                statistic = statistic + answers.statistic(values)
+    finally:
+        model.eval()
+    count = config.dropout_samples
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp(min=0).mean(dim=1, keepdim=True)
+    return torch.cat([mean, variance, statistic / count], dim=1)
 
 
 def compute_logits(model: nn.Module, image: Tensor, scale: float, precision: str) -> Tensor:

@@ -135,12 +135,12 @@ def test_views_and_samples_of_windows_are_near_those_of_the_whole(bayesian, chan
 
 
 class Room:
-    """`answers._values` as on a GPU that has room for so many pixels, and else raises `error`."""
+    """`answers._mean_over_views` as on a GPU that has room for so many pixels, and else raises `error`."""
 
     def __init__(self, pixels: int, error: Exception) -> None:
         self.pixels = pixels
         self.error = error
-        self.values = answers._values
+        self.values = answers._mean_over_views
         self.refusals = 0
 
     def __call__(self, model, whole, config, rule, rows, columns):
@@ -163,7 +163,7 @@ class Room:
 def test_a_full_memory_gets_smaller_windows(trained, monkeypatch, capsys, error):
     image = noise_image(700, 500)
     whole = predict_maps(trained, image, in_float32())
-    monkeypatch.setattr(answers, "_values", Room(360 * 360, error))
+    monkeypatch.setattr(answers, "_mean_over_views", Room(360 * 360, error))
     cut = predict_maps(trained, image, in_float32())
     assert torch.equal(cut.mask, whole.mask)
     assert "windows of 352 pixels" in capsys.readouterr().err
@@ -171,7 +171,7 @@ def test_a_full_memory_gets_smaller_windows(trained, monkeypatch, capsys, error)
 
 def test_a_size_that_did_not_fit_is_not_tried_again(trained, monkeypatch, capsys):
     room = Room(360 * 360, torch.OutOfMemoryError("CUDA out of memory"))
-    monkeypatch.setattr(answers, "_values", room)
+    monkeypatch.setattr(answers, "_mean_over_views", room)
     first = predict_maps(trained, noise_image(700, 500), in_float32())
     assert room.refusals == 1
     assert torch.equal(predict_maps(trained, noise_image(700, 500), in_float32()).mask, first.mask)
@@ -181,14 +181,16 @@ def test_a_size_that_did_not_fit_is_not_tried_again(trained, monkeypatch, capsys
 
 
 def test_another_error_is_not_taken_for_a_full_memory(trained, monkeypatch):
-    monkeypatch.setattr(answers, "_values", Room(360 * 360, RuntimeError("CUDA error: an illegal memory access was encountered")))
+    monkeypatch.setattr(
+        answers, "_mean_over_views", Room(360 * 360, RuntimeError("CUDA error: an illegal memory access was encountered"))
+    )
     with pytest.raises(RuntimeError, match="illegal memory access"):
         predict_maps(trained, noise_image(700, 500), in_float32())
 
 
 def test_a_picture_that_fits_in_no_window_raises_what_was_raised(trained, monkeypatch):
     room = Room(99, torch.OutOfMemoryError("CUDA out of memory"))
-    monkeypatch.setattr(answers, "_values", room)
+    monkeypatch.setattr(answers, "_mean_over_views", room)
     for _ in range(2):
         with pytest.raises(torch.OutOfMemoryError):
             predict_maps(trained, noise_image(700, 500), in_float32())

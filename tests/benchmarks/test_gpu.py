@@ -24,9 +24,7 @@ def measured(config: Config, *parts: str) -> dict[str, dict]:
     return done
 
 
-def test_the_command_measures_every_part_and_then_what_is_left(
-    run_script: RunScript, tiny_config_file: Path, tmp_path: Path
-) -> None:
+def test_the_command_measures_every_part(run_script: RunScript, tiny_config_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "gpu.json"
     arguments = ["gpu", tiny_config_file, "--json", path, "--rounds", 1, "--steps", 4, "--megapixels", 0.01]
     found = run_script("benchmark", *arguments)
@@ -44,12 +42,13 @@ def test_the_command_measures_every_part_and_then_what_is_left(
     assert all(f"| {name} |" in page for name in PARTS)
     assert "| training | ours float32 |" in page
 
-    del parts["profile"], parts["losses"]
-    parts["tests"]["error"] = "it failed"
-    path.write_text(json.dumps(document))
-    again = run_script("benchmark", *arguments, "--minutes", 0)
-    assert again.returncode == 7
-    assert "left for another run of this command: tests, profile, losses" in again.stdout
+
+def test_what_is_left_or_failed_is_measured_again_and_nothing_begins_late(tiny_config: Config) -> None:
+    done = {name: {"summary": ""} for name in PARTS if name not in ("profile", "losses")}
+    done["tests"]["error"] = "it failed"
+    left = unfinished_parts(done)
+    assert left == ["tests", "profile", "losses"]
+    assert run_parts(tiny_config, PLAN, left, minutes=0, done=done, save=lambda _: None) == left
 
 
 def test_only_parts_of_the_same_conditions_are_kept(tmp_path: Path) -> None:

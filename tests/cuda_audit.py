@@ -35,6 +35,7 @@ RECOMPUTE = ("nothing", "activations", "stages")
 OPTIMIZERS = ("adamw", "sgd")
 VIEWS: tuple[dict[str, Any], ...] = ({"flip": True, "window": 48}, {"scales": (0.5, 1.0)}, {"dropout_samples": 2}, {})
 BFLOAT16, AVERAGE, DETERMINISTIC = "train.precision=bfloat16", "train.ema_decay=0.9", "train.deterministic=true"
+COLORS = ("augment.brightness=0.4", "augment.contrast=0.4", "augment.saturation=0.4", "augment.hue=0.05", "augment.blur=1")
 POOLING_LAUNCHES = 210  # in a step of SegNet with eight images of 360×480 in bfloat16
 POOLING_BYTES = 6_029_967_460  # read and written by them
 
@@ -141,6 +142,7 @@ def cases(*, everything: bool) -> list[Case]:
         Case("SGD without momentum", variant("optim.name=sgd", "optim.momentum=0", "optim.clip_norm=0")),
         Case("a batch in three parts", variant("train.accumulate=3", "train.batch_size=3", "train.recompute=activations")),
         Case("a run, resumed", stop_and_resume(AVERAGE, BFLOAT16, "optim.name=adamw")),
+        Case("a run with changes of colour, resumed", stop_and_resume(BFLOAT16, *COLORS)),
         Case("a run in float16, resumed", stop_and_resume("train.precision=float16")),
         Case("pooling of a step of full size", count_pooling),
     ]

@@ -380,16 +380,22 @@ void segnet_transform_kernel(const float* weight, const float* bias, float* kern
     const long padded = rounded_up(outputs, LANES);
     use_large_pages(kernels, segnet_kernel_size(channels, outputs));
     for (long c = 0; c < channels; ++c)
-        for (long k = 0; k < padded; ++k) {
+        for (long k = 0; k < padded; k += LANES) {  // so many output channels at once, as a cache's line has
+            double g[9][LANES] = {}, half[6][3][LANES];
+            for (long lane = 0; lane < std::min(LANES, outputs - k); ++lane)
+                for (int i = 0; i < 9; ++i) g[i][lane] = weight[((k + lane) * channels + c) * 9 + i];
+            for (int i = 0; i < 18; ++i)
+                for (int lane = 0; lane < LANES; ++lane) {
+                    const double* row = G[i / 3];
+                    half[i / 3][i % 3][lane] = row[0] * g[i % 3][lane] + row[1] * g[3 + i % 3][lane] + row[2] * g[6 + i % 3][lane];
+                }
             const long panel = k / PANEL * PANEL, panel_width = std::min(PANEL, padded - panel);
             float* to = kernels + panel * channels + c * panel_width + k - panel;
-            double half[6][3] = {};
-            for (int i = 0; k < outputs && i < 6; ++i)
-                for (int j = 0; j < 9; ++j) half[i][j % 3] += G[i][j / 3] * weight[(k * channels + c) * 9 + j];
-            for (int i = 0; i < 36; ++i) {
-                const double *row = half[i / 6], *g = G[i % 6];
-                to[i * padded * channels] = static_cast<float>(row[0] * g[0] + row[1] * g[1] + row[2] * g[2]);
-            }
+            for (int i = 0; i < 36; ++i, to += padded * channels)
+                for (int lane = 0; lane < LANES; ++lane) {
+                    const double *row = G[i % 6], sum = half[i / 6][0][lane] * row[0] + half[i / 6][1][lane] * row[1];
+                    to[lane] = static_cast<float>(sum + half[i / 6][2][lane] * row[2]);
+                }
         }
     for (long k = 0; k < padded; ++k) kernels[36 * channels * padded + k] = k < outputs ? bias[k] : 0;
 }

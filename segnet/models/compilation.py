@@ -14,9 +14,9 @@ class CompiledPerSize(nn.Module):
 
     Where torch cannot compile, as without a C++ compiler, all sizes run uncompiled, after one warning.
 
-    It is not compiled for all sizes at once: with dynamic=True or mark_dynamic, torch 2.14.1 fails at sorting the strides of
-    pooled activations, whose sizes are rounded up ("truth value of Relational"). Other attributes than a module's are those of
-    the network.
+    It is not compiled for all sizes at once. With dynamic=True torch 2.14.1 fails at sorting the strides of pooled activations,
+    whose sizes are rounded up ("truth value of Relational"), and with mark_dynamic at their guards ("not simple sympy type").
+    Other attributes than a module's are those of the network.
     """
 
     LIMIT = 8  # torch's own, after which it stops compiling a function

@@ -40,7 +40,7 @@ MISTAKES = [
     ("evaluate", ["{tmp}", ""], 4, "no best.pt"),
     ("predict", ["{tmp}", "none/*.jpg", "--out", "{tmp}/masks"], 3, "no pictures here"),
     ("show", ["config", "README.md"], 2, "README.md"),
-    ("prepare_data", ["convert", "{tmp}", "--out", "{tmp}/masks"], 2, "give --classes, --map or both"),
+    ("prepare_data", ["convert", "{tmp}", "--out", "{tmp}/masks"], 2, "give --classes, --map or --threshold"),
 ]
 
 

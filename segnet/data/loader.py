@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -55,10 +55,10 @@ def _collate(samples: list[Sample | Exception]) -> Sample | Exception:
     return Sample(image.permute(0, 3, 1, 2), truth, ids, colors if any(colors) else ())  # (B, C, H, W)
 
 
-class _Loader(DataLoader[Sample]):
+class Loader(DataLoader[Sample]):
     """A loader that raises the errors of samples and of workers as UserErrors."""
 
-    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+    def __iter__(self) -> Generator[Sample, None, None]:  # type: ignore[override]
         try:
             yield from self._batches()
         except (RuntimeError, OSError, EOFError) as error:
@@ -114,7 +114,7 @@ def build_loader(
     workers: int,
     timeout: float = 0,
     for_gpu: bool = False,
-) -> DataLoader[Sample]:
+) -> Loader:
     """A loader of the given batches; without them, of each sample of the split in order, at its own size and by itself.
 
     With `for_gpu` batches lie in pinned memory, and their changes of colour are left to the GPU, see `Sample.colors`.
@@ -127,7 +127,7 @@ def build_loader(
         sampler: Iterable[list[SampleKey]] = [[SampleKey(0, index)] for index in in_order]
     else:
         sampler = batches
-    return _Loader(
+    return Loader(
         _ErrorsAsValues(dataset, colors_later=for_gpu),
         batch_sampler=sampler,
         collate_fn=_collate,

@@ -119,16 +119,12 @@ class TrainTransform:
         self.config = config
 
     def __call__(self, image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:
-        image, mask = _zoom_crop(self.config, shrink)(image, mask)
+        height, width = (max(16, round(shrink * side)) for side in self.config.crop_size)
+        low, high = self.config.scale
+        image, mask = RandomZoomCrop((height, width), (shrink * low, shrink * high), self.config.rotation)(image, mask)
         if float(torch.rand(1)) < self.config.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         return image, mask
-
-
-def _zoom_crop(config: AugmentConfig, shrink: float) -> RandomZoomCrop:
-    height, width = (max(16, round(shrink * side)) for side in config.crop_size)
-    low, high = config.scale
-    return RandomZoomCrop((height, width), (shrink * low, shrink * high), config.rotation)
 
 
 def eval_transform(image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:

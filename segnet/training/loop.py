@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -148,6 +148,13 @@ class Training:
             total=self.total_steps,
             shrink=config.augment.shrink,
         )
+        self.loader = build_loader(
+            train_set,
+            self.sampler,
+            workers=config.data.workers,
+            timeout=config.data.worker_timeout,
+            for_gpu=self.device.type == "cuda",
+        )
         self.signals: list[int] = []
         self.started = time.perf_counter()
         self.reporter = Reporter(config, task, folder, state, self.total_steps)
@@ -163,7 +170,7 @@ class Training:
                 self._validate()  # the signal that stopped the run came before its evaluation
                 self._save()
             stop = self._stop()
-            with closing(self._batches()) as batches:
+            with closing(iter(self.loader)) as batches:
                 while state.step < total and not stop:
                     lr = learning_rate(state.step, total, config.optim)
                     train_step(state, self._next(batches), criterion, lr=lr, config=config)
@@ -180,10 +187,6 @@ class Training:
                         self._save()
             if stop and not (state.step == total == state.scored_step):
                 self._leave(stop)
-
-    def _batches(self) -> Generator[Sample, None, None]:
-        data, for_gpu = self.config.data, self.device.type == "cuda"
-        yield from build_loader(self.train_set, self.sampler, workers=data.workers, timeout=data.worker_timeout, for_gpu=for_gpu)
 
     def _next(self, batches: Iterator[Sample]) -> Sample:
         """This rank's part of the next batch, on the device."""

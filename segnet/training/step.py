@@ -62,7 +62,9 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     for part, (image, truth) in enumerate(zip(batch.image.tensor_split(parts), batch.truth.tensor_split(parts), strict=True)):
         torch.manual_seed(derive_seed(config.seed, "step", state.step, rank(), part))  # dropout is a function of the step
         with _exchanging_gradients(state.network, part == parts - 1):
-            part_loss = criterion(_forward(state.network, image, config.train.precision), truth, counts)
+            with autocast(image.device, config.train.precision):
+                outputs = state.network(image)
+            part_loss = criterion(outputs, truth, counts)
             state.scaler.scale(part_loss * world_size()).backward()  # gradients are averaged over the ranks, not summed
         loss += part_loss.detach()
     state.scaler.unscale_(state.optimizer)
@@ -86,11 +88,6 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     state.blank_steps += counts == 0
     state.loss_steps += 1
     state.step += 1
-
-
-def _forward(network: nn.Module, image: Tensor, precision: str) -> Tensor:
-    with autocast(image.device, precision):
-        return network(image)
 
 
 def _exchanging_gradients(network: nn.Module, now: bool) -> AbstractContextManager[None]:

@@ -180,7 +180,7 @@ def do_what_is_not_deterministic(*_) -> None:
     ],
 )
 def test_what_torch_cannot_do_comes_with_what_to_change(tiny_config, tmp_path, monkeypatch, fault, code, parts):
-    monkeypatch.setattr("segnet.training.step._forward", fault)
+    monkeypatch.setattr("segnet.models.encoder_decoder.EncoderDecoder.forward", fault)
     try:
         with refused(code, *parts):
             train(override_config(tiny_config, ["train.deterministic=true"]), tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from segnet.data.images import image_to_tensor, open_image
 from segnet.inference.answers import predict, prepare_to_predict, resolve_precision
+from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_model
 from segnet.system.devices import choose_device, choose_precision
 from segnet.tasks.choice import build_task
@@ -50,6 +52,7 @@ class Predictor:
         self.precision = choose_precision(config.inference.precision, self.device)
         self.config = config.model_copy(update={"inference": resolve_precision(config.inference, self.device)})
         self.answers = build_task(self.config).answers
+        self.weights_digest = _weights_digest(loaded.model)
         self.model = prepare_to_predict(loaded.model.to(self.device), self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
@@ -62,6 +65,15 @@ class Predictor:
         image = _as_image(picture)
         maps = predict(self.model, image[None], self.config.inference, self.answers, keep_mean=probabilities)
         return Prediction(image, **_of_first_image(maps))
+
+
+def _weights_digest(model: Network) -> str:
+    """32 hexadecimal digits that depend on the weights of a network as it was loaded, whatever computes with them later."""
+    content = hashlib.blake2b(digest_size=16)
+    for name, weight in sorted(model.state_dict().items()):
+        content.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
+        content.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return content.hexdigest()
 
 
 def _of_first_image(maps: Maps) -> dict[str, Any]:

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import Job, real_path
 from segnet.prediction.manifest import Manifest, Record
@@ -113,11 +111,9 @@ def settings_digest(predictor: Predictor) -> str:
     inference settings, VERSION."""
     config = predictor.config
     content = hashlib.blake2b(digest_size=16)
-    for part in (VERSION, config.model.model_dump_json(), config.inference.model_dump_json(), predictor.classes):
+    settings = config.model.model_dump_json(), config.inference.model_dump_json(), predictor.classes
+    for part in (VERSION, *settings, predictor.weights_digest):
         content.update(f"{part}\0".encode())
-    for name, weight in sorted(predictor.model.state_dict().items()):
-        content.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
-        content.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return content.hexdigest()
 
 

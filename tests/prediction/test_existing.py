@@ -13,8 +13,11 @@ from predictions import output_bytes, predict_all, run_jobs, written
 from segnet.classes import class_set
 from segnet.config.loading import override_config
 from segnet.inference.predictor import Predictor
+from segnet.models.folding import fold
+from segnet.prediction.existing import settings_digest
 from segnet.prediction.manifest import NAME
 from segnet.prediction.outputs import OUTPUTS
+from segnet.runs.checkpoint import BEST, load_checkpoint, save_checkpoint
 from segnet.system.errors import ExitCode
 from segnet.system.files import short_name
 
@@ -33,6 +36,13 @@ def test_an_existing_output_is_refused_before_anything_is_written(predictor: Pre
     assert predict_all(predictor, tmp_path / "in", tmp_path / "out", overwrite=True) == []
     assert output_bytes(tmp_path / "out").keys() == {"a.png", "b.png", "c.png"}
     assert Image.open(tmp_path / "out" / "b.png").mode == "P"
+
+
+def test_the_settings_are_those_of_a_machine_without_the_compiled_kernel(
+    predictor: Predictor, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segnet.inference.predictor.prepare_to_predict", lambda model, _: fold(model, native=False))
+    assert settings_digest(Predictor(tiny_run, ["device=cpu"])) == settings_digest(predictor)
 
 
 @pytest.mark.parametrize("beginning", [f"{'x' * 230}.png", short_name(f"{'x' * 230}.png")], ids=["earlier version", "now"])
@@ -84,12 +94,15 @@ def test_another_kind_is_added(predictor: Predictor, pictures: Path, tmp_path: P
 
 @pytest.mark.parametrize("change", ["weights", "inference", "classes"])
 def test_outputs_of_other_weights_or_settings_are_refused(
-    change: str, predictor: Predictor, pictures: Path, tmp_path: Path
+    change: str, predictor: Predictor, tiny_run: Path, pictures: Path, tmp_path: Path
 ) -> None:
     run_jobs(predictor, pictures, tmp_path / "out")
     before = folder_bytes(tmp_path / "out")
     if change == "weights":
-        predictor.model.head.bias.data += 1e-3
+        checkpoint = load_checkpoint(tiny_run / BEST)
+        checkpoint.weights["head.bias"] += 1e-3
+        save_checkpoint(tiny_run / BEST, checkpoint)
+        predictor = Predictor(tiny_run, ["device=cpu"])
     elif change == "inference":
         predictor.config = override_config(predictor.config, ["inference.flip=true"])
     else:

@@ -66,11 +66,15 @@ def run_tests(config: Config, plan: Plan) -> Facts:
 
 
 def pytest_outcome(folder: Path) -> Facts:
-    """The last line, the names of failures and the last lines of output of pytest on the tests in `folder` marked gpu."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-rf", str(folder)]
+    """The last line, the names of failures and the last lines of output of pytest on the tests in `folder` marked gpu.
+
+    A file that cannot be imported, for lack of a package that only tests need, is named and does not stop the others.
+    """
+    options = ["-q", "-m", "gpu", "-p", "no:cacheprovider", "-rfE", "--continue-on-collection-errors"]
+    command = [sys.executable, "-m", "pytest", *options, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=folder.parent)
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no output"]
-    failed = [line.split()[1] for line in lines if line.startswith("FAILED ")]
+    failed = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
     return {"summary": lines[-1].strip("= "), "failed": failed, "exit_code": done.returncode, "output": lines[-60:]}
 
 

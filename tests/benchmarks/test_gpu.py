@@ -106,9 +106,10 @@ def test_tests_marked_gpu_are_run_and_their_failures_named(tmp_path: Path) -> No
     mark = "import pytest\n@pytest.mark.gpu\ndef test_{}(): assert {}\ndef test_unmarked(): assert 0\n"
     for name, outcome in (("good", 1), ("bad", 0)):
         (tmp_path / f"test_{name}.py").write_text(mark.format(name, outcome))
+    (tmp_path / "test_unreadable.py").write_text("import no_such_package")
     found = pytest_outcome(tmp_path)
     assert found["exit_code"] == 1
-    assert [name.rpartition("::")[2] for name in found["failed"]] == ["test_bad"]
+    assert sorted(name.rpartition("/")[2] for name in found["failed"]) == ["test_bad.py::test_bad", "test_unreadable.py"]
     assert "1 failed, 1 passed" in found["summary"]
 
 

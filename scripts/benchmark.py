@@ -63,6 +63,8 @@ def main() -> None:
         print_table(measured)
         if "native_kernel" in measured:
             print(f"native kernel: {measured['native_kernel']}")
+        if "auto" in measured:
+            print(f"inference.precision=auto: {measured['auto']}")
         document = {**conditions, **_surroundings(), **measured}
     if arguments.json:
         write_text(arguments.json, json.dumps(document, indent=1) + "\n")

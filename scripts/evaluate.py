@@ -26,8 +26,9 @@ from segnet.evaluation.report import write_report
 from segnet.evaluation.results import evaluation_table, save_evaluation
 from segnet.evaluation.scoring import evaluate_fully
 from segnet.inference.loaded_model import load_model
+from segnet.inference.precision import precision_of
 from segnet.system.command_line import count_up_to, run_command
-from segnet.system.devices import choose_device, choose_precision, describe_device, explain_full_memory, warn_if_emulated
+from segnet.system.devices import choose_device, describe_device, explain_full_memory, warn_if_emulated
 from segnet.system.distributed import agreed, is_main, process_group
 from segnet.system.files import make_folder
 from segnet.system.processes import stop_signals_interrupt
@@ -46,8 +47,8 @@ def main() -> None:
         with agreed(), explain_full_memory("set device=cpu"):
             model, classes, config, checkpoint, *_ = load_model(arguments.source, arguments.overrides)
             device = choose_device(config.device)
-            precision = choose_precision(config.inference.precision, device)
             model.to(device)
+            precision = precision_of(config.inference, model)
             split = arguments.split or config.data.val_split
             dataset = open_split(config.data, split)
             require_useful_labels(dataset, config.data)

@@ -22,9 +22,10 @@ from segnet.benchmarks.memory import saved_facts
 from segnet.benchmarks.plain import PlainEncoderDecoder
 from segnet.benchmarks.timing import Facts, Way, compare_ways
 from segnet.classes import IGNORE_INDEX
-from segnet.config.sections import Config, OptimConfig, Recompute
+from segnet.config.sections import Config, InferenceConfig, OptimConfig, Recompute
 from segnet.data.dataset import Sample
 from segnet.inference.answers import compute_logits
+from segnet.inference.precision import precision_of
 from segnet.layers.native import find_kernel
 from segnet.losses import CrossEntropy
 from segnet.models.compilation import CompiledPerSize
@@ -77,7 +78,8 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
             facts["float64_relative_error"] = exact_facts["relative_error"]
             facts["same_class"] = (logits.argmax(dim=1) == expected.argmax(dim=1)).double().mean().item()
             ways.append(Way(name, precision, partial(compute_logits, network, image, 1.0, precision), facts))
-        return {**compare_ways(ways, counter.get_total_flops(), rounds, image), "native_kernel": find_kernel().text}
+        measured = compare_ways(ways, counter.get_total_flops(), rounds, image)
+        return {**measured, "native_kernel": find_kernel().text, "auto": str(precision_of(InferenceConfig(), model))}
 
 
 def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Facts:

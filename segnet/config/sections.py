@@ -305,8 +305,8 @@ class InferenceConfig(Section):
     flip: bool = False
     """Apply the network also to the mirrored picture, and average."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for. float32: as in train.precision,
-    TF32 on GPUs."""
+    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for, which on a processor is float32
+    where the compiled kernel computes it faster than bfloat16. float32: as in train.precision, TF32 on GPUs."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight picture sizes; the first picture of a size takes
     minutes. Meant for GPUs and many pictures of few sizes; on CPUs it was slower."""

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from segnet.config.sections import InferenceConfig
 from segnet.inference.exported import Network, Runtime
+from segnet.inference.precision import resolve_precision
 from segnet.inference.windows import Windows, blend_windows
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import fold
-from segnet.system.devices import autocast, choose_precision, memory_is_full
+from segnet.system.devices import autocast, memory_is_full
 from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.segmentation import ClassProbabilities
 from segnet.tasks.segmentation_score import Maps
@@ -27,17 +28,12 @@ FADE = 32  # pixels over which two windows with equal answers are blended
 SMALLEST_WINDOW = 256  # pixels
 
 
-def resolve_precision(config: InferenceConfig, device: torch.device) -> InferenceConfig:
-    """`config` with the precision that its "auto" means on `device`."""
-    return config.model_copy(update={"precision": choose_precision(config.precision, device).name})
-
-
 def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
     """A copy of the network for prediction only, in the precision of `config`, compiled where `config` says so.
 
     An exported network is returned as it is.
     """
-    model = fold(model, resolve_precision(config, model.device).precision)
+    model = fold(model, resolve_precision(config, model).precision)
     if config.compile and isinstance(model, EncoderDecoder):
         return cast(EncoderDecoder, CompiledPerSize(model))
     return model
@@ -58,7 +54,7 @@ def predict(
     if config.dropout_samples and isinstance(model, Runtime):
         found = "an exported network has no dropout"
         raise UserError(ExitCode.CONFIG, "inference.dropout_samples", found, "set it to 0, or use the checkpoint")
-    config = resolve_precision(config, model.device)
+    config = resolve_precision(config, model)
     height, width = image.shape[-2:]
     windows = choose_windows(model, (height, width), config)
     failed = False

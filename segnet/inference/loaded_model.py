@@ -12,10 +12,10 @@ from segnet.classes import ClassSet, difference
 from segnet.config.loading import override_config
 from segnet.config.sections import Config
 from segnet.inference.exported import SUFFIXES, Network, read_exported
+from segnet.inference.precision import choose_inference_precision
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import convert_decoder_weights
 from segnet.runs.checkpoint import find_checkpoint, load_checkpoint, load_weights
-from segnet.system.devices import choose_precision
 from segnet.system.errors import ExitCode, UserError
 
 
@@ -62,7 +62,7 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
         raise UserError(ExitCode.CONFIG, path, "the network of an exported file cannot be changed", "override the checkpoint's")
     if config.device == "cuda":
         raise UserError(ExitCode.CONFIG, path, "an exported file runs on the CPU", "write device=cpu, or use the checkpoint")
-    model = file.start(choose_precision(config.inference.precision, torch.device("cpu")).name)
+    model = file.start(choose_inference_precision(config.inference, None, torch.device("cpu")).name)
     config = config.model_copy(update={"device": "cpu"})
     return LoadedModel(model, config.data.class_set, config, path, metadata.step, metadata.score)
 

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from segnet.data.images import image_to_tensor, open_image
-from segnet.inference.answers import predict, prepare_to_predict, resolve_precision
+from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_model
-from segnet.system.devices import choose_device, choose_precision
+from segnet.inference.precision import precision_of, resolve_precision
+from segnet.system.devices import choose_device
 from segnet.tasks.choice import build_task
 from segnet.tasks.segmentation_score import Maps
 
@@ -49,11 +50,12 @@ class Predictor:
         config = loaded.config
         self.classes = loaded.classes
         self.device = choose_device(config.device)
-        self.precision = choose_precision(config.inference.precision, self.device)
-        self.config = config.model_copy(update={"inference": resolve_precision(config.inference, self.device)})
+        model = loaded.model.to(self.device)
+        self.precision = precision_of(config.inference, model)
+        self.config = config.model_copy(update={"inference": resolve_precision(config.inference, model)})
         self.answers = build_task(self.config).answers
-        self.weights_digest = _weights_digest(loaded.model)
-        self.model = prepare_to_predict(loaded.model.to(self.device), self.config.inference)
+        self.weights_digest = _weights_digest(model)
+        self.model = prepare_to_predict(model, self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
         """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.

@@ -38,6 +38,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> None:
         super().__init__()
+        self.architecture = config
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.field_of_view = field_of_view(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from segnet.config.sections import Config
+from segnet.inference.precision import choose_inference_precision
 from segnet.runs.checkpoint import Checkpoint
 from segnet.system.devices import choose_precision, warn_if_emulated
 
@@ -24,7 +25,8 @@ def resolve_precisions(config: Config, device: torch.device, began: Checkpoint |
     stored = _with_precision(config, chosen.name, inference)
     if began and began.training and inference == "auto":
         inference = began.training.get("inference_precision", inference)
-    return _with_precision(config, chosen.name, choose_precision(inference, device).name), stored
+    wanted = config.inference.model_copy(update={"precision": inference})
+    return _with_precision(config, chosen.name, choose_inference_precision(wanted, config.model, device).name), stored
 
 
 def _with_precision(config: Config, train: str, inference: str) -> Config:

@@ -57,6 +57,7 @@ def test_the_command_ends_with_its_numbers_as_json(run_script, config, tmp_path,
         text = find_kernel().text if find_kernel().kernel else "SEGNET_NATIVE=0 turns it off"  # as the tests do without one
         assert document["native_kernel"] == text
         assert f"native kernel: {text}\n" in found.stdout
+        assert f"inference.precision=auto: {document['auto']}\n" in found.stdout
     for name, way in document["ways"].items():
         assert name in found.stdout
         assert not way["emulated"]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from small_networks import in_float32, noise_image
 
 from segnet.config.sections import InferenceConfig
-from segnet.inference import answers
+from segnet.inference import precision
 from segnet.inference.answers import predict_maps, predict_probabilities, prepare_to_predict
 from segnet.system.devices import Precision
 
@@ -32,7 +32,7 @@ def test_a_single_view_is_the_softmax_of_the_network_in_evaluation_mode(model):
 def test_auto_is_what_the_device_computes_fast(model, monkeypatch):
     image = noise_image(20, 17)
     for name in ("float32", "bfloat16"):
-        monkeypatch.setattr(answers, "choose_precision", lambda asked, device, name=name: Precision(name, ""))
+        monkeypatch.setattr(precision, "choose_inference_precision", lambda *_, name=name: Precision(name, ""))
         network = prepare_to_predict(model, InferenceConfig())
         assert network.head.weight.dtype == getattr(torch, name)
         found = predict_probabilities(network, image, InferenceConfig())

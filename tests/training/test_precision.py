@@ -3,26 +3,46 @@
 import json
 
 import pytest
+import torch
 from helpers import assert_same_run, refused, same
 
 from segnet.config.loading import load_config, override_config
+from segnet.inference import precision
 from segnet.inference.loaded_model import load_model
+from segnet.layers.native import Found
 from segnet.runs.checkpoint import load_checkpoint
 from segnet.system import devices
 from segnet.system.errors import ExitCode
 from segnet.training.loop import train
+from segnet.training.precision import resolve_precisions
 
 
 @pytest.fixture
 def bfloat16_instructions(monkeypatch):
-    """Says whether the processor has them."""
+    """Says whether the processor has them. There is no compiled kernel."""
 
     def pretend(there: bool) -> None:
         monkeypatch.setattr(devices, "_has_bfloat16_instructions", lambda: there)
         devices._fast_precision.cache_clear()
 
+    monkeypatch.setattr(precision, "find_kernel", lambda: Found(None, ""))
     yield pretend
     devices._fast_precision.cache_clear()
+
+
+def test_validation_in_float32_where_the_compiled_kernel_is_faster(tiny_config, tmp_path, bfloat16_instructions, monkeypatch):
+    bfloat16_instructions(True)
+    monkeypatch.setattr(precision, "processor_features", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(precision, "find_kernel", lambda: Found(object(), ""))
+    config = override_config(tiny_config, ["train.precision=auto", "inference.precision=auto", "train.max_minutes=1e-9"])
+    train(config, tmp_path / "run")
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["precision"] == {"train": "bfloat16", "inference": "float32"}
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert checkpoint.config.inference.precision == "auto"
+    monkeypatch.setattr(precision, "find_kernel", lambda: Found(None, ""))
+    config, stored = resolve_precisions(config, torch.device("cpu"), checkpoint)  # a resumed run keeps it
+    assert (config.inference.precision, stored.inference.precision) == ("float32", "auto")
 
 
 @pytest.mark.parametrize(("there", "expected"), [(True, "bfloat16"), (False, "float32")])

@@ -22,14 +22,14 @@ from tqdm import tqdm
 from segnet.config.arguments import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.inference.predictor import Predictor
-from segnet.prediction.inputs import passed_over, plan_jobs
+from segnet.prediction.inputs import passed_over, plan_jobs, plan_split
 from segnet.prediction.outputs import OUTPUTS
 from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import Result, Summary, failure_table, summarize
 from segnet.system.command_line import run_command
 from segnet.system.devices import describe_device, warn_if_emulated
 from segnet.system.distributed import agreed, is_main, process_group, this_ranks_part
-from segnet.system.errors import ExitCode
+from segnet.system.errors import ExitCode, config_error
 from segnet.system.processes import stop_signals_interrupt
 
 
@@ -41,9 +41,13 @@ def main() -> ExitCode:
     with stop_signals_interrupt(last_words), process_group(torch.device("cpu"), patience=patience):
         with agreed():
             inputs, overrides = split_overrides(arguments.inputs)
-            jobs = plan_jobs(inputs, out)
+            if arguments.split and inputs:
+                raise config_error(inputs[0], f"a picture beside --split {arguments.split}", "give one of them")
+            jobs = [] if arguments.split else plan_jobs(inputs, out, keep_suffix=arguments.keep_suffix)
             left = passed_over(inputs, out)
             predictor = Predictor(arguments.source, overrides)
+            if arguments.split:
+                jobs = plan_split(predictor.config.data, arguments.split, out)
         noun = "picture" if len(jobs) == 1 else "pictures"
         if is_main():
             print(f"predict {len(jobs)} {noun} on {describe_device(predictor.device)} in {predictor.precision}", flush=True)
@@ -69,10 +73,13 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
     inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=true"
-    parser.add_argument("inputs", nargs="+", metavar="INPUT|KEY=VALUE", help=inputs_help)
+    parser.add_argument("inputs", nargs="*", metavar="INPUT|KEY=VALUE", help=inputs_help)
+    parser.add_argument("--split", metavar="NAME", help="predict the pictures of this split of the run's data, e.g. val")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")
     save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask)"
     parser.add_argument("--save", default="mask", metavar="KINDS", help=save_help)
+    suffix_help = "name the mask of a.jpg a.jpg.png: for folders that hold an a.png, too"
+    parser.add_argument("--keep-suffix", action="store_true", help=suffix_help)
     parser.add_argument("--overwrite", action="store_true", help="predict every picture again and replace existing outputs")
     arguments = parser.parse_intermixed_args()
     save = [kind for kind in arguments.save.split(",") if kind]

@@ -13,6 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
+
 from segnet.classes import merge_text
 from segnet.config.data_folder import class_warnings
 from segnet.config.loading import config_schema, config_to_yaml, load_config
@@ -139,8 +141,8 @@ def show_comparison(arguments: argparse.Namespace) -> None:
             raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
         sample = dataset.read(dataset.ids.index(name))
         prediction = predictor.predict(sample.image)
-        cells = comparison_row(sample.image, sample.truth, prediction.mask, classes)
-        columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(prediction.uncertainty))])
+        cells = comparison_row(sample.image, sample.truth, torch.from_numpy(prediction.mask), classes)
+        columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(torch.from_numpy(prediction.uncertainty)))])
     save_image(arguments.out, grid(list(zip(*columns, strict=True)), gap=6))
     print(f"written: {arguments.out}")
 

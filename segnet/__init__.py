@@ -6,8 +6,8 @@ classes         the class tables: names, colours, the ignored id
 system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
                 command_line
 layers/         what the project exists for: convolution · pooling · deconvolution · native
-config/         every setting, typed and checked: yaml_files · sections · renamed · validation · data_folder · loading ·
-                arguments · template
+config/         every setting, typed and checked: yaml_files · sections · renamed · validation · architectures ·
+                data_folder · loading · arguments · template
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration
 visualization   arrays drawn from images and masks; no files
@@ -36,5 +36,6 @@ from segnet.evaluation.scoring import evaluate
 from segnet.inference.loaded_model import load_model
 from segnet.inference.predictor import Predictor
 from segnet.models.initialization import build_model
+from segnet.system.errors import UserError
 
-__all__ = ["Predictor", "build_model", "evaluate", "load_config", "load_model"]
+__all__ = ["Predictor", "UserError", "build_model", "evaluate", "load_config", "load_model"]

@@ -9,32 +9,49 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from segnet.classes import ClassSet
 from segnet.data.images import image_to_tensor, open_image
+from segnet.data.mask_files import save_mask
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_model
 from segnet.inference.precision import precision_of, resolve_precision
 from segnet.system.devices import choose_device
+from segnet.system.errors import config_error
 from segnet.tasks.choice import build_task
-from segnet.tasks.segmentation_score import Maps
+from segnet.visualization import overlay, to_array
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 
 class Prediction(NamedTuple):
-    """The result for one picture, on the CPU, at the picture's own size: the image, and `Maps` without the batch dimension."""
+    """The result for one picture: NumPy arrays of the picture's own size."""
 
-    image: Tensor  # (3, H, W) uint8 RGB, upright
-    mask: Tensor  # (H, W) uint8 class ids
-    confidence: Tensor  # (H, W) float32, probability of the predicted class
-    uncertainty: Tensor  # (H, W) float32, 0 certain .. 1: entropy / log K
-    entropy: Tensor  # (H, W) float32, of the probabilities, in nats: 0..log K
-    variance: Tensor | None  # (H, W) float32 between dropout samples, mean over the classes; None without samples
-    mutual_information: Tensor | None  # (H, W) float32, nats: the part of the entropy due to dropout; None without samples
-    probabilities: Tensor | None  # (K, H, W) float32, sums to 1 over the classes; None unless requested
+    image: Bytes  # (H, W, 3) RGB, upright
+    classes: ClassSet
+    mask: Bytes  # (H, W) class ids
+    confidence: Floats  # (H, W) probability of the predicted class
+    uncertainty: Floats  # (H, W) 0 certain .. 1: entropy / log K
+    entropy: Floats  # (H, W) of the probabilities, in nats: 0..log K
+    variance: Floats | None  # (H, W) between dropout samples, mean over the classes; None without samples
+    mutual_information: Floats | None  # (H, W) nats: the part of the entropy due to dropout; None without samples
+    probabilities: Floats | None  # (K, H, W) sums to 1 over the classes; None unless requested
+
+    def save(self, path: Path | str) -> None:
+        """Write the mask as a palette PNG, atomically. Raises UserError (config) for a name that does not end in .png."""
+        if Path(path).suffix.lower() != ".png":
+            raise config_error(path, "a mask is a PNG", "let the name end in .png")
+        save_mask(Path(path), self.mask, self.classes)
+
+    def overlay(self, opacity: float = 0.55) -> Bytes:
+        """(H, W, 3) RGB: the image with the mask's colours over it. Black classes stay transparent."""
+        return overlay(torch.from_numpy(self.image).permute(2, 0, 1), torch.from_numpy(self.mask), self.classes, opacity=opacity)
 
 
 class Predictor:
@@ -58,7 +75,7 @@ class Predictor:
         self.model = prepare_to_predict(model, self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
-        """The prediction for a path, a Pillow picture, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, RGB.
+        """The prediction for a path, a Pillow picture, or uint8 values: array (H, W, 3), tensor (3, H, W), or grey (H, W).
 
         A picture may have any size; a large one is predicted in windows. `probabilities` requests those of all K classes:
         4·K bytes a pixel.
@@ -66,7 +83,8 @@ class Predictor:
         """
         image = _as_image(picture)
         maps = predict(self.model, image[None], self.config.inference, self.answers, keep_mean=probabilities)
-        return Prediction(image, **_of_first_image(maps))
+        found: dict[str, Any] = {name: None if values is None else values[0].numpy() for name, values in maps._asdict().items()}
+        return Prediction(to_array(image), self.classes, **found)
 
 
 def _weights_digest(model: Network) -> str:
@@ -78,18 +96,18 @@ def _weights_digest(model: Network) -> str:
     return content.hexdigest()
 
 
-def _of_first_image(maps: Maps) -> dict[str, Any]:
-    """Every map by its name, without the batch dimension; None stays None."""
-    return {name: None if values is None else values[0] for name, values in maps._asdict().items()}
-
-
 def _as_image(picture: Picture) -> Tensor:
     """(3, H, W) uint8 RGB on the CPU. Raises as `Predictor.predict`."""
     if isinstance(picture, Path | str):
         return open_image(picture)
     if isinstance(picture, Image.Image):
         return image_to_tensor(picture)
-    image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture)).movedim(-1, 0)
+    image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
+    if image.dim() == 2:
+        image = image.expand(3, -1, -1)  # grey
+    elif image.dim() == 3 and not isinstance(picture, Tensor):
+        image = image.movedim(-1, 0)
     if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
-        raise ValueError(f"expected RGB uint8, array (H, W, 3) or tensor (3, H, W); got {tuple(picture.shape)} {picture.dtype}")
+        forms = "RGB as array (H, W, 3) or tensor (3, H, W), or grey (H, W)"
+        raise ValueError(f"expected uint8: {forms}; got {tuple(picture.shape)} {picture.dtype}")
     return image.cpu()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from segnet.config.architectures import load_architecture
 from segnet.config.sections import ModelConfig
 from segnet.layers.deconvolution import Deconvolution, flipped
 from segnet.models.encoder_decoder import IN_CHANNELS, EncoderDecoder
 from segnet.models.pretrained import load_encoder
 
 
-def build_model(config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> EncoderDecoder:
-    """A network with its first weights, in channels_last memory format.
+def build_model(config: ModelConfig | str, num_classes: int, in_channels: int = IN_CHANNELS) -> EncoderDecoder:
+    """A network with its first weights, in channels_last memory format. `config` may be a name, such as "segnet_basic".
 
     All layers get He's; then encoder and neck get those of `config.encoder_weights`, unless that is null; then the decoder
     gets the transposed kernels of the encoder, if `config.decoder_weights` is "mirrored".
-    Raises UserError (checkpoint) when the encoder's weights are missing or do not fit.
+    Raises UserError: (checkpoint) when the encoder's weights are missing or do not fit; (config) for an unknown name.
     """
+    config = load_architecture(config) if isinstance(config, str) else config
     model = EncoderDecoder(config, num_classes, in_channels)
     _initialize(model)
     if config.encoder_weights is not None:

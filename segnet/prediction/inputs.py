@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from segnet.config.sections import DataConfig
 from segnet.data.images import SUFFIXES
 from segnet.data.listing import LeftOut, is_hidden, left_out, left_out_warning, list_pictures
+from segnet.data.sample_files import find_pictures
+from segnet.data.split_lists import read_split
 from segnet.prediction.manifest import NAME, Manifest
-from segnet.system.errors import ExitCode, UserError, data_error
+from segnet.system.errors import ExitCode, UserError, data_error, raise_first
 
 
 class Job(NamedTuple):
@@ -23,9 +26,10 @@ class Job(NamedTuple):
     output: Path  # without a suffix; each kind of output appends its own
 
 
-def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
+def plan_jobs(inputs: Sequence[str], out: Path, *, keep_suffix: bool = False) -> list[Job]:
     """One job per picture; its output is `out` / the picture's path relative to its input folder, without the suffix.
 
+    With `keep_suffix` it keeps it: the mask of a.jpg is then a.jpg.png, beside a.png.png.
     An input is a picture, a folder (searched recursively, see `list_pictures`) or a glob pattern, whose input folder is the
     part before the first wildcard. Outputs of an earlier command are no inputs: pictures below `out`, where `out` lies inside
     the input folder, and pictures that a manifest in `out` or in the input folder lists.
@@ -41,15 +45,29 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
         for picture, relative in pictures:
             if _is_below(picture, out, text) or real_path(picture) in earlier_outputs:
                 continue
-            job = Job(picture, out / relative.with_suffix(""))
+            job = Job(picture, out / (relative if keep_suffix else relative.with_suffix("")))
             clash = jobs.setdefault(job.output, job)
             if real_path(clash.picture) != real_path(picture):
-                remedy = "predict them into two folders"
+                differ = not keep_suffix and clash.picture.suffix != picture.suffix
+                remedy = "add --keep-suffix" if differ else "predict them into two folders"
                 raise UserError(ExitCode.CONFIG, picture, f"would overwrite the mask of {clash.picture}", remedy)
     if not jobs:
         message = "only outputs of an earlier call"
         raise data_error(", ".join(inputs), message, "name the folder of the pictures")
     return list(jobs.values())
+
+
+def plan_split(data: DataConfig, split: str, out: Path) -> list[Job]:
+    """One job for each picture of a split of the data set; its output is `out` / its id. Masks are not needed.
+
+    Raises UserError (data) for faults of the list, and for pictures that are missing.
+    """
+    root = Path(data.root)
+    ids = read_split(root, split)
+    pictures, faults = find_pictures(root, ids)
+    if len(pictures) < len(ids):
+        raise_first(faults)
+    return [Job(pictures[name], out / name) for name in ids]
 
 
 def passed_over(inputs: Sequence[str], out: Path) -> list[LeftOut]:

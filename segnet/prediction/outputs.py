@@ -16,7 +16,6 @@ from segnet.data.mask_files import encode_mask
 from segnet.data.rle import encode_rle
 from segnet.inference.predictor import Prediction
 from segnet.system.errors import data_error
-from segnet.visualization import overlay
 
 _MAX_JPEG = 65_500  # pixels a side that libjpeg writes
 _BYTES_PER_PIXEL = 24  # image, mask and maps of a prediction, with temporaries
@@ -46,12 +45,12 @@ def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
 
 def _write_overlay(file: BinaryIO, named: NamedPrediction) -> None:
     """A JPEG of the image with the mask's colours over it."""
-    file.write(encode_image(overlay(named.prediction.image, named.prediction.mask, named.classes), ".jpg"))
+    file.write(encode_image(named.prediction.overlay(), ".jpg"))
 
 
 def _write_uncertainty(file: BinaryIO, named: NamedPrediction) -> None:
     """A grey PNG, 0 (certain) to 255."""
-    scaled = named.prediction.uncertainty.numpy() * np.float32(255)
+    scaled = named.prediction.uncertainty * np.float32(255)
     file.write(encode_image(np.rint(scaled, out=scaled).astype(np.uint8), ".png"))
 
 
@@ -63,7 +62,7 @@ def _write_probabilities(file: BinaryIO, named: NamedPrediction) -> None:
     entry = zipfile.ZipInfo("probabilities.npy")  # always dated 1980: equal predictions give equal bytes
     with zipfile.ZipFile(file, "w") as archive, archive.open(entry, "w", force_zip64=True) as array:
         np.lib.format.write_array_header_1_0(array, header)
-        for plane in probabilities.numpy():  # one class at a time, to save memory
+        for plane in probabilities:  # one class at a time, to save memory
             array.write(plane.astype("<f2"))
 
 
@@ -71,7 +70,7 @@ def _write_json(file: BinaryIO, named: NamedPrediction) -> None:
     """The classes that the mask holds, each with its share of the pixels and its region in COCO's run-length encoding."""
     prediction = named.prediction
     height, width = prediction.mask.shape
-    columns = np.ascontiguousarray(prediction.mask.numpy().T)  # (W, H), the order of the encoding
+    columns = np.ascontiguousarray(prediction.mask.T)  # (W, H), the order of the encoding
     pixels = np.bincount(columns.ravel(), minlength=256)
     classes = [
         {
@@ -84,8 +83,8 @@ def _write_json(file: BinaryIO, named: NamedPrediction) -> None:
         for i in np.flatnonzero(pixels)
     ]
     means = {
-        "confidence": float(prediction.confidence.numpy().mean(dtype=np.float64)),
-        "uncertainty": float(prediction.uncertainty.numpy().mean(dtype=np.float64)),
+        "confidence": float(prediction.confidence.mean(dtype=np.float64)),
+        "uncertainty": float(prediction.uncertainty.mean(dtype=np.float64)),
     }
     content = {"picture": named.picture, "height": height, "width": width, **means, "classes": classes}
     file.write((json.dumps(content) + "\n").encode())

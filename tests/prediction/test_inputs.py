@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from helpers import RunScript, folder_bytes, refused, write_picture
 from predictions import RunInFork, output_bytes, predict_all, run_jobs, written
 
+from segnet.config.sections import Config
 from segnet.data.images import save_image
 from segnet.inference.predictor import Predictor
-from segnet.prediction.inputs import passed_over, plan_jobs
+from segnet.prediction.inputs import Job, passed_over, plan_jobs, plan_split
 from segnet.system.errors import ExitCode
 
 Usage, Data = ExitCode.CONFIG, ExitCode.DATA
@@ -61,8 +63,24 @@ def test_a_picture_named_twice_is_predicted_once(tmp_path: Path) -> None:
 
 def test_two_pictures_with_one_output_are_refused(tmp_path: Path) -> None:
     first, second = write_picture(tmp_path / "x" / "a.png"), write_picture(tmp_path / "y" / "a.jpg")
-    with refused(Usage, str(second), f"would overwrite the mask of {first}"):
-        plan_jobs([str(tmp_path / "x"), str(tmp_path / "y")], tmp_path / "out")
+    both = [str(tmp_path / "x"), str(tmp_path / "y")]
+    with refused(Usage, str(second), f"would overwrite the mask of {first} – add --keep-suffix"):
+        plan_jobs(both, tmp_path / "out")
+    kept = plan_jobs(both, tmp_path / "out", keep_suffix=True)
+    assert outputs(kept, tmp_path / "out") == {"a.png": "a.png", "a.jpg": "a.jpg"}
+    write_picture(tmp_path / "y" / "a.png")
+    with refused(Usage, "would overwrite", "predict them into two folders"):
+        plan_jobs(both, tmp_path / "out", keep_suffix=True)
+
+
+def test_the_pictures_of_a_split_need_no_masks(tiny_config: Config, tmp_path: Path) -> None:
+    root = Path(tiny_config.data.root)
+    shutil.rmtree(root / "SegmentationClass")
+    jobs = plan_split(tiny_config.data, "val", tmp_path / "out")
+    assert jobs == [Job(root / "JPEGImages" / f"val_{n}.jpg", tmp_path / "out" / f"val_{n}") for n in range(3)]
+    (root / "JPEGImages" / "val_1.jpg").unlink()
+    with refused(Data, "val_1"):
+        plan_split(tiny_config.data, "val", tmp_path / "out")
 
 
 @pytest.mark.parametrize("text", ["empty", "none/*.png"])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from helpers import CLASSES, write_picture
 from PIL import Image
 from predictions import output_bytes, predict_all, run_jobs
@@ -27,12 +26,12 @@ def test_every_kind_is_written_with_its_suffix_and_content(predictor: Predictor,
     assert set(output_bytes(out)) == {f"deep/a.b{output.suffix}" for output in OUTPUTS.values()}
     mask = Image.open(out / "deep" / "a.b.png")
     assert (mask.mode, mask.size, mask.getpalette()) == ("P", (10, 13), tiny_classes.palette)
-    assert torch.equal(open_mask(out / "deep" / "a.b.png", tiny_classes), expected.mask)
+    assert np.array_equal(open_mask(out / "deep" / "a.b.png", tiny_classes), expected.mask)
     assert Image.open(out / "deep" / "a.b.overlay.jpg").size == (10, 13)
     uncertainty = np.asarray(Image.open(out / "deep" / "a.b.uncertainty.png"))
-    assert np.array_equal(uncertainty, (expected.uncertainty * 255).round().numpy())
+    assert np.array_equal(uncertainty, (expected.uncertainty * np.float32(255)).round())
     probabilities = np.load(out / "deep" / "a.b.probabilities.npz", allow_pickle=False)["probabilities"]
-    np.testing.assert_allclose(probabilities, expected.probabilities.numpy(), atol=1e-3)
+    np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-3)
 
 
 LONG = ["x" * 251, "\u7530" * 83, "a\nb" * 80, "dot.", "space ", "e\u0301"]  # the suffix has four of the 255 bytes
@@ -60,16 +59,16 @@ def test_json_has_share_and_mask_of_each_class_that_is_there(predictor: Predicto
     assert predict_all(predictor, tmp_path / "in", tmp_path / "out", ["json"]) == []
     found, expected = json.loads((tmp_path / "out" / "deep" / "a.json").read_text()), predictor.predict(picture)
     assert (found["picture"], found["height"], found["width"]) == ("../in/deep/a.png", 23, 31)
-    ids = expected.mask.unique().tolist()
+    ids = np.unique(expected.mask).tolist()
     assert 1 < len(ids)
     assert [(entry["id"], entry["name"]) for entry in found["classes"]] == [(i, CLASSES[i]) for i in ids]
     for entry in found["classes"]:
-        mask = expected.mask.numpy() == entry["id"]
+        mask = expected.mask == entry["id"]
         rle = {"size": entry["rle"]["size"], "counts": entry["rle"]["counts"].encode()}
         assert np.array_equal(coco.decode(rle), mask)
         assert (coco.area(rle), entry["pixels"], entry["share"]) == (mask.sum(), mask.sum(), mask.mean())
-    assert found["confidence"] == pytest.approx(expected.confidence.mean().item())
-    assert found["uncertainty"] == pytest.approx(expected.uncertainty.mean().item())
+    assert found["confidence"] == pytest.approx(float(expected.confidence.mean()))
+    assert found["uncertainty"] == pytest.approx(float(expected.uncertainty.mean()))
 
 
 def test_the_same_prediction_has_the_same_bytes_at_any_time(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from segnet.classes import ClassSet
+from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings, lists_folder, load_data_folder
 from segnet.config.loading import load_config
 from segnet.config.sections import DataConfig
@@ -125,7 +126,8 @@ def _define_check(check: argparse.ArgumentParser) -> None:
             named = [*there, *lists_that_lack(there)]
         disjoint = (data.train_split, data.val_split)
         report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint, train=data.train_split)
-        warnings = [*class_warnings(data), *report.warnings]
+        zooms = [] if _is_folder(arguments.source) else zoom_warnings(load_config(arguments.source))
+        warnings = [*class_warnings(data), *zooms, *report.warnings]
         if arguments.source.is_dir() and not arguments.split:
             found, remedy = "names no picture, so it is no list of a split", "if it is one, name it with --split"
             warnings += [data_error(path, found, remedy) for path in other_texts(root)]
@@ -288,8 +290,12 @@ def _define_import(importing: argparse.ArgumentParser) -> None:
 
 def _data_of(source: Path) -> DataConfig:
     """The data section of a configuration, or one for a data folder with a classes.yaml."""
-    folder = source.is_dir() or not (source.suffix or source.exists())
-    return load_data_folder(source) if folder else load_config(source).data
+    return load_data_folder(source) if _is_folder(source) else load_config(source).data
+
+
+def _is_folder(source: Path) -> bool:
+    """Whether CONFIG|DIR means a folder, also one that is not there."""
+    return source.is_dir() or not (source.suffix or source.exists())
 
 
 if __name__ == "__main__":

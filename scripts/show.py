@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from segnet.classes import merge_text
+from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings
 from segnet.config.loading import config_schema, config_to_yaml, load_config
 from segnet.config.template import config_template
@@ -88,6 +89,7 @@ def show_config(arguments: argparse.Namespace) -> None:
     printing_is_the_result()
     config = load_config(arguments.config, arguments.overrides)
     sys.stdout.write(config_to_yaml(config))
+    warn(zoom_warnings(config))
     if merged := merge_text(config.data.class_set):
         sys.stdout.write(f"# classes of the network: {', '.join(config.data.class_set.names)} ({merged})\n")
 

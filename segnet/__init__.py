@@ -6,8 +6,8 @@ classes         the class tables: names, colours, the ignored id
 system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
                 command_line
 layers/         what the project exists for: convolution · pooling · deconvolution · native
-config/         every setting, typed and checked: yaml_files · sections · renamed · validation · architectures ·
-                data_folder · loading · arguments · template
+config/         every setting, typed and checked: yaml_files · sections · advice · renamed · validation ·
+                architectures · data_folder · loading · arguments · template
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration
 visualization   arrays drawn from images and masks; no files

@@ -194,7 +194,9 @@ class AugmentConfig(Section):
     crop_size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (320, 320)
     """Height and width of training images, pixels. Beyond the picture the image has the mean colour and the mask is ignored."""
     scale: tuple[Zoom, Zoom] = (0.5, 2.0)
-    """Range of the zoom, drawn uniformly in its logarithm. 1 keeps the picture's resolution."""
+    """Range of the zoom, drawn uniformly in its logarithm. 1 keeps the picture's resolution. SegNet's five poolings see 211
+    pixels to each side: pictures of 500 pixels and more are learnt faster at a smaller scale, such as [0.25, 0.6] with
+    inference.scales [0.4]."""
     shrink: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
     """Progressive resizing (Tan & Le 2021, section 4): the run is divided into as many equal parts as there are numbers, and in
     each part crop_size (at least 16 pixels) and scale are multiplied by its number. [0.5, 1]: the first half of the run has
@@ -209,8 +211,8 @@ class AugmentConfig(Section):
     """Saturation is multiplied by a factor from 1-x to 1+x."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Hue is turned by -x to +x of the colour circle."""
-    rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
-    """The image is turned by an angle from -x to +x, degrees."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """The image is turned by an angle from -x to +x, degrees. 180: pictures without an upright direction, such as from above."""
     blur: Probability = 0.0
     """Probability of a Gaussian blur, its standard deviation drawn from 0.1 to 2 pixels of the crop."""
 
@@ -301,7 +303,8 @@ class InferenceConfig(Section):
     """From a picture to class probabilities, the same in validation, evaluation and prediction."""
 
     scales: tuple[Zoom, ...] = Field(default=(1.0,), min_length=1, max_length=8)
-    """Zooms at which the network is applied to the picture; the probabilities are averaged at the picture's size."""
+    """Zooms at which the network is applied to the picture; the probabilities are averaged at the picture's size. Their middle
+    should be that of augment.scale."""
     flip: bool = False
     """Apply the network also to the mirrored picture, and average."""
     precision: Precision = "auto"

@@ -93,7 +93,7 @@ class RandomZoomCrop:
 def _with_margin(window: Window, size: tuple[int, int], angle: float) -> tuple[Window, list[int]]:
     """(a larger window that covers `size` after a rotation about its centre by `angle`, its size after resizing)."""
     radians = math.radians(abs(angle))
-    cos, sin = math.cos(radians), math.sin(radians)
+    cos, sin = abs(math.cos(radians)), math.sin(radians)
     needed = (size[0] * cos + size[1] * sin, size[1] * cos + size[0] * sin)
     larger, margins = list[int](), list[int]()
     for side, output, covered in zip((window.height, window.width), size, needed, strict=True):

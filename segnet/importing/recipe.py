@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from statistics import median
 
+from segnet.config.advice import zoom_to_see
 from segnet.config.yaml_files import parse_yaml
 from segnet.importing.writing import Imported
 from segnet.system.errors import config_error
@@ -14,6 +15,7 @@ from segnet.system.files import make_folder, write_text
 _MODEL = Path(__file__).parents[2] / "configs" / "model" / "segnet_small.yaml"
 _STRIDE = 16  # pixels of one step at the network's lowest resolution
 _LONGEST = 480  # pixels; a longer side is cropped
+_LEAST_ZOOM = 0.4  # a smaller one may lose small objects, which are not measured here
 _STEPS = 4000  # enough for a first score
 _BATCH = 8
 
@@ -37,9 +39,10 @@ def write_recipe(path: Path, root: Path, result: Imported) -> str:
 def recipe_text(path: Path, root: Path, result: Imported) -> str:
     """The text of the configuration."""
     heights, widths = (sorted(side) for side in zip(*result.sizes, strict=True))
-    crop = [_crop(median(side)) for side in (heights, widths)]
+    zoom = zoom_to_see(max(median(heights), median(widths)), least=_LEAST_ZOOM)
+    crop = [_crop(zoom * median(side)) for side in (heights, widths)]
     varied = heights[-1] > 1.5 * heights[0] or widths[-1] > 1.5 * widths[0]
-    scale = [0.5, 2.0] if varied else [0.75, 1.5]
+    scale = [round(zoom * factor, 2) for factor in ((0.5, 2.0) if varied else (0.75, 1.5))]
     epochs = max(10, min(300, round(_STEPS * _BATCH / len(result.sizes))))
     base = os.path.relpath(_MODEL, path.parent)
     sizes = f"{widths[0]}×{heights[0]} to {widths[-1]}×{heights[-1]}, in the middle {median(widths):g}×{median(heights):g}"
@@ -56,8 +59,8 @@ base:
 data:
   root: {quoted}
 augment:
-  crop_size: [{crop[0]}, {crop[1]}]  # the middle size, at most {_LONGEST}, in steps of {_STRIDE}
-  scale: [{scale[0]}, {scale[1]}]  # the sizes of the pictures {"vary" if varied else "are alike"}
+  crop_size: [{crop[0]}, {crop[1]}]  # the middle size at that scale, at most {_LONGEST}, in steps of {_STRIDE}
+  scale: [{scale[0]}, {scale[1]}]  # around {zoom:g}: the sizes of the pictures {"vary" if varied else "are alike"}
 loss:
   class_weights: median_frequency  # rare classes count as much as the background
   weight_power: 0.5  # gentler than the full weights
@@ -73,6 +76,8 @@ train:
   batch_size: {_BATCH}
   ema_decay: 0.99  # an average of about 100 steps
   eval_every_epochs: {max(1, epochs // 10)}  # about ten scores in the run
+inference:
+  scales: [{zoom:g}]  # {"large pictures fit into the field of view only when they are seen smaller" if zoom < 1 else "full size"}
 """
 
 

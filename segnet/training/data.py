@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings
 from segnet.config.sections import Config
 from segnet.data.colors import draw_changes
@@ -29,7 +30,7 @@ def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDatas
     require_open_files(2 * data.workers)  # those of a validation are open beside those of training
     train_set = open_train_set(config, task)
     val_set = task.open_split(data.val_split)
-    warn(class_warnings(data))
+    warn([*class_warnings(data), *zoom_warnings(config)])
     if data.cache == "disk":
         for dataset in (train_set, val_set):
             dataset.keep_decoded(Path(data.cache_folder) if data.cache_folder else None)

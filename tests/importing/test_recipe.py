@@ -9,6 +9,7 @@ import pytest
 from helpers import refused
 from label_exports import photo, run_import, write_array
 
+from segnet.config.advice import zoom_warnings
 from segnet.config.loading import load_config
 from segnet.importing.recipe import write_recipe
 from segnet.system.errors import ExitCode
@@ -22,14 +23,19 @@ def pairs(folder: Path, count: int = 3, size: tuple[int, int] = (24, 32)) -> Pat
 
 
 @pytest.mark.parametrize(
-    ("size", "crop"), [((24, 32), (16, 32)), ((375, 500), (368, 480)), ((2000, 10), (480, 16)), ((480, 480), (480, 480))]
+    ("size", "crop", "zoom"),
+    [((24, 32), (16, 32), 1.0), ((375, 500), (160, 224), 0.45), ((2000, 10), (480, 16), 0.4), ((480, 480), (224, 224), 0.47)],
 )
-def test_the_configuration_has_measured_sizes_and_is_valid(tmp_path: Path, size: tuple[int, int], crop: tuple[int, int]) -> None:
+def test_the_configuration_has_measured_sizes_and_is_valid(
+    tmp_path: Path, size: tuple[int, int], crop: tuple[int, int], zoom: float
+) -> None:
     result = run_import(pairs(tmp_path / "in", 2, size), tmp_path / "out")
     write_recipe(tmp_path / "configs" / "x.yaml", tmp_path / "out", result)
     config = load_config(tmp_path / "configs" / "x.yaml")
     assert config.augment.crop_size == crop
-    assert config.augment.scale == (0.75, 1.5)
+    assert config.augment.scale == pytest.approx((0.75 * zoom, 1.5 * zoom), abs=0.01)
+    assert config.inference.scales == (zoom,)
+    assert zoom_warnings(config) == []
     assert (config.data.root, config.data.classes) == (str(tmp_path / "out"), ("background", "foreground"))
     assert "split" in (tmp_path / "configs" / "x.yaml").read_text(), "a set without lists is divided first"
 

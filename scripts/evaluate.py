@@ -25,6 +25,7 @@ from segnet.evaluation.gallery import predicted, worst_and_best
 from segnet.evaluation.report import write_report
 from segnet.evaluation.results import evaluation_table, save_evaluation
 from segnet.evaluation.scoring import evaluate_fully
+from segnet.evaluation.weak_classes import weak_class_lines
 from segnet.inference.loaded_model import load_model
 from segnet.inference.precision import precision_of
 from segnet.system.command_line import count_up_to, run_command
@@ -64,7 +65,8 @@ def main() -> None:
     if not is_main():
         return
     paths = save_evaluation(out, evaluation, classes, split=split)
-    print(evaluation_table(evaluation, classes), flush=True)
+    advice = weak_class_lines(evaluation.scores, classes, config.loss)
+    print("\n".join([evaluation_table(evaluation, classes), *(f"not learnt: {line}" for line in advice)]), flush=True)
     shown = worst_and_best(evaluation.pictures, arguments.pictures)
     usual = dict(InferenceConfig())
     facts = {
@@ -85,6 +87,7 @@ def main() -> None:
         title=f"{checkpoint.resolve().parent.name} on {split}",
         facts=facts,
         curves=checkpoint.parent / "metrics.csv",
+        advice=advice,
     )
     print("written:", *paths, out / "report.html")
 

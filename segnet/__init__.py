@@ -23,8 +23,10 @@ importing/      labels of other tools made masks: files · class_file · source 
                 folder_pairs · recognition · writing · report · recipe
 runs/           what a run folder holds: checkpoint · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
-inference/      from an image to an answer, in memory: exported · precision · windows · loaded_model · answers · predictor
-evaluation/     from a split to a score: charts · markup · scoring · gallery · results · report · comparison
+inference/      from an image to an answer, in memory: exported · precision · windows · loaded_model · answers ·
+                predictor
+evaluation/     from a split to a score: charts · markup · scoring · weak_classes · gallery · results · report ·
+                comparison
 prediction/     from files to files: manifest · inputs · outputs · existing · summary · pipeline
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop

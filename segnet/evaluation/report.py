@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -38,8 +38,10 @@ def write_report(
     title: str,
     facts: Mapping[str, str],
     curves: Path | None,
+    advice: Sequence[str] = (),
 ) -> None:
-    """Write the page, atomically. `pictures` are shown in their order, that of `worst_and_best`; `curves` is a run's metrics.csv.
+    """Write the page, atomically. `pictures` are shown in their order, that of `worst_and_best`; `curves` is a run's metrics.csv,
+    `advice` are the lines of `weak_class_lines`.
 
     They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
     two-hundredth of it. An iterator is read one picture at a time.
@@ -52,6 +54,7 @@ def write_report(
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "tiles": _tiles(evaluation),
         "class_rows": _class_rows(evaluation, classes),
+        "advice": _advice(advice),
         "confusion": _confusion(evaluation.scores, classes),
         "curves": _curves(curves),
         "reliability": _reliability(evaluation.reliability),
@@ -83,6 +86,12 @@ def _navigation(there: Mapping[str, bool]) -> str:
 
 def _fact_rows(facts: Mapping[str, str]) -> str:
     return "\n".join(f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(value)}</td></tr>' for key, value in facts.items())
+
+
+def _advice(lines: Sequence[str]) -> str:
+    """A list of the classes that were not learnt; empty without any."""
+    items = "".join(f"<li><bdi>{text_of(line)}</bdi></li>" for line in lines)
+    return f'<h3>Not learnt</h3>\n<ul class="advice">{items}</ul>' if lines else ""
 
 
 def _tiles(evaluation: Evaluation) -> str:

@@ -1,0 +1,60 @@
+"""The classes that a network did not learn, what it takes them for, and what to try."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from segnet.classes import ClassSet
+from segnet.config.sections import LossConfig
+from segnet.metrics.confusion import Scores
+
+_SHARE_OF_MIOU = 0.5  # a class with less than this share of the mIoU was not learnt
+_NAMED = 3  # classes, the worst
+
+
+def weak_class_lines(scores: Scores, classes: ClassSet, loss: LossConfig) -> list[str]:
+    """A line for each of the worst three classes of the truth whose IoU is below half of the mIoU; then the number of others.
+
+    A class whose recall is at most its precision is missed: the line says what it is taken for. Otherwise other classes are taken
+    for it. Without any such class there is no line.
+    """
+    truths = [sum(row) for row in scores.confusion]
+    bound = _SHARE_OF_MIOU * scores.miou
+    weak = [k for k, iou in enumerate(scores.class_iou) if truths[k] and iou < bound]
+    weak.sort(key=lambda k: scores.class_iou[k])
+    lines = [_line(k, scores, classes, loss) for k in weak[:_NAMED]]
+    if weak[_NAMED:]:
+        others = len(weak) - _NAMED
+        lines.append(f"{others} more of {len(classes)} classes have an IoU below half of the mIoU: train longer")
+    return lines
+
+
+def _line(k: int, scores: Scores, classes: ClassSet, loss: LossConfig) -> str:
+    """The line about class `k`."""
+    name, recall, precision = classes.names[k], scores.class_accuracy[k], scores.class_precision[k]
+    start = f"{name}: IoU {scores.class_iou[k]:.2f}"
+    if math.isnan(precision) or recall <= precision:
+        share, other = _largest_other(scores.confusion[k], k)
+        return f"{start}, {share:.0%} of it predicted as {classes.names[other]}: {_more_weight(loss)} or label more of it"
+    share, other = _largest_other([row[k] for row in scores.confusion], k)
+    what = f"{share:.0%} of what is predicted as {name} is {classes.names[other]}"
+    return f"{start}, {what}: {_less_weight(loss)}label more of {classes.names[other]}, or see whether the masks agree"
+
+
+def _largest_other(counts: Sequence[int], k: int) -> tuple[float, int]:
+    """The largest share of `counts` apart from place `k`, and its place."""
+    other = max((place for place in range(len(counts)) if place != k), key=lambda place: counts[place])
+    return counts[other] / sum(counts), other
+
+
+def _more_weight(loss: LossConfig) -> str:
+    """What gives a rare class more weight in the loss."""
+    if loss.class_weights == "none":
+        return "set loss.class_weights=median_frequency,"
+    return f"raise loss.weight_power ({loss.weight_power:g})," if loss.weight_power < 1 else "train longer"
+
+
+def _less_weight(loss: LossConfig) -> str:
+    """What gives a class that is predicted too often less weight in the loss; empty where the loss has no weights."""
+    return f"lower loss.weight_power ({loss.weight_power:g}), " if loss.class_weights != "none" and loss.weight_power else ""

@@ -125,7 +125,9 @@ def _define_check(check: argparse.ArgumentParser) -> None:
             there = list_splits(root)
             named = [*there, *lists_that_lack(there)]
         disjoint = (data.train_split, data.val_split)
-        report = check_dataset(root, arguments.split or named, data.class_set, disjoint=disjoint, train=data.train_split)
+        report = check_dataset(
+            root, arguments.split or named, data.class_set, bands=data.bands, disjoint=disjoint, train=data.train_split
+        )
         zooms = [] if _is_folder(arguments.source) else zoom_warnings(load_config(arguments.source))
         warnings = [*class_warnings(data), *zooms, *report.warnings]
         if arguments.source.is_dir() and not arguments.split:

@@ -32,7 +32,7 @@ from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
 from segnet.tasks.choice import build_task
 from segnet.training.data import open_train_set
-from segnet.visualization import activation_grid, comparison_row, contact_sheet, enlarge, grid, uncertainty_map
+from segnet.visualization import activation_grid, comparison_row, contact_sheet, enlarge, grid, preview, uncertainty_map
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def show_model(arguments: argparse.Namespace) -> None:
     """Print the table of a network: one row per part."""
     printing_is_the_result()
     config = load_config(arguments.config, arguments.overrides)
-    parts = summarize(config.model, len(config.data.class_set), tuple(arguments.size))
+    parts = summarize(config.model, len(config.data.class_set), tuple(arguments.size), config.data.channels)
     print(f"{'part':<12}{'output (C, h, w)':>18}{'parameters':>14}{'GMAC':>9}{'winner bytes':>14}")
     for part in parts:
         shape = "×".join(map(str, part.shape))
@@ -115,17 +115,18 @@ def show_augmentation(arguments: argparse.Namespace) -> None:
     dataset = open_train_set(config, build_task(config))
     sampler = ResumableSampler(len(dataset), arguments.count, seed=config.seed, start=0, total=1)
     samples = [dataset[key] for key in sampler.batch(0)]
-    save_image(arguments.out, contact_sheet([(sample.image, sample.truth) for sample in samples], dataset.classes))
+    save_image(arguments.out, contact_sheet([(preview(sample.image), sample.truth) for sample in samples], dataset.classes))
     print(f"{', '.join(sample.id for sample in samples)}\nwritten: {arguments.out}")
 
 
 def show_stages(arguments: argparse.Namespace) -> None:
     """Draw a picture and the activations of each decoder stage."""
-    image = open_image(arguments.picture)
-    network = load_model(arguments.source).model
+    loaded = load_model(arguments.source)
+    network = loaded.model
+    image = open_image(arguments.picture, bands=loaded.config.data.bands)
     if not isinstance(network, EncoderDecoder):
         raise UserError(ExitCode.CHECKPOINT, arguments.source, "an exported network hides its stages", "name a checkpoint")
-    save_image(arguments.out, activation_grid(image, decoder_activations(network, image[None])))
+    save_image(arguments.out, activation_grid(preview(image), decoder_activations(network, image[None])))
     print(f"written: {arguments.out}")
 
 
@@ -134,7 +135,7 @@ def show_comparison(arguments: argparse.Namespace) -> None:
     predictor = Predictor(arguments.source)
     data = predictor.config.data
     classes = predictor.classes
-    dataset = SegmentationDataset(Path(data.root), data.val_split, classes)
+    dataset = SegmentationDataset(Path(data.root), data.val_split, classes, bands=data.bands)
     warn(class_warnings(data))
     columns = []
     for name in arguments.ids:
@@ -143,8 +144,9 @@ def show_comparison(arguments: argparse.Namespace) -> None:
             raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
         sample = dataset.read(dataset.ids.index(name))
         prediction = predictor.predict(sample.image)
-        cells = comparison_row(sample.image, sample.truth, torch.from_numpy(prediction.mask), classes)
-        columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(torch.from_numpy(prediction.uncertainty)))])
+        mask, uncertainty = torch.from_numpy(prediction.mask), torch.from_numpy(prediction.uncertainty)
+        cells = comparison_row(preview(sample.image), sample.truth, mask, classes)
+        columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(uncertainty))])
     save_image(arguments.out, grid(list(zip(*columns, strict=True)), gap=6))
     print(f"written: {arguments.out}")
 

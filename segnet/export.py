@@ -14,6 +14,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from segnet.config.sections import Bands
 from segnet.data.images import open_image
 from segnet.inference.exported import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
 from segnet.models.encoder_decoder import EncoderDecoder
@@ -69,7 +71,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
         temporary = Path(name) / path.name
         try:
             files = _write(model, metadata, temporary, pictures)
-            report = _check(model, temporary, path, pictures)
+            report = _check(model, temporary, path, pictures, metadata.config.data.bands)
             targets = tuple(path.with_name(file.name) for file in files)
             for file, target in zip(files, targets, strict=True):  # weights first: an old .xml beside them is refused
                 move_into_place(file, target)
@@ -134,7 +136,7 @@ def _write_openvino(onnx: bytes, metadata: Metadata, path: Path, pictures: Seque
     if pictures:
         nncf = require("nncf", path)
         nncf.set_log_level(logging.ERROR)
-        images = nncf.Dataset(pictures, _calibration_image)
+        images = nncf.Dataset(pictures, partial(_calibration_image, bands=metadata.config.data.bands))
         others = {node.get_type_name() for node in network.get_ops()} - {"Convolution", "Constant", "Parameter", "Result"}
         exact = nncf.IgnoredScope(types=sorted(others), validate=False)  # pooling pads with -inf and compares values
         network = nncf.quantize(network, images, subset_size=len(pictures), ignored_scope=exact)
@@ -145,27 +147,27 @@ def _write_openvino(onnx: bytes, metadata: Metadata, path: Path, pictures: Seque
     return [weights.rename(weights_path(path)), path]
 
 
-def _calibration_image(picture: Path) -> np.ndarray:
+def _calibration_image(picture: Path, bands: Bands) -> np.ndarray:
     """(1, C, h, w) float32 in 0..255: the image of a picture, cut to the middle CALIBRATION_SIDE pixels of each side."""
-    image = open_image(picture)
+    image = open_image(picture, bands=bands)
     top, left = (max(0, side - CALIBRATION_SIDE) // 2 for side in image.shape[1:])
     return image[None, :, top:, left:][..., :CALIBRATION_SIDE, :CALIBRATION_SIDE].float().contiguous().numpy()
 
 
-def _check(model: EncoderDecoder, temporary: Path, path: Path, pictures: Sequence[Path]) -> ExportResult:
+def _check(model: EncoderDecoder, temporary: Path, path: Path, pictures: Sequence[Path], bands: Bands) -> ExportResult:
     """How closely the `temporary` file agrees with the network. Raises UserError (checkpoint) for `path` if it does not."""
     try:
         exported = _open(temporary)
         if pictures:
-            return ExportResult((), None, _require_agreement(model, exported, path, pictures))
+            return ExportResult((), None, _require_agreement(model, exported, path, pictures, bands))
         return ExportResult((), _require_same_logits(model, exported, path), None)
     except UserError as error:
         raise UserError(error.code, path, error.found, error.remedy) from None
 
 
-def _require_agreement(model: EncoderDecoder, exported: Predict, path: Path, pictures: Sequence[Path]) -> float:
+def _require_agreement(model: EncoderDecoder, exported: Predict, path: Path, pictures: Sequence[Path], bands: Bands) -> float:
     """`_agreement` on the calibration pictures. Raises UserError (checkpoint) if it is below AGREEMENT."""
-    same = _agreement(model, exported, pictures)
+    same = _agreement(model, exported, pictures, bands)
     if not same >= AGREEMENT:
         found = f"in int8 {1 - same:.1%} of the calibration pixels change their class; nothing was written"
         remedy = "give more pictures of the kind that the network is for, or leave out --int8"
@@ -220,11 +222,11 @@ def largest_difference(model: EncoderDecoder, exported: Predict, smallest: int =
 
 
 @torch.no_grad()
-def _agreement(model: EncoderDecoder, exported: Predict, pictures: Sequence[Path]) -> float:
+def _agreement(model: EncoderDecoder, exported: Predict, pictures: Sequence[Path], bands: Bands) -> float:
     """The fraction of the pixels of up to eight `pictures` for which both networks predict the same class."""
     same = total = 0
     for picture in pictures[:: max(1, len(pictures) // 8)][:8]:
-        image = torch.from_numpy(_calibration_image(picture))
+        image = torch.from_numpy(_calibration_image(picture, bands))
         equal = model(image).argmax(dim=1) == exported(image).argmax(dim=1)
         same += int(equal.sum())
         total += equal.numel()

@@ -17,6 +17,13 @@ def to_array(image: Tensor) -> np.ndarray:
     return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
 
 
+def preview(image: Tensor) -> Tensor:
+    """An image (C, H, W) uint8 as (3, H, W) R, G, B to look at: its first three bands, or its first one as grey."""
+    if len(image) == 3:
+        return image
+    return image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
+
+
 def colorize(mask: Tensor, classes: ClassSet) -> np.ndarray:
     """The mask (H, W) in the colours of its classes, (H, W, 3) uint8."""
     palette = np.asarray(classes.palette, dtype=np.uint8).reshape(256, 3)

@@ -186,7 +186,7 @@ def predict_large_picture(config: Config, plan: Plan) -> Facts:
     height = round((plan.megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(plan.megapixels * 1e6 / height)
     task = build_task(config)
-    network = build_model(config.model, task.channels).to(device).eval()
+    network = build_model(config.model, task.channels, config.data.channels).to(device).eval()
     model = prepare_to_predict(network, config.inference)
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, network.in_channels, height, width), dtype=torch.uint8, generator=generator)

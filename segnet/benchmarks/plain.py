@@ -28,7 +28,7 @@ class PlainEncoderDecoder(nn.Module):
     def __init__(self, config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> None:
         super().__init__()
         decoder = nn.ConvTranspose2d if config.decoder_operation == "deconvolution" else nn.Conv2d
-        self.normalize = _Normalize(config.normalization)
+        self.normalize = _Normalize(config.normalization, in_channels)
         self.encoder = nn.ModuleList()
         self.neck = nn.Sequential()
         self.upsampling = nn.ModuleList()
@@ -79,10 +79,11 @@ class _Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: NormalizationConfig) -> None:
+    def __init__(self, config: NormalizationConfig, channels: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(1, -1, 1, 1))
+        mean, std = config.of(channels)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.local_response = config.local_response
 
     def forward(self, image: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ number, let the program choose. The meaning of each key is also printed in confi
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from statistics import fmean
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -15,6 +16,8 @@ from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set, merge_
 CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore_index
 LISTS = "ImageSets/Segmentation"  # in a data folder: the lists of its splits
 PLAIN_PICTURES = "images"  # in a data folder of plain names: its pictures; its lists lie in the data folder itself
+
+MAX_CHANNELS = 64  # of an image
 
 PathText = Annotated[str, Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -55,14 +58,25 @@ class NeckLayerConfig(Section):
 
 
 class NormalizationConfig(Section):
-    """The first operation of the network, on RGB values 0..255."""
+    """The first operation of the network, on values 0..255."""
 
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    """Subtracted from R, G, B. The default is ImageNet's mean."""
-    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
-    """Divides R, G, B afterwards. The default is ImageNet's standard deviation."""
+    mean: tuple[float, ...] = Field(default=(123.675, 116.28, 103.53), min_length=1, max_length=MAX_CHANNELS)
+    """Subtracted from each channel. The default is ImageNet's mean of R, G, B; where data.channels is not 3, the mean of these
+    three."""
+    std: tuple[Positive, ...] = Field(default=(58.395, 57.12, 57.375), min_length=1, max_length=MAX_CHANNELS)
+    """Divides each channel afterwards. The default is ImageNet's standard deviation of R, G, B; where data.channels is not 3, the
+    mean of these three."""
     local_response: bool = False
-    """Local response normalisation over the three channels (SegNet-Basic), size 5, alpha 1e-4, beta 0.75."""
+    """Local response normalisation over the channels (SegNet-Basic), size 5, alpha 1e-4, beta 0.75."""
+
+    def of(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each of `channels`: the average of the given ones where their number is another."""
+        own, spread = ((fmean(v),) * channels if len(v) != channels else v for v in (self.mean, self.std))
+        return own, spread
+
+
+def _is_default(name: str, values: object) -> bool:
+    return values == NormalizationConfig.model_fields[name].default
 
 
 class ModelConfig(Section):
@@ -86,7 +100,7 @@ class ModelConfig(Section):
     decoder_relu: bool = True
     """A ReLU follows each batch normalisation of the decoder (SegNet-Basic: false)."""
     normalization: NormalizationConfig = NormalizationConfig()
-    """The normalisation of the input, RGB values 0..255, inside the network."""
+    """The normalisation of the input, values 0..255, inside the network."""
     encoder_weights: PathText | None = None
     """The initial weights of encoder and neck: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or a run
     folder or checkpoint of this program with the same encoder. null: off, random weights (He et al. 2015)."""
@@ -112,6 +126,15 @@ class ModelConfig(Section):
         return self
 
 
+class Bands(NamedTuple):
+    """What the network sees of the bands of a picture."""
+
+    channels: int = 3
+
+
+RGB = Bands()
+
+
 class DataConfig(Section):
     """A dataset in Pascal VOC's layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt."""
 
@@ -129,6 +152,9 @@ class DataConfig(Section):
     """Classes that the network sees as one, by the new name; those of `ignore` are neither trained nor scored. The masks keep
     their ids: the classes become others when a mask is read. The new class has the place and colour of its first one by id, and
     all that are left are numbered anew. An empty list: off."""
+    channels: int = Field(default=3, ge=1, le=MAX_CHANNELS)
+    """Bands of a picture that the network sees. 3: R, G and B; grey is repeated, alpha is dropped. 1: grey; colours become their
+    luma. Any other number: pictures have exactly so many bands, alpha among them."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
@@ -173,6 +199,11 @@ class DataConfig(Section):
             name = self.mask_classes.names[self.ignore_index]
             raise ValueError(f"ignore_index: {self.ignore_index} is the id of class '{name}'; see prepare_data.py convert --map")
         return self
+
+    @property
+    def bands(self) -> Bands:
+        """What the network sees of the bands of a picture."""
+        return Bands(self.channels)
 
     @property
     def class_set(self) -> ClassSet:
@@ -341,6 +372,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
+        for name, values in self.model.normalization:
+            if isinstance(values, tuple) and len(values) not in {self.data.channels, 3 if _is_default(name, values) else 0}:
+                raise ValueError(f"model.normalization.{name}: {len(values)} values for data.channels {self.data.channels}")
         taken = sum(layer.kernel_size - 1 for layer in self.model.neck if layer.operation == "convolution")
         sides = [max(1, -(-side // 2 ** len(self.model.encoder)) - taken) for side in self.augment.crop_size]
         if self.train.accumulate > self.train.batch_size:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segnet.data.images import CHANNELS
 from segnet.system.digests import DIGEST_BYTES, digest_of
 from segnet.system.distributed import is_main
 from segnet.system.errors import ExitCode, UserError
@@ -63,6 +62,7 @@ class Undecoded(NamedTuple):
     digest: str  # of everything that the decoded samples depend on
     pixels: Sequence[int]  # height × width of each sample
     decode: Callable[[int], tuple[Tensor, Tensor]]  # index -> image (C, H, W), mask (H, W), both uint8
+    channels: int
 
 
 class DecodedSamples:
@@ -72,8 +72,9 @@ class DecodedSamples:
     height, width), then for each sample its image (H, W, C) and its mask (H, W), a byte a value.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, channels: int) -> None:
         self.path = path
+        self.channels = channels
         self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))  # "c": writing to a sample leaves the file as it is
         start = len(_MAGIC) + DIGEST_BYTES
         count = int(self._bytes[start : start + 8].view("<i8")[0])
@@ -85,13 +86,13 @@ class DecodedSamples:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image (C, H, W) and mask (H, W), uint8, with the values and the memory order that decoding gives."""
         offset, height, width = (int(value) for value in self._records[index])
-        middle = offset + CHANNELS * height * width
+        middle = offset + self.channels * height * width
         end = middle + height * width
-        image = torch.from_numpy(self._bytes[offset:middle].reshape(height, width, CHANNELS))
+        image = torch.from_numpy(self._bytes[offset:middle].reshape(height, width, self.channels))
         return image.permute(2, 0, 1), torch.from_numpy(self._bytes[middle:end].reshape(height, width))
 
-    def __reduce__(self) -> tuple[type[DecodedSamples], tuple[Path]]:
-        return DecodedSamples, (self.path,)  # a worker maps the file itself
+    def __reduce__(self) -> tuple[type[DecodedSamples], tuple[Path, int]]:
+        return DecodedSamples, (self.path, self.channels)  # a worker maps the file itself
 
 
 def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
@@ -118,7 +119,7 @@ def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
             found = f"cannot be written ({error.strerror})"
             raise UserError(ExitCode.ENVIRONMENT, error.filename or folder, found, remedy) from None
     try:
-        return DecodedSamples(path)
+        return DecodedSamples(path, source.channels)
     except OSError as error:  # such as ENODEV, on file systems of networks or containers
         found = f"its file system cannot map files into memory ({error.strerror})"
         raise UserError(ExitCode.ENVIRONMENT, path, found, remedy) from None
@@ -130,7 +131,7 @@ def _head(source: Undecoded) -> bytes:
 
 def _size(source: Undecoded) -> int:
     """Bytes of the whole file."""
-    return len(_head(source)) + len(source.pixels) * _RECORD.itemsize + (CHANNELS + 1) * sum(source.pixels)
+    return len(_head(source)) + len(source.pixels) * _RECORD.itemsize + (source.channels + 1) * sum(source.pixels)
 
 
 def _is_whole(path: Path, source: Undecoded) -> bool:

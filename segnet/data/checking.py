@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.data_folder import root_fault
+from segnet.config.sections import RGB, Bands
 from segnet.data.images import open_image
 from segnet.data.label_faults import label_faults, label_warnings
 from segnet.data.layout import mask_path, masks_folder, split_path
@@ -28,6 +29,7 @@ from segnet.data.sample_files import find_pictures, size_faults
 from segnet.data.split_lists import are_apart, names_a_picture, overlap_faults, parse_split
 from segnet.data.twins import Look, difference_hash, near_twin_warnings, same_file_warnings
 from segnet.system.errors import UserError, data_error
+from segnet.visualization import preview
 
 _PART_OF_DATASET = re.compile("train|val|test|fold|part|split", re.IGNORECASE)
 
@@ -104,10 +106,16 @@ def _texts(root: Path) -> list[Path]:
 
 
 def check_dataset(
-    root: Path, splits: Sequence[str], classes: ClassSet, *, disjoint: Sequence[str] = (), train: str = "train"
+    root: Path,
+    splits: Sequence[str],
+    classes: ClassSet,
+    *,
+    bands: Bands = RGB,
+    disjoint: Sequence[str] = (),
+    train: str = "train",
 ) -> CheckReport:
-    """Read every picture and mask of `splits`. `train` is the split to learn from. Two splits in `disjoint` share no picture, nor
-    do those of which `are_apart` says so.
+    """Read every picture and mask of `splits`, the pictures with the channels of `bands`. `train` is the split to learn from.
+    Two splits in `disjoint` share no picture, nor do those of which `are_apart` says so.
 
     Faults of the data are returned, not raised. Nothing is written.
     """
@@ -120,7 +128,7 @@ def check_dataset(
     for split in dict.fromkeys(splits):
         ids_of[split], list_faults = parse_split(root, split)
         faults += list_faults
-    pairs, pair_faults = _read_all(root, ids_of, classes)
+    pairs, pair_faults = _read_all(root, ids_of, classes, bands)
     faults += pair_faults
     for first, second in combinations(ids_of, 2):
         if apart(first, second):
@@ -139,7 +147,9 @@ def check_dataset(
     return CheckReport(root, classes, reports, overlaps, faults, warnings)
 
 
-def _read_all(root: Path, ids_of: dict[str, list[str]], classes: ClassSet) -> tuple[dict[str, _Pair], list[UserError]]:
+def _read_all(
+    root: Path, ids_of: dict[str, list[str]], classes: ClassSet, bands: Bands
+) -> tuple[dict[str, _Pair], list[UserError]]:
     """The pair of each id of all splits, and the faults of the files and of their content."""
     ids = list(dict.fromkeys(name for names in ids_of.values() for name in names))
     if not ids:
@@ -153,7 +163,7 @@ def _read_all(root: Path, ids_of: dict[str, list[str]], classes: ClassSet) -> tu
         picture = pictures.get(name)
         mask = mask_path(root, name)
         files.append((None if picture is None or str(picture) in spoilt else picture, None if str(mask) in spoilt else mask))
-    pairs = dict(zip(ids, _read_pairs(files, classes), strict=True))
+    pairs = dict(zip(ids, _read_pairs(files, classes, bands), strict=True))
     return pairs, faults + [fault for pair in pairs.values() for fault in pair.faults]
 
 
@@ -162,22 +172,22 @@ def _values_in(pairs: Iterable[_Pair]) -> set[int]:
     return {value for pair in pairs for value, count in enumerate(pair.pixels) if count}
 
 
-def _read_pairs(files: Sequence[tuple[Path | None, Path | None]], classes: ClassSet) -> list[_Pair]:
+def _read_pairs(files: Sequence[tuple[Path | None, Path | None]], classes: ClassSet, bands: Bands) -> list[_Pair]:
     """The pairs of (picture, mask), None for a file not to open. Threads suffice: decoders release the interpreter lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pairs = pool.map(lambda both: _read_pair(both[0], both[1], classes), files)
+        pairs = pool.map(lambda both: _read_pair(both[0], both[1], classes, bands), files)
         return list(tqdm(pairs, "check", len(files), unit="picture", leave=False, disable=None))
 
 
-def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet) -> _Pair:
+def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet, bands: Bands) -> _Pair:
     faults = list[UserError]()
     image = mask = palette = None
     look = None
     try:
         if picture:
-            image = open_image(picture)
+            image = open_image(picture, bands=bands)
             content = hashlib.blake2b(picture.read_bytes(), digest_size=16).digest()
-            look = Look(content, difference_hash(image.numpy()))
+            look = Look(content, difference_hash(preview(image).numpy()))
     except (UserError, OSError) as error:
         faults.append(_fault(error, picture))
     try:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from segnet.config.sections import AugmentConfig
+from segnet.config.sections import RGB, AugmentConfig, Bands
 
 ARITHMETIC = 2  # counts up where a change of this file changes the values; checkpoints hold it
 
 Change = tuple[Callable[[Tensor, float], Tensor], float]
-"""An operation on an image (3, H, W) uint8, which returns one of the same kind, and its factor."""
+"""An operation on an image (C, H, W) uint8, which returns one of the same kind, and its factor."""
 
 DrawChanges = Callable[[], Sequence[Change]]
 """Draws the changes of one sample, in their order, from torch's global generator."""
@@ -28,17 +28,25 @@ def no_changes() -> tuple[Change, ...]:
     return ()
 
 
-def draw_changes(config: AugmentConfig) -> tuple[Change, ...]:
+def need_rgb(config: AugmentConfig) -> list[str]:
+    """The keys of `config` that are on and change colours, which images of other bands than R, G, B do not have."""
+    return [key for key in ("saturation", "hue") if getattr(config, key)]
+
+
+def draw_changes(config: AugmentConfig, bands: Bands = RGB) -> tuple[Change, ...]:
     """The changes of one sample, in their order, drawn from torch's global generator.
 
-    What is off draws no random number.
+    What is off draws no random number. Images of other bands than R, G, B keep their saturation and hue.
     """
+    if bands.channels != 3:
+        config = config.model_copy(update=dict.fromkeys(need_rgb(config), 0.0))
+    is_color = bands.channels == 3
     changes: list[Change | None] = []
     if config.brightness or config.contrast or config.saturation or config.hue:
         order = torch.randperm(4).tolist()
         changes += [
-            _draw(functional.adjust_brightness_image, config.brightness, around=1),
-            _draw(adjust_contrast, config.contrast, around=1),
+            _draw(functional.adjust_brightness_image if is_color else brighten, config.brightness, around=1),
+            _draw(adjust_contrast if is_color else contrast_bands, config.contrast, around=1),
             _draw(functional.adjust_saturation_image, config.saturation, around=1),
             _draw(adjust_hue, config.hue, around=0),
         ]
@@ -58,7 +66,7 @@ def _uniform(low: float, high: float) -> float:
 
 
 def change_colors(image: Tensor, changes: Sequence[Change]) -> Tensor:
-    """The image (3, H, W) uint8 after `changes`, one after the other. The input is left as it is."""
+    """The image (C, H, W) uint8 after `changes`, one after the other. The input is left as it is."""
     if changes:
         image = image.contiguous()  # on a CPU half as much work as with the channels last
     for operation, factor in changes:
@@ -67,7 +75,7 @@ def change_colors(image: Tensor, changes: Sequence[Change]) -> Tensor:
 
 
 def change_batch(images: Tensor, changes: Sequence[Sequence[Change]]) -> None:
-    """Make the changes of each of the images (B, 3, H, W) uint8 in place. On a GPU nothing waits for it."""
+    """Make the changes of each of the images (B, C, H, W) uint8 in place. On a GPU nothing waits for it."""
     for image, of_image in zip(images, changes, strict=True):
         if of_image:
             image.copy_(change_colors(image, of_image))
@@ -78,6 +86,17 @@ def adjust_contrast(image: Tensor, factor: float) -> Tensor:
     grey = functional.rgb_to_grayscale_image(image)
     mean = (grey.sum(dtype=torch.float64) / grey.numel()).float()
     return image.mul(factor).add_(mean, alpha=1 - factor).clamp_(0, 255).to(torch.uint8)
+
+
+def brighten(image: Tensor, factor: float) -> Tensor:
+    """The image (C, H, W) uint8 multiplied by `factor`."""
+    return image.mul(factor).clamp_(0, 255).to(torch.uint8)
+
+
+def contrast_bands(image: Tensor, factor: float) -> Tensor:
+    """The image (C, H, W) uint8, each band blended with its own mean, of which a part of 1 - `factor` is taken."""
+    mean = (image.sum(dim=(1, 2), keepdim=True, dtype=torch.float64) / image[0].numel()).float()
+    return image.mul(factor).add_(mean * (1 - factor)).clamp_(0, 255).to(torch.uint8)
 
 
 def adjust_hue(image: Tensor, factor: float) -> Tensor:
@@ -115,5 +134,5 @@ def adjust_hue(image: Tensor, factor: float) -> Tensor:
 
 
 def blur(image: Tensor, deviation: float) -> Tensor:
-    """The image (3, H, W) uint8 after a Gaussian blur of this standard deviation, in pixels, of 9×9 pixels at most."""
+    """The image (C, H, W) uint8 after a Gaussian blur of this standard deviation, in pixels, of 9×9 pixels at most."""
     return functional.gaussian_blur_image(image, [9, 9], [deviation, deviation])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from segnet.classes import ClassSet
-from segnet.config.sections import DataConfig
+from segnet.config.sections import RGB, Bands, DataConfig
 from segnet.data.cache import FOLDER, DecodedSamples, Undecoded, open_decoded
 from segnet.data.colors import Change, DrawChanges, change_colors, no_changes
 from segnet.data.images import open_image, pixel_count
@@ -35,7 +35,7 @@ from segnet.system.files import is_inside, short_name
 class Sample(NamedTuple):
     """An image and the truth that its task compares the answer with. A batch has a leading dimension B and a tuple of ids."""
 
-    image: Tensor  # (C, H, W) uint8 RGB
+    image: Tensor  # (C, H, W) uint8
     truth: Tensor  # of a segmentation: (H, W) uint8 class ids; `IGNORE_INDEX` is not scored
     id: str
     colors: Sequence[Change] | Sequence[Sequence[Change]] = ()  # still to be made: of an image, or of each image of a batch
@@ -50,11 +50,19 @@ class SegmentationDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, root: Path, split: str, classes: ClassSet, *, transform: JointTransform = eval_transform, seed: int = 0
+        self,
+        root: Path,
+        split: str,
+        classes: ClassSet,
+        *,
+        bands: Bands = RGB,
+        transform: JointTransform = eval_transform,
+        seed: int = 0,
     ) -> None:
         self.root = root
         self.split = split
         self.classes = classes
+        self.bands = bands
         self.transform = transform
         self.draw_colors: DrawChanges = no_changes
         self.seed = seed
@@ -88,10 +96,11 @@ class SegmentationDataset(Dataset[Sample]):
         Raises UserError (environment) when it cannot be made, (data) as `read`.
         """
         self.decoded = None
-        digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *self.ids, *content_digests(self).tolist())
+        bands = () if self.bands == RGB else self.bands
+        digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *bands, *self.ids, *content_digests(self).tolist())
         with ThreadPoolExecutor() as pool:
             pixels = list(pool.map(pixel_count, self.pictures))
-        source = Undecoded(digest, pixels, lambda index: self.read(index)[:2])
+        source = Undecoded(digest, pixels, lambda index: self.read(index)[:2], self.bands.channels)
         self.decoded = open_decoded(folder or self.root / FOLDER, self.file_name, source)
 
     @property
@@ -108,7 +117,7 @@ class SegmentationDataset(Dataset[Sample]):
         """The sample without augmentation. Raises UserError (data) when a file is damaged or the two sizes differ."""
         if self.decoded:
             return Sample(*self.decoded[index], self.ids[index])
-        image = open_image(self.pictures[index])
+        image = open_image(self.pictures[index], bands=self.bands)
         mask = self.read_mask(index)
         path = mask_path(self.root, self.ids[index])
         raise_first(size_faults((image.shape[1], image.shape[2]), (mask.shape[0], mask.shape[1]), path))
@@ -125,7 +134,7 @@ def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval
     Raises UserError (data) as SegmentationDataset does, and for a picture that `data.train_split` contains as well.
     """
     root = Path(data.root)
-    dataset = SegmentationDataset(root, split, data.class_set, transform=transform, seed=seed)
+    dataset = SegmentationDataset(root, split, data.class_set, bands=data.bands, transform=transform, seed=seed)
     if split != data.train_split:
         train_ids, _ = parse_split(root, data.train_split)
         raise_first(overlap_faults(root, data.train_split, train_ids, split, dataset.ids))

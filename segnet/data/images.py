@@ -1,4 +1,4 @@
-"""Picture files to RGB tensors and back. With `mask_files` the only place that decodes or encodes a picture."""
+"""Picture files to tensors and back. With `mask_files` the only place that decodes or encodes a picture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from segnet.config.sections import RGB, Bands
 from segnet.data.image_headers import (
     BITS_TAG,
     FORMATS,
@@ -28,7 +29,6 @@ from segnet.data.image_headers import (
 from segnet.system.errors import UserError, data_error
 from segnet.system.files import atomic_write
 
-CHANNELS = 3  # of an image: R, G, B
 SUFFIXES = frozenset(  # of files in one of `FORMATS`, in lower case
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
@@ -38,18 +38,22 @@ _LOSSY = {"JPEG": "JPEG changes", "WEBP": "WebP may change"}
 _CONVERT_DEPTH = "convert it to grey, RGB or RGBA of 8 bits a band"
 
 
-def open_image(path: Path | str, content: bytes | None = None) -> Tensor:
-    """The picture at `path` as (C, H, W) uint8 RGB, turned upright by its EXIF orientation.
+def open_image(path: Path | str, content: bytes | None = None, *, bands: Bands = RGB) -> Tensor:
+    """The picture at `path` as (C, H, W) uint8, turned upright by its EXIF orientation.
 
     `content` is used in place of the bytes of the file; error messages still name `path`.
 
-    Grey is repeated, palettes are resolved, transparency is dropped and leaves the colour under it, CMYK is converted.
+    Three channels are R, G, B: grey is repeated, palettes are resolved, transparency is dropped and leaves the colour under it,
+    CMYK is converted. One channel is grey: colours become their luma, (299 R + 587 G + 114 B) / 1000 as in Pillow's mode L.
+    Any other number are the bands of the picture, alpha among them.
     Deeper grey integers and floats are scaled from smallest..largest value to 0..255.
     Raises UserError (data) when the file is missing, damaged, of another format, of more than 100 million pixels, of
-    colours of more than 8 bits, or of bands that are not grey, RGB or CMYK with or without alpha.
+    colours of more than 8 bits, of bands that are not grey, RGB or CMYK with or without alpha, or of another number of bands
+    than `bands.channels`, where that is not 1 or 3.
     """
     path = Path(path)
-    return image_to_tensor(open_picture(path, FORMATS, content=content, remedy_if_cut=_CONVERT_DEPTH).picture)
+    picture = open_picture(path, FORMATS, content=content, remedy_if_cut=_CONVERT_DEPTH).picture
+    return image_to_tensor(picture, path, bands=bands)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -128,13 +132,14 @@ def _open(path: Path, source: Source, formats: tuple[str, ...], decode: bool, re
         return OpenPicture(picture, raw_mode)
 
 
-def image_to_tensor(picture: Image.Image) -> Tensor:
-    """A Pillow picture as (C, H, W) uint8 RGB, by the rules of `open_image`.
+def image_to_tensor(picture: Image.Image, path: Path | None = None, *, bands: Bands = RGB) -> Tensor:
+    """A Pillow picture as (C, H, W) uint8, by the rules of `open_image`. Error messages name `path`.
 
-    Raises UserError (data) when it is not decoded yet and decoding would drop bits or bands.
+    Raises UserError (data) when it is not decoded yet and decoding would drop bits or bands, or when it has other bands.
     """
+    path = path or Path(str(getattr(picture, "filename", "")) or "picture")
     if isinstance(picture, ImageFile.ImageFile) and picture.tile and (cut := what_is_cut(picture)):
-        raise data_error(Path(str(picture.filename) or "picture"), cut, _CONVERT_DEPTH)
+        raise data_error(path, cut, _CONVERT_DEPTH)
     turn = _TURN_UPRIGHT.get(_orientation(picture))
     if turn is not None:
         picture = picture.transpose(turn)
@@ -144,8 +149,27 @@ def image_to_tensor(picture: Image.Image) -> Tensor:
         picture = picture.convert("LA")  # Pillow cannot convert La to RGB in one step
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA")  # resolves a transparent palette entry without a warning
-    pixels = np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)  # (C, H, W)
+    if bands.channels not in (1, 3):
+        return _all_bands(picture, path, bands.channels)
+    if bands.channels == 3 or picture.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    if bands.channels == 1:
+        picture = picture if picture.mode == "L" else picture.convert("L")
+        return torch.from_numpy(np.array(picture))[None]  # (1, H, W)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (C, H, W)
+
+
+def _all_bands(picture: Image.Image, path: Path, channels: int) -> Tensor:
+    """(C, H, W) uint8: all bands of a decoded picture. Raises UserError (data) when their number is not `channels`."""
+    count = len(picture.getbands())
+    if count != channels:
+        found = f"{_plural(count, 'band')} ({', '.join(picture.getbands())}), where data.channels is {channels}"
+        raise data_error(path, found, f"give pictures of {_plural(channels, 'band')}, or set data.channels={count}")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 _TURN_UPRIGHT = {  # EXIF orientation (EXIF 2.3, tag 0x0112) -> the transposition that undoes it

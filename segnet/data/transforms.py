@@ -11,12 +11,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from segnet.classes import IGNORE_INDEX
-from segnet.config.sections import AugmentConfig
+from segnet.config.sections import RGB, AugmentConfig, Bands
 
 JointTransform = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """(image (C, H, W), mask (H, W), shrink, a factor of crop size and zoom, see AugmentConfig.shrink) -> image and mask."""
 
-_MEAN_COLOR = (124, 116, 104)  # of ImageNet: one value for each of the `images.CHANNELS`
+_MEAN_COLOR = (124, 116, 104)  # of ImageNet: R, G, B
+_MEAN_GREY = 114
 _NEAREST, _BILINEAR = functional.InterpolationMode.NEAREST_EXACT, functional.InterpolationMode.BILINEAR
 
 
@@ -44,16 +45,23 @@ class Window(NamedTuple):
         return window
 
 
+def mean_color(bands: Bands) -> tuple[int, ...]:
+    """The value of each channel that stands for the mean colour of ImageNet: the network subtracts about the same."""
+    return _MEAN_COLOR if bands.channels == 3 else (_MEAN_GREY,) * bands.channels
+
+
 class RandomZoomCrop:
     """A window of the image at a random zoom, place and angle, resized to `size` (height, width).
 
     The zoom is drawn log-uniformly from `scale`, the angle uniformly from -rotation to +rotation degrees. The window is cut
     out before it is resized, so the cost does not depend on the size of the image. Beyond the borders of the input the image
-    has the mean colour of ImageNet and the mask `IGNORE_INDEX`.
+    has the values `fill`, one for each channel, and the mask `IGNORE_INDEX`.
     """
 
-    def __init__(self, size: tuple[int, int], scale: tuple[float, float], rotation: float = 0.0) -> None:
-        self.size, self.scale, self.rotation = size, scale, rotation
+    def __init__(
+        self, size: tuple[int, int], scale: tuple[float, float], rotation: float = 0.0, fill: tuple[int, ...] = _MEAN_COLOR
+    ) -> None:
+        self.size, self.scale, self.rotation, self.fill = size, scale, rotation, fill
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         window = self.draw_window(mask.shape[0], mask.shape[1])
@@ -79,12 +87,12 @@ class RandomZoomCrop:
         size = list(self.size)
         if angle:
             window, size = _with_margin(window, self.size, angle)
-        pixels = window.of(image.permute(1, 2, 0), _MEAN_COLOR).permute(2, 0, 1)
+        pixels = window.of(image.permute(1, 2, 0), self.fill).permute(2, 0, 1)
         labels = window.of(mask[..., None], (IGNORE_INDEX,)).permute(2, 0, 1)
         pixels = functional.resize_image(pixels, size, _BILINEAR, antialias=True)
         labels = functional.resize_image(labels, size, _NEAREST)
         if angle:
-            pixels = functional.rotate_image(pixels, angle, _BILINEAR, fill=list(_MEAN_COLOR))
+            pixels = functional.rotate_image(pixels, angle, _BILINEAR, fill=list(self.fill))
             labels = functional.rotate_image(labels, angle, functional.InterpolationMode.NEAREST, fill=[IGNORE_INDEX])
             pixels, labels = (functional.center_crop_image(part, list(self.size)) for part in (pixels, labels))
         return pixels, labels[0]
@@ -115,13 +123,15 @@ class TrainTransform:
     An augmentation that is off draws no random number, so adding one to the program changes no earlier run.
     """
 
-    def __init__(self, config: AugmentConfig) -> None:
+    def __init__(self, config: AugmentConfig, bands: Bands = RGB) -> None:
         self.config = config
+        self.fill = mean_color(bands)
 
     def __call__(self, image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:
         height, width = (max(16, round(shrink * side)) for side in self.config.crop_size)
         low, high = self.config.scale
-        image, mask = RandomZoomCrop((height, width), (shrink * low, shrink * high), self.config.rotation)(image, mask)
+        zoom_crop = RandomZoomCrop((height, width), (shrink * low, shrink * high), self.config.rotation, self.fill)
+        image, mask = zoom_crop(image, mask)
         if float(torch.rand(1)) < self.config.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         return image, mask

@@ -20,7 +20,7 @@ from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, 
 from segnet.inference.answers import predict_maps, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.tasks.segmentation_score import Evaluation, PictureScore
-from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, to_array, uncertainty_map
+from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, preview, to_array, uncertainty_map
 
 USUAL_COUNT = 200  # pictures in a report, where an iterator does not say how many it has
 MAX_SHARE = 200_000  # bytes of one picture's layers
@@ -45,7 +45,7 @@ def predicted(
     for score in pictures:
         sample = dataset.read(rows[score.id])
         maps = predict_maps(model, sample.image[None], inference)
-        yield ReportPicture(score, sample.image, sample.truth, maps.mask[0], maps.uncertainty[0])
+        yield ReportPicture(score, preview(sample.image), sample.truth, maps.mask[0], maps.uncertainty[0])
 
 
 def worst_and_best(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:

@@ -77,12 +77,12 @@ def predict(
 
 
 def predict_maps(model: Network, image: Tensor, config: InferenceConfig, *, probabilities: bool = False) -> Maps:
-    """The masks of (B, 3, H, W) RGB images in 0..255 and their confidence: `predict` for a segmentation."""
+    """The masks of (B, C, H, W) images in 0..255 and their confidence: `predict` for a segmentation."""
     return predict(model, image, config, ClassProbabilities(), keep_mean=probabilities)
 
 
 def predict_probabilities(model: Network, image: Tensor, config: InferenceConfig) -> Tensor:
-    """(B, K, H, W) float32 probabilities of (B, 3, H, W) RGB images in 0..255, those of `predict_maps`."""
+    """(B, K, H, W) float32 probabilities of (B, C, H, W) images in 0..255, those of `predict_maps`."""
     found = predict_maps(model, image, config, probabilities=True).probabilities
     assert found is not None
     return found

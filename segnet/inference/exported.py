@@ -37,7 +37,7 @@ _SEALS = {  # bytes before and after the 64 digits of the digest, at the end of 
     ".xml": (b"\n<!-- sha256 ", b" -->\n"),
 }
 
-Run = Callable[[np.ndarray], np.ndarray]  # (B, 3, H, W) float32 images -> (B, K, H, W) float32 logits
+Run = Callable[[np.ndarray], np.ndarray]  # (B, C, H, W) float32 images -> (B, K, H, W) float32 logits
 Compile = Callable[[str], Run]  # from the precision to compute in
 
 
@@ -78,6 +78,7 @@ class Runtime(nn.Module):
     def __init__(self, run: Run, config: Config, digest: bytes) -> None:
         super().__init__()
         self._run = run
+        self.in_channels = config.data.channels
         self.num_classes = len(config.data.class_set)
         self.field_of_view = field_of_view(config.model)
         self.total_stride = 2 ** len(config.model.encoder)
@@ -85,7 +86,7 @@ class Runtime(nn.Module):
         self.register_buffer("file_digest", torch.tensor(list(digest), dtype=torch.uint8))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB 0..255 -> (B, K, H, W) float32 logits."""
+        """(B, C, H, W) 0..255 -> (B, K, H, W) float32 logits."""
         return torch.from_numpy(self._run(image.float().contiguous().numpy()))
 
 

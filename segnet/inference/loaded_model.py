@@ -45,8 +45,9 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     config = override_config(checkpoint.config, ["device=auto", *overrides])
     classes = config.data.class_set
     _require_trained_classes(classes, checkpoint.config, path)
+    _require_trained_bands(config, checkpoint.config, path)
     with torch.device("meta"):  # allocates no memory before the shapes are known to fit
-        model = EncoderDecoder(config.model, len(classes))
+        model = EncoderDecoder(config.model, len(classes), config.data.channels)
     load_weights(model, convert_decoder_weights(checkpoint.weights, checkpoint.config.model, config.model), path)
     model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config, path, checkpoint.step, checkpoint.score)
@@ -58,6 +59,7 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
     metadata = file.metadata
     config = override_config(metadata.config, ["device=cpu", *overrides])
     _require_trained_classes(config.data.class_set, metadata.config, path)
+    _require_trained_bands(config, metadata.config, path)
     if config.model != metadata.config.model:
         raise UserError(ExitCode.CONFIG, path, "the network of an exported file cannot be changed", "override the checkpoint's")
     if config.device == "cuda":
@@ -65,6 +67,14 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
     model = file.start(choose_inference_precision(config.inference, None, torch.device("cpu")).name)
     config = config.model_copy(update={"device": "cpu"})
     return LoadedModel(model, config.data.class_set, config, path, metadata.step, metadata.score)
+
+
+def _require_trained_bands(config: Config, trained: Config, path: Path) -> None:
+    """Raise UserError (config) when `config` asks for other bands than those that the network was trained on."""
+    own, given = trained.data.channels, config.data.channels
+    if given != own:
+        found = f"was trained with data.channels {own}, not {given}"
+        raise UserError(ExitCode.CONFIG, path, found, "leave data.channels out, or train another network")
 
 
 def _require_trained_classes(classes: ClassSet, trained: Config, path: Path) -> None:

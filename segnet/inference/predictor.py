@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from segnet.classes import ClassSet
+from segnet.config.sections import Bands
 from segnet.data.images import image_to_tensor, open_image
 from segnet.data.mask_files import save_mask
 from segnet.inference.answers import predict, prepare_to_predict
@@ -23,7 +24,7 @@ from segnet.inference.precision import precision_of, resolve_precision
 from segnet.system.devices import choose_device
 from segnet.system.errors import config_error
 from segnet.tasks.choice import build_task
-from segnet.visualization import overlay, to_array
+from segnet.visualization import overlay, preview, to_array
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 Floats = NDArray[np.float32]
@@ -75,16 +76,18 @@ class Predictor:
         self.model = prepare_to_predict(model, self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
-        """The prediction for a path, a Pillow picture, or uint8 values: array (H, W, 3), tensor (3, H, W), or grey (H, W).
+        """The prediction for a path, a Pillow picture, or uint8 values: array (H, W, C) or tensor (C, H, W).
+
+        C is data.channels of the network's configuration; three channels are R, G, B. An array (H, W) is grey.
 
         A picture may have any size; a large one is predicted in windows. `probabilities` requests those of all K classes:
         4·K bytes a pixel.
         Raises UserError (data) for a file that is not a picture, ValueError for an array or tensor of another shape or type.
         """
-        image = _as_image(picture)
+        image = _as_image(picture, self.config.data.bands)
         maps = predict(self.model, image[None], self.config.inference, self.answers, keep_mean=probabilities)
         found: dict[str, Any] = {name: None if values is None else values[0].numpy() for name, values in maps._asdict().items()}
-        return Prediction(to_array(image), self.classes, **found)
+        return Prediction(to_array(preview(image)), self.classes, **found)
 
 
 def _weights_digest(model: Network) -> str:
@@ -96,18 +99,21 @@ def _weights_digest(model: Network) -> str:
     return content.hexdigest()
 
 
-def _as_image(picture: Picture) -> Tensor:
-    """(3, H, W) uint8 RGB on the CPU. Raises as `Predictor.predict`."""
+def _as_image(picture: Picture, bands: Bands) -> Tensor:
+    """(C, H, W) uint8 on the CPU. Raises as `Predictor.predict`."""
     if isinstance(picture, Path | str):
-        return open_image(picture)
+        return open_image(picture, bands=bands)
     if isinstance(picture, Image.Image):
-        return image_to_tensor(picture)
+        return image_to_tensor(picture, bands=bands)
+    count = bands.channels
     image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
-    if image.dim() == 2:
-        image = image.expand(3, -1, -1)  # grey
+    if image.dim() == 2 and count in (1, 3):
+        image = image.expand(count, -1, -1)  # grey
     elif image.dim() == 3 and not isinstance(picture, Tensor):
         image = image.movedim(-1, 0)
-    if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
-        forms = "RGB as array (H, W, 3) or tensor (3, H, W), or grey (H, W)"
+    if image.dim() != 3 or image.shape[0] != count or image.dtype != torch.uint8 or not image.numel():
+        kind = "RGB" if count == 3 else f"{count} channels"
+        grey = ", or grey (H, W)" if count in (1, 3) else ""
+        forms = f"{kind} as array (H, W, {count}) or tensor ({count}, H, W){grey}"
         raise ValueError(f"expected uint8: {forms}; got {tuple(picture.shape)} {picture.dtype}")
     return image.cpu()

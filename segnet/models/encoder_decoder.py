@@ -43,7 +43,7 @@ class EncoderDecoder(nn.Module):
         self.num_classes = num_classes
         self.field_of_view = field_of_view(config)
         self.total_stride = 2 ** len(config.encoder)
-        self.normalize = Normalize(config.normalization)
+        self.normalize = Normalize(config.normalization, in_channels)
         self.encoder = nn.ModuleList()
         self.pooling = nn.ModuleList()
         self.encoder_dropout = nn.ModuleList()
@@ -105,10 +105,11 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: NormalizationConfig) -> None:
+    def __init__(self, config: NormalizationConfig, channels: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(1, -1, 1, 1))
+        mean, std = config.of(channels)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.local_response = config.local_response
 
     def forward(self, image: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ class _Header(NamedTuple):
 class _Image(NamedTuple):
     """A picture that was read."""
 
-    values: Tensor  # (3, H, W) uint8
+    values: Tensor  # (C, H, W) uint8
     digest: str  # SHA-256 of the file
 
 
@@ -155,7 +155,7 @@ class FolderPrediction:
         digest = hashlib.sha256(content).hexdigest()
         if not self.overwrite and self.existing.are_valid(job, digest):
             return None
-        image = open_image(job.picture, content)
+        image = open_image(job.picture, content, bands=self.predictor.config.data.bands)
         require_size(self.kinds, job.picture, max(image.shape))
         return _Image(image, digest)
 

@@ -15,7 +15,7 @@ from segnet.data.transforms import JointTransform, eval_transform
 from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
 from segnet.tasks.segmentation_score import ConfusionCounts, Maps
 from segnet.tasks.task import Best, Spread, Task
-from segnet.visualization import comparison_row
+from segnet.visualization import comparison_row, preview
 
 
 class ClassProbabilities:
@@ -80,4 +80,4 @@ class Segmentation(Task[Maps]):
 
     def draw(self, sample: Sample, answer: Maps) -> list[np.ndarray]:
         """(H, W, 3) uint8 each: the image, its truth and the predicted mask in the colours of the classes."""
-        return comparison_row(sample.image, sample.truth, answer.mask[0], self.classes)
+        return comparison_row(preview(sample.image), sample.truth, answer.mask[0], self.classes)

@@ -8,11 +8,11 @@ from pathlib import Path
 from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings
 from segnet.config.sections import Config
-from segnet.data.colors import draw_changes
+from segnet.data.colors import draw_changes, need_rgb
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.transforms import TrainTransform
 from segnet.data.workers import require_open_files
-from segnet.system.distributed import world_size
+from segnet.system.distributed import say, world_size
 from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.task import AnswerType, Task
 
@@ -39,6 +39,9 @@ def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDatas
 
 def open_train_set(config: Config, task: Task[AnswerType]) -> SegmentationDataset:
     """The train split, augmented as `config` says. Raises UserError (data) for its faults."""
-    dataset = task.open_split(config.data.train_split, transform=TrainTransform(config.augment), seed=config.seed)
-    dataset.draw_colors = partial(draw_changes, config.augment)
+    bands = config.data.bands
+    dataset = task.open_split(config.data.train_split, transform=TrainTransform(config.augment, bands), seed=config.seed)
+    dataset.draw_colors = partial(draw_changes, config.augment, bands)
+    if bands.channels != 3 and (off := need_rgb(config.augment)):
+        say(f"note: augment.{' and augment.'.join(off)} are off: they need R, G, B, and data.channels is {bands.channels}")
     return dataset

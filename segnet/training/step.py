@@ -102,7 +102,7 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
     """
     torch.manual_seed(derive_seed(config.seed, "weights"))
     architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
-    model = build_model(architecture, channels).to(device)
+    model = build_model(architecture, channels, config.data.channels).to(device)
     model.recompute = config.train.recompute
     if world_size() > 1 and device.type == "cuda":
         model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs

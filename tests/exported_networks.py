@@ -47,6 +47,7 @@ NETWORKS = {
     "neck": network(neck=NECK),
     "bilinear": network(upsampling="bilinear"),
     "strided": network(upsampling="deconvolution"),
+    "skips": network(skips="add", batch_norm=False, encoder=[{"widths": [4]}, {"widths": [8], "pool": False}]),
 }
 WITH_DROPOUT = network(encoder=[{"widths": [4]}, {"widths": [8], "dropout": 0.5}])
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segnet.config.sections import ModelConfig, NormalizationConfig, StageConfig
 from segnet.models.encoder_decoder import IN_CHANNELS
 
+Layer = nn.Conv2d | nn.ConvTranspose2d
 Operation = type[nn.Conv2d] | type[nn.ConvTranspose2d]
 
 
@@ -34,35 +35,43 @@ class PlainEncoderDecoder(nn.Module):
         self.upsampling = nn.ModuleList()
         self.decoder = nn.ModuleList()
         self.kind = config.upsampling
+        self.pools = [stage.pool for stage in config.encoder]
+        self.skips = config.has_skip
         width = in_channels
         for stage in config.encoder:
-            self.encoder.append(_stage(nn.Conv2d, width, stage, config.kernel_size, relu=True))
+            self.encoder.append(_stage(nn.Conv2d, width, stage, config, relu=True))
             width = stage.widths[-1]
         for layer in config.neck:
             operation: Operation = nn.ConvTranspose2d if layer.operation == "deconvolution" else nn.Conv2d
-            self.neck.append(_block(operation, width, layer.width, layer.kernel_size, padding=0, relu=True))
+            self.neck.append(_block(operation(width, layer.width, layer.kernel_size), config, relu=True))
             width = layer.width
-        for stage in config.decoder:
-            learnt = config.upsampling == "deconvolution"
+        for layers, mirror in zip(config.decoder, reversed(config.encoder), strict=True):
+            learnt = config.upsampling == "deconvolution" and mirror.pool
             self.upsampling.append(nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False) if learnt else nn.Identity())
-            self.decoder.append(_stage(decoder, width, stage, config.kernel_size, relu=config.decoder_relu))
-            width = stage.widths[-1]
+            self.decoder.append(_stage(decoder, width, layers, config, relu=config.decoder_relu))
+            width = layers.widths[-1]
         self.encoder_dropout = nn.ModuleList(nn.Dropout(stage.dropout) for stage in config.encoder)
         self.decoder_dropout = nn.ModuleList(nn.Dropout(stage.dropout) for stage in config.decoder)
         self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
 
     def forward(self, image: Tensor) -> Tensor:
         """The (B, K, H, W) logits of a (B, C, H, W) image in 0..255."""
-        x, pooled = self.normalize(image), []
-        for stage, dropout in zip(self.encoder, self.encoder_dropout, strict=True):
+        x, passed = self.normalize(image), []
+        for stage, dropout, pool, skip in zip(self.encoder, self.encoder_dropout, self.pools, self.skips, strict=True):
             x = stage(x)
-            size = x.shape[-2:]
-            x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)  # (B, C, ⌈h/2⌉, ⌈w/2⌉), int64
+            size, full, indices = x.shape[-2:], x if skip else None, None
+            if pool:
+                x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)  # (B, C, ⌈h/2⌉, ⌈w/2⌉), int64
             x = dropout(x)
-            pooled.append((indices, size))
+            passed.append((indices, size, full))
         x = self.neck(x)
         for upsample, stage, dropout in zip(self.upsampling, self.decoder, self.decoder_dropout, strict=True):
-            x = dropout(stage(self._upsampled(upsample, x, *pooled.pop())))
+            indices, size, full = passed.pop()
+            if indices is not None:
+                x = self._upsampled(upsample, x, indices, size)
+            if full is not None:
+                x = x + full
+            x = dropout(stage(x))
         return self.head(x)
 
     def _upsampled(self, upsample: nn.Module, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
@@ -94,14 +103,15 @@ class _Normalize(nn.Module):
         return x / (1 + 1e-4 * F.avg_pool3d(square, (5, 1, 1), stride=1)[:, 0]) ** 0.75
 
 
-def _block(operation: Operation, inputs: int, outputs: int, kernel_size: int, *, padding: int, relu: bool) -> nn.Sequential:
-    convolution, normalization = operation(inputs, outputs, kernel_size, padding=padding), nn.BatchNorm2d(outputs)
-    layers = OrderedDict[str, nn.Module](conv=convolution, norm=normalization)
+def _block(convolution: Layer, config: ModelConfig, *, relu: bool) -> nn.Sequential:
+    norm = nn.BatchNorm2d(convolution.out_channels) if config.batch_norm else nn.Identity()
+    layers = OrderedDict[str, nn.Module](conv=convolution, norm=norm)
     if relu:
         layers["relu"] = nn.ReLU(inplace=True)
     return nn.Sequential(layers)
 
 
-def _stage(operation: Operation, inputs: int, stage: StageConfig, kernel_size: int, *, relu: bool) -> nn.Sequential:
+def _stage(operation: Operation, inputs: int, stage: StageConfig, config: ModelConfig, *, relu: bool) -> nn.Sequential:
     pairs = pairwise((inputs, *stage.widths))
-    return nn.Sequential(*(_block(operation, *pair, kernel_size, padding=kernel_size // 2, relu=relu) for pair in pairs))
+    convolutions = (operation(*pair, config.kernel_size, padding=config.kernel_size // 2) for pair in pairs)
+    return nn.Sequential(*(_block(convolution, config, relu=relu) for convolution in convolutions))

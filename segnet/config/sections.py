@@ -43,14 +43,22 @@ class StageConfig(Section):
     widths: tuple[Width, ...] = Field(min_length=1)
     """Output channels of each convolution, in order."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability of dropping an activation: after the pooling of an encoder stage, at the end of a decoder stage."""
+    """Probability of dropping an activation: at the end of a stage, in the encoder after the pooling."""
+
+
+class EncoderStageConfig(StageConfig):
+    """One encoder stage."""
+
+    pool: bool = True
+    """A 2x2 max-pooling ends the stage, and the decoder stage that mirrors it begins with an upsampling. false: neither, both
+    stages have the same resolution (REDNet)."""
 
 
 class NeckLayerConfig(Section):
     """One layer between encoder and decoder, unpadded: a convolution takes kernel_size - 1 pixels, a deconvolution adds them."""
 
     operation: Literal["convolution", "deconvolution"] = "convolution"
-    """The operation of the layer; batch normalisation and ReLU follow it."""
+    """The operation of the layer; batch normalisation, unless batch_norm is false, and ReLU follow it."""
     width: Width
     """Output channels."""
     kernel_size: Annotated[int, Field(ge=1, le=31)]
@@ -82,15 +90,18 @@ def _is_default(name: str, values: object) -> bool:
 class ModelConfig(Section):
     """An encoder-decoder: each encoder stage has a decoder stage of the same resolution (decoder[0] undoes the last pooling)."""
 
-    encoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
-    """Stages from full resolution downwards; each ends with a 2x2 max-pooling."""
+    encoder: tuple[EncoderStageConfig, ...] = Field(min_length=1, max_length=8)
+    """Stages from full resolution downwards."""
     neck: tuple[NeckLayerConfig, ...] = ()
     """Layers at the lowest resolution (DeconvNet: VGG16's fully connected layers and their mirror)."""
     decoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
-    """Stages from the lowest resolution upwards; each begins with an upsampling."""
+    """Stages from the lowest resolution upwards; each begins with an upsampling, if its encoder stage pools."""
     upsampling: Literal["unpool", "bilinear", "deconvolution"] = "unpool"
     """The upsampling of a decoder stage. unpool: max-unpooling to the places of the maxima; the ablations of SegNet's table 1 are
     bilinear: fixed interpolation, and deconvolution: learnt, with stride 2."""
+    skips: Literal["none", "add"] = "none"
+    """Connections between encoder and decoder besides the pooling winners. add: what an encoder stage gives before its pooling is
+    added to what the decoder stage that mirrors it has after its upsampling (Mao, Shen & Yang 2016). none: off."""
     kernel_size: Literal[1, 3, 5, 7, 9, 11] = 3
     """Side of every convolution in the stages, pixels."""
     head_kernel_size: Literal[1, 3, 5, 7] = 3
@@ -98,7 +109,9 @@ class ModelConfig(Section):
     decoder_operation: Literal["deconvolution", "convolution"] = "deconvolution"
     """The layers of a decoder stage. At stride 1 the two compute the same functions, with flipped kernels."""
     decoder_relu: bool = True
-    """A ReLU follows each batch normalisation of the decoder (SegNet-Basic: false)."""
+    """A ReLU follows each layer of the decoder (SegNet-Basic: false)."""
+    batch_norm: bool = True
+    """Batch normalisation follows each layer of the stages and the neck (REDNet: false)."""
     normalization: NormalizationConfig = NormalizationConfig()
     """The normalisation of the input, values 0..255, inside the network."""
     encoder_weights: PathText | None = None
@@ -116,14 +129,30 @@ class ModelConfig(Section):
         if growth != 0:
             raise ValueError(f"neck changes the size by {growth} pixels; its deconvolutions must add what its convolutions take")
         width = self.neck[-1].width if self.neck else self.encoder[-1].widths[-1]
-        for index, (stage, mirror) in enumerate(zip(self.decoder, reversed(self.encoder), strict=True)):
-            if self.upsampling == "unpool" and width != mirror.widths[-1]:
-                raise ValueError(
-                    f"decoder stage {index} unpools {width} channels by winners of {mirror.widths[-1]}; "
-                    f"let what comes before it end with {mirror.widths[-1]}"
-                )
+        for index, (stage, mirror, skip) in enumerate(zip(self.decoder, self.encoder[::-1], self.has_skip[::-1], strict=True)):
+            channels = mirror.widths[-1]
+            remedy = f"let what comes before it end with {channels}"
+            if self.upsampling == "unpool" and mirror.pool and width != channels:
+                raise ValueError(f"decoder stage {index} unpools {width} channels by winners of {channels}; {remedy}")
+            if skip and width != channels:
+                raise ValueError(f"decoder stage {index} adds a skip of {channels} channels to {width} channels; {remedy}")
             width = stage.widths[-1]
         return self
+
+    @property
+    def total_stride(self) -> int:
+        """The number of pixels of the image, along an axis, for one pixel at the lowest resolution."""
+        return 2 ** sum(stage.pool for stage in self.encoder)
+
+    @property
+    def has_skip(self) -> tuple[bool, ...]:
+        """For each encoder stage, whether its output is added in the decoder.
+
+        It is not where nothing stands between the two: after a last stage that neither pools nor has a neck behind it.
+        """
+        *others, last = self.encoder
+        add = self.skips == "add"
+        return (*[add] * len(others), add and (last.pool or bool(self.neck)))
 
 
 class Bands(NamedTuple):
@@ -376,11 +405,13 @@ class Config(Section):
             if isinstance(values, tuple) and len(values) not in {self.data.channels, 3 if _is_default(name, values) else 0}:
                 raise ValueError(f"model.normalization.{name}: {len(values)} values for data.channels {self.data.channels}")
         taken = sum(layer.kernel_size - 1 for layer in self.model.neck if layer.operation == "convolution")
-        sides = [max(1, -(-side // 2 ** len(self.model.encoder)) - taken) for side in self.augment.crop_size]
+        sides = [max(1, -(-side // self.model.total_stride) - taken) for side in self.augment.crop_size]
         if self.train.accumulate > self.train.batch_size:
             raise ValueError(f"train.accumulate: {self.train.accumulate} parts of a batch of {self.train.batch_size}")
-        if sides[0] * sides[1] * (self.train.batch_size // self.train.accumulate) == 1:
+        if self.model.batch_norm and sides[0] * sides[1] * (self.train.batch_size // self.train.accumulate) == 1:
             raise ValueError("this augment.crop_size leaves batch normalisation a single value; raise train.batch_size")
+        if self.train.recompute == "activations" and not self.model.batch_norm:
+            raise ValueError("train.recompute: activations has no effect without model.batch_norm; write stages")
         if self.inference.dropout_samples and not any(stage.dropout for stage in (*self.model.encoder, *self.model.decoder)):
             raise ValueError(
                 "inference.dropout_samples: this network has no dropout (model/bayesian_segnet.yaml has); set it to 0"

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from segnet.config.renamed import NEW_KEYS
-from segnet.config.sections import CLASSES_FILE, Config, NeckLayerConfig, StageConfig
+from segnet.config.sections import CLASSES_FILE, Config, EncoderStageConfig, NeckLayerConfig, StageConfig
 from segnet.config.yaml_files import Origins, Tree
 from segnet.system.errors import UserError, config_error
 
 _SectionType = TypeVar("_SectionType", bound=BaseModel)
+
+_IN_LISTS: dict[str, type[BaseModel]] = {"encoder": EncoderStageConfig, "neck": NeckLayerConfig, "decoder": StageConfig}  # by key
 
 
 class Source(NamedTuple):
@@ -61,7 +63,7 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             section = annotation
         elif part in section.model_fields:
-            section = NeckLayerConfig if part == "neck" else StageConfig  # the sections that stand in lists
+            section = _IN_LISTS.get(part, section)
     return list(section.model_fields)
 
 

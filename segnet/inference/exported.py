@@ -81,7 +81,7 @@ class Runtime(nn.Module):
         self.in_channels = config.data.channels
         self.num_classes = len(config.data.class_set)
         self.field_of_view = field_of_view(config.model)
-        self.total_stride = 2 ** len(config.model.encoder)
+        self.total_stride = config.model.total_stride
         self.device = torch.device("cpu")
         self.register_buffer("file_digest", torch.tensor(list(digest), dtype=torch.uint8))
 

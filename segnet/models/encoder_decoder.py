@@ -26,7 +26,12 @@ class EncoderDecoder(nn.Module):
     """SegNet and its relatives (Badrinarayanan, Kendall & Cipolla, PAMI 2017, section 3).
 
     Each encoder stage ends with a max-pooling that returns its winners. The decoder stage that mirrors it starts with the
-    unpooling to exactly those places, at exactly the size that was pooled, so any input size works.
+    unpooling to exactly those places, at exactly the size that was pooled, so any input size works. A stage and its mirror may
+    also do without both.
+
+    With skips, a decoder stage's convolutions see the sum of the upsampled values and of what its encoder stage gave before its
+    pooling. That is the place of REDNet's skips (Mao, Shen & Yang, NIPS 2016, section 3.1): both are estimates of the same map.
+    As there, the sum is not negative where the decoder has ReLUs.
 
     `recompute` says which activations the backward pass computes again instead of keeping them; it can be set at any time.
     A window of an image gives the logits of the whole image at `field_of_view` pixels and more from the window's borders, if
@@ -42,7 +47,8 @@ class EncoderDecoder(nn.Module):
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.field_of_view = field_of_view(config)
-        self.total_stride = 2 ** len(config.encoder)
+        self.total_stride = config.total_stride
+        self.has_skip = config.has_skip  # by encoder stage
         self.normalize = Normalize(config.normalization, in_channels)
         self.encoder = nn.ModuleList()
         self.pooling = nn.ModuleList()
@@ -51,18 +57,19 @@ class EncoderDecoder(nn.Module):
         self.decoder = nn.ModuleList()
         width = in_channels
         for stage in config.encoder:
-            self.encoder.append(_build_stage(Convolution, width, stage, config.kernel_size, relu=True))
-            self.pooling.append(Pooling())
+            self.encoder.append(_build_stage(Convolution, width, stage, config, relu=True))
+            self.pooling.append(Pooling() if stage.pool else NoPooling())
             self.encoder_dropout.append(nn.Dropout(stage.dropout))
             width = stage.widths[-1]
-        self.neck = Neck(width, config.neck)
+        self.neck = Neck(width, config.neck, batch_norm=config.batch_norm)
         width = config.neck[-1].width if config.neck else width
         operation = Deconvolution if config.decoder_operation == "deconvolution" else Convolution
-        for stage in config.decoder:
-            self.upsampling.append(_build_upsampling(config, width))
-            decoder_stage = _build_stage(operation, width, stage, config.kernel_size, relu=config.decoder_relu)
-            self.decoder.append(decoder_stage.append(nn.Dropout(stage.dropout)))
-            width = stage.widths[-1]
+        self.add_skip = Addition()
+        for layers, mirror in zip(config.decoder, reversed(config.encoder), strict=True):
+            self.upsampling.append(_build_upsampling(config, width) if mirror.pool else NoUpsampling())
+            decoder_stage = _build_stage(operation, width, layers, config, relu=config.decoder_relu)
+            self.decoder.append(decoder_stage.append(nn.Dropout(layers.dropout)))
+            width = layers.widths[-1]
         self.head = Convolution(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
 
     @property
@@ -73,15 +80,17 @@ class EncoderDecoder(nn.Module):
         """The (B, K, H, W) logits of a (B, C, H, W) image, uint8 or float in 0..255."""
         with self._recomputation():
             x = self.normalize(image)
-            pooled = []
-            for stage, pool, dropout in zip(self.encoder, self.pooling, self.encoder_dropout, strict=True):
+            pooled, skips = [], []
+            for stage, pool, dropout, skip in zip(self.encoder, self.pooling, self.encoder_dropout, self.has_skip, strict=True):
                 x = stage(x)
+                skips.append(x if skip else None)
                 x, winners = pool(x)  # (B, C, h, w) -> (B, C, ⌈h/2⌉, ⌈w/2⌉)
                 x = dropout(x)
                 pooled.append(winners)
             x = self.neck(x)
             for upsample, stage in zip(self.upsampling, self.decoder, strict=True):
                 x = upsample(x, pooled.pop())  # back to the size before the pooling that this stage mirrors
+                x = self.add_skip(x, skips.pop())
                 x = stage(x)
             return self.head(x)
 
@@ -132,6 +141,27 @@ class Pooling(nn.Module):
         return values, Winners(codes, (x.shape[-2], x.shape[-1]))
 
 
+class NoPooling(nn.Module):
+    """The end of an encoder stage without pooling: x, and no winners."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return x, None
+
+
+class NoUpsampling(nn.Module):
+    """The start of the decoder stage that mirrors an encoder stage without pooling: x."""
+
+    def forward(self, x: Tensor, winners: None) -> Tensor:
+        return x
+
+
+class Addition(nn.Module):
+    """x + skip, or x where there is no skip. A module, so that `recomputing` sees it."""
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        return x if skip is None else x + skip
+
+
 class Unpooling(nn.Module):
     """Each value at the place of its winner, zeros elsewhere: the upsampling of SegNet and DeconvNet."""
 
@@ -163,11 +193,11 @@ class StridedDeconvolution(nn.Module):
 class Neck(nn.Sequential):
     """DeconvNet's layers at the lowest resolution (Noh, Hong & Han, ICCV 2015, section 3); without layers, nothing.
 
-    Unpadded convolutions reduce the size, at 224×224 to a single pixel, and deconvolutions restore it. Batch normalisation
-    and ReLU follow each. A smaller x is padded with zeros to `smallest`, the side that the kernels need.
+    Unpadded convolutions reduce the size, at 224×224 to a single pixel, and deconvolutions restore it. Batch normalisation,
+    if `batch_norm`, and ReLU follow each. A smaller x is padded with zeros to `smallest`, the side that the kernels need.
     """
 
-    def __init__(self, in_channels: int, layers: tuple[NeckLayerConfig, ...]) -> None:
+    def __init__(self, in_channels: int, layers: tuple[NeckLayerConfig, ...], *, batch_norm: bool = True) -> None:
         super().__init__()
         blocks = []
         side = self.smallest = 1
@@ -176,7 +206,8 @@ class Neck(nn.Sequential):
             side += layer.kernel_size - 1 if not grows else 1 - layer.kernel_size
             self.smallest = max(self.smallest, side)
             operation = Deconvolution if grows else Convolution
-            blocks.append(_build_block(operation, in_channels, layer.width, layer.kernel_size, padding=0, relu=True))
+            convolution = operation(in_channels, layer.width, layer.kernel_size)
+            blocks.append(_build_block(convolution, layer.width, batch_norm=batch_norm, relu=True))
             in_channels = layer.width
         if blocks:
             self.add_module("pad", _Pad(self.smallest))
@@ -233,20 +264,21 @@ def _build_upsampling(config: ModelConfig, channels: int) -> nn.Module:
             return StridedDeconvolution(channels)
 
 
-def _build_stage(operation: Operation, inputs: int, stage: StageConfig, kernel_size: int, *, relu: bool) -> nn.Sequential:
+def _build_stage(operation: Operation, inputs: int, stage: StageConfig, config: ModelConfig, *, relu: bool) -> nn.Sequential:
     """The blocks of one stage, which keep the size of x."""
     blocks = nn.Sequential()
     for width in stage.widths:
-        blocks.append(_build_block(operation, inputs, width, kernel_size, padding=kernel_size // 2, relu=relu))
+        convolution = operation(inputs, width, config.kernel_size, padding=config.kernel_size // 2)
+        blocks.append(_build_block(convolution, width, batch_norm=config.batch_norm, relu=relu))
         inputs = width
     return blocks
 
 
-def _build_block(operation: Operation, inputs: int, outputs: int, kernel_size: int, *, padding: int, relu: bool) -> nn.Sequential:
-    """A convolution or deconvolution, batch normalisation and, if `relu`, a ReLU."""
+def _build_block(convolution: Convolution | Deconvolution, width: int, *, batch_norm: bool, relu: bool) -> nn.Sequential:
+    """A convolution or deconvolution with `width` output channels, batch normalisation and a ReLU, if it has them."""
     layers = OrderedDict[str, nn.Module]()
-    layers["conv"] = operation(inputs, outputs, kernel_size, padding=padding)
-    layers["norm"] = nn.BatchNorm2d(outputs)
+    layers["conv"] = convolution
+    layers["norm"] = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
     if relu:
         layers["relu"] = nn.ReLU(inplace=True)
     return nn.Sequential(layers)

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from segnet.config.sections import ModelConfig
 from segnet.layers.deconvolution import Deconvolution, flipped
 from segnet.layers.native import find_kernel
-from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder, Unpooling
+from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder, Pooling, Unpooling
 from segnet.models.native_blocks import ConvolutionAndPooling, NativeConvolution, UnpoolingAndConvolution
 
 Weights = dict[str, Tensor]
@@ -47,9 +47,12 @@ def fold(model: _Model, precision: str = "float32", *, native: bool = True) -> _
     model = copy.deepcopy(model).eval()
     for stage in (*model.encoder, model.neck, *model.decoder):
         for block in stage.children():
-            if isinstance(block, nn.Sequential) and isinstance(block.norm, BatchNorm):
-                conv = block.conv.as_convolution() if isinstance(block.conv, Deconvolution) else cast(nn.Conv2d, block.conv)
-                block.conv = fuse_conv_bn_eval(conv, block.norm)
+            if not isinstance(block, nn.Sequential):
+                continue
+            if isinstance(block.conv, Deconvolution):
+                block.conv = block.conv.as_convolution()
+            if isinstance(block.norm, BatchNorm):
+                block.conv = fuse_conv_bn_eval(cast(nn.Conv2d, block.conv), block.norm)
                 block.norm = nn.Identity()
     if precision != "float32":
         for module in model.modules():
@@ -66,7 +69,7 @@ def _use_kernel(model: EncoderDecoder) -> None:
     """Let the compiled kernel compute the 3×3 convolutions of a folded network, where there is a kernel.
 
     Each takes over the ReLU that follows it. A pooling module also takes over the convolution before it, and an unpooling module
-    the one after it.
+    the one after it, unless a skip starts or ends between the two.
     """
     if find_kernel().kernel is None or any(isinstance(module, NativeConvolution) for module in model.modules()):
         return
@@ -75,11 +78,13 @@ def _use_kernel(model: EncoderDecoder) -> None:
             if isinstance(block, nn.Sequential) and NativeConvolution.fits(conv := cast(nn.Module, block.conv)):
                 setattr(stage, name, NativeConvolution(conv, relu=hasattr(block, "relu")))
     for number, stage in enumerate(cast(Iterable[nn.Sequential], model.encoder)):
-        if isinstance(last := stage[-1], NativeConvolution):
+        pools = isinstance(model.pooling[number], Pooling) and not model.has_skip[number]
+        if pools and isinstance(last := stage[-1], NativeConvolution):
             model.encoder[number] = stage[:-1]
             model.pooling[number] = ConvolutionAndPooling(last, relu=last.relu)
     for number, stage in enumerate(cast(Iterable[nn.Sequential], model.decoder)):
-        if isinstance(first := stage[0], NativeConvolution) and isinstance(model.upsampling[number], Unpooling):
+        unpools = isinstance(model.upsampling[number], Unpooling) and not model.has_skip[-1 - number]
+        if unpools and isinstance(first := stage[0], NativeConvolution):
             model.upsampling[number] = UnpoolingAndConvolution(first, relu=first.relu)
             model.decoder[number] = stage[1:]
     if NativeConvolution.fits(head := model.head):

@@ -41,6 +41,7 @@ def summarize(config: ModelConfig, num_classes: int, size: Size, in_channels: in
         outputs = _outputs_of(model, image, [model.get_submodule(paths[-1]) for paths in modules.values()])
     flops = {path: sum(counts.values()) for path, counts in counter.get_flop_counts().items()}
     parts = []
+    pooling = {f"encoder {i}": stage.pool for i, stage in enumerate(config.encoder)}
     for (name, paths), output in zip(modules.items(), outputs, strict=True):
         channels, height, width = output.shape[1:]
         rows, columns = pooled_size((height, width))
@@ -50,7 +51,7 @@ def summarize(config: ModelConfig, num_classes: int, size: Size, in_channels: in
                 shape=(channels, height, width),
                 parameters=sum(p.numel() for path in paths for p in model.get_submodule(path).parameters()),
                 multiply_adds=sum(flops.get(f"EncoderDecoder.{path}", 0) for path in paths) // 2,
-                winner_bytes=channels * rows * columns if name.startswith("encoder") else 0,
+                winner_bytes=channels * rows * columns if pooling.get(name) else 0,
             )
         )
     return parts

@@ -23,9 +23,12 @@ def load_encoder(encoder: nn.ModuleList, neck: nn.Sequential, source: str) -> No
     `source` is "vgg16" or "vgg16_bn" (downloaded once, verified by checksum, cached by torch), a file with such weights, a run
     folder (its best checkpoint) or a checkpoint. VGG16 gives its convolutions, its batch normalisation (vgg16_bn), and its
     fully connected layers, if the file holds them, as the first convolutions of the neck (DeconvNet).
-    Raises UserError (checkpoint) for the first parameter that is missing or has another shape; then nothing was copied.
+    Raises UserError (checkpoint) for the first parameter that is missing or has another shape, and for weights of layers with
+    batch normalisation where these layers have none; then nothing was copied.
     """
     weights = _read_weights(source)
+    if any(name.endswith("running_mean") for name in weights) and not any(True for _ in encoder.buffers()):
+        raise _source_error(source, "its layers have batch normalisation, those of this network have none (model.batch_norm)")
     if any(name.startswith("encoder.") for name in weights):
         targets = [*_own_names("encoder", encoder), *_own_names("neck", neck)]
     else:

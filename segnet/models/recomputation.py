@@ -17,7 +17,8 @@ def recomputing(network: nn.Module, kept: Collection[nn.Module]) -> Iterator[Non
     """A context for one forward pass of `network`: of all activations, only the inputs of the `kept` modules stay in memory.
 
     The network must be a chain: its modules without children run one after the other, the first argument of each is the first
-    output of the one before, and no other operation stands between them. Nothing may change a kept input in place.
+    output of the one before, and no other operation stands between them. Their other arguments, such as skips, stay in memory,
+    too. Nothing may change these or a kept input in place.
     Gradients, batch statistics and dropout are those without recomputation, bit for bit if the operations are deterministic.
     """
     recording = _Recording(kept)
@@ -44,7 +45,8 @@ class _Recording:
             self.span = _Span(x)
         if next(module.children(), None) is None:
             draws = isinstance(module, nn.Dropout) and module.p > 0
-            self.span.steps.append(_Step(module, tuple(arguments), _random_state(x.device) if draws else None))
+            others = tuple(argument.detach() if isinstance(argument, Tensor) else argument for argument in arguments)
+            self.span.steps.append(_Step(module, others, _random_state(x.device) if draws else None))
 
     def forget(self, tensor: Tensor) -> tuple[_Span, int]:
         """The span and number of a tensor that autograd saves, in its place."""

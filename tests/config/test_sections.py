@@ -109,6 +109,15 @@ def test_a_value_of_another_type_or_out_of_range(override: str, found: str) -> N
             "model={encoder: [{widths: [4]}, {widths: [8]}], decoder: [{widths: [8]}, {widths: [4]}]}",
             "decoder stage 1 unpools 8 channels by winners of 4",
         ),
+        (
+            "model={upsampling: bilinear, skips: add, "
+            "encoder: [{widths: [4]}, {widths: [8]}], decoder: [{widths: [8]}, {widths: [4]}]}",
+            "decoder stage 1 adds a skip of 4 channels to 8 channels; let what comes before it end with 4",
+        ),
+        (
+            "model={encoder: [{widths: [4]}], decoder: [{widths: [4], pool: false}]}",
+            "pool: unknown key – known here: widths, dropout",
+        ),
     ],
 )
 def test_values_that_do_not_fit_each_other(override: str, found: str) -> None:
@@ -145,9 +154,17 @@ def test_any_value_at_any_place_is_accepted_or_refused(changes: dict[str, object
         assert (refusal.code, ": : " in str(refusal)) == (Usage, False)
 
 
+def test_what_is_of_no_use_without_batch_normalisation_is_refused(tiny_config):
+    with refused(Usage, "train.recompute: activations has no effect without model.batch_norm; write stages"):
+        override_config(tiny_config, ["model.batch_norm=false", "train.recompute=activations"])
+
+
 def test_a_batch_that_leaves_batch_normalisation_one_value_is_refused(tiny_config):
     changes = ["augment.crop_size=[16, 16]", "train.batch_size=1", "model.encoder=[{widths: [1]}, {widths: [1]}]"]
     override_config(tiny_config, [*changes, "model.decoder=[{widths: [1]}, {widths: [1]}]"])
     with refused(ExitCode.CONFIG, "batch normalisation"):
         four = "[{widths: [1]}, {widths: [1]}, {widths: [1]}, {widths: [1]}]"
         override_config(tiny_config, [*changes[:2], f"model.encoder={four}", f"model.decoder={four}"])
+    override_config(tiny_config, [*changes[:2], f"model.encoder={four}", f"model.decoder={four}", "model.batch_norm=false"])
+    unpooled = four.replace("}", ", pool: false}", 1)
+    override_config(tiny_config, [*changes[:2], f"model.encoder={unpooled}", f"model.decoder={four}"])

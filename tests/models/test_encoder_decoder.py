@@ -34,6 +34,55 @@ def test_parameter_counts_are_the_published_ones(name, classes, expected):
 
 
 @pytest.mark.parametrize(
+    ("name", "layers", "norms", "strides"),
+    [
+        ("red10", 10, 0, 1),
+        ("red20", 20, 0, 1),
+        ("red30", 30, 0, 1),
+        ("denoise_pool1", 12, 11, 2),
+        ("denoise_pool2", 12, 11, 4),
+        ("denoise_pool3", 12, 11, 8),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_parameters_of_networks_of_64_maps(name, layers, norms, strides, channels):
+    """3×3 kernels and a bias for each map; the first and last layer see or give the picture's channels."""
+    with torch.device("meta"):
+        model = EncoderDecoder(model_config(name), channels, channels)
+    ends = (9 * channels + 1) * 64 + (9 * 64 + 1) * channels
+    assert sum(p.numel() for p in model.parameters()) == ends + (layers - 2) * (9 * 64 + 1) * 64 + norms * 2 * 64
+    assert model.total_stride == strides
+
+
+def test_rednets_skips_span_two_four_and_more_layers():
+    """The outputs of convolutions 2, 4, … of RED30 are added to those of deconvolutions 13, 11, …, which have their place."""
+    model = EncoderDecoder(model_config("red30"), 1)
+    starts = [sum(len(stage) for stage in model.encoder[: number + 1]) for number in range(8)]
+    assert starts == [2, 4, 6, 8, 10, 12, 14, 15]
+    ends = [sum(len(stage) - 1 for stage in model.decoder[: 7 - number]) for number in range(8)]  # each ends with a dropout
+    assert ends == [13, 11, 9, 7, 5, 3, 1, 0]
+    assert model.has_skip == (*[True] * 7, False)  # the last map would be added to itself
+
+
+@pytest.mark.parametrize("name", ["red10", "denoise_pool2"])
+def test_a_skip_carries_what_the_lower_layers_do_not(name):
+    """Where all layers of the decoder but the last give zeros, the output depends on the image through the first skip alone."""
+    torch.manual_seed(0)
+    config = narrow(model_config(name))
+    images = torch.randint(0, 256, (2, 3, 8, 8)).float()
+
+    def same(config):
+        model = build_model(config, 3).eval()
+        for stage in model.decoder[:-1]:
+            for parameter in stage.parameters():
+                nn.init.zeros_(parameter)
+        return torch.equal(*model(images))
+
+    assert not same(config)
+    assert same(config.model_copy(update={"skips": "none"}))
+
+
+@pytest.mark.parametrize(
     ("name", "size"),
     [
         ("segnet", (37, 50)),
@@ -42,6 +91,8 @@ def test_parameter_counts_are_the_published_ones(name, classes, expected):
         ("deconvnet", (224, 251)),
         ("segnet_basic_bilinear", (19, 33)),
         ("segnet_basic_deconvolution", (19, 33)),
+        ("denoise_pool3", (19, 33)),
+        ("red10", (9, 14)),
     ],
 )
 def test_forward_and_backward_equal_a_plain_composition(name, size):

@@ -14,10 +14,15 @@ NARROW = (
 )
 
 
-@pytest.mark.parametrize("more", ['"upsampling": "unpool"', '"upsampling": "bilinear"', '"upsampling": "deconvolution"', NECK])
-def test_no_pixel_is_seen_from_beyond_the_field_of_view(more):
+UNPOOLED = NARROW.replace("[1]}, {", '[1], "pool": false}, {', 1)
+FORMS = ['"upsampling": "unpool"', '"upsampling": "bilinear"', '"upsampling": "deconvolution"', NECK, '"skips": "add"']
+
+
+@pytest.mark.parametrize("stages", [NARROW, UNPOOLED])
+@pytest.mark.parametrize("more", FORMS)
+def test_no_pixel_is_seen_from_beyond_the_field_of_view(more, stages):
     """One side of a line changes: outputs farther away than `field_of_view` stay, and some about that far do not."""
-    model = EncoderDecoder(ModelConfig.model_validate_json(f"{{{NARROW}, {more}}}"), 1).eval().double()
+    model = EncoderDecoder(ModelConfig.model_validate_json(f"{{{stages}, {more}}}"), 1).eval().double()
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1 / 9)  # positive: nothing is hidden by a ReLU or cancelled
     farthest = 0

@@ -26,7 +26,11 @@ def test_a_deconvolution_decoder_loads_as_a_convolution_decoder_and_back():
     assert not any(m.__class__ is Deconvolution for m in converted.modules())
 
 
-@pytest.mark.parametrize("changes", ['"decoder_operation": "deconvolution"', '"decoder_operation": "convolution"', NECK])
+FORMS = ['"decoder_operation": "deconvolution"', '"decoder_operation": "convolution"', NECK]
+FORMS += ['"skips": "add"', '"skips": "add", "batch_norm": false']
+
+
+@pytest.mark.parametrize("changes", FORMS)
 @pytest.mark.parametrize("size", [(33, 31), (64, 48)])
 def test_a_folded_network_computes_the_same(changes, size):
     """In float64, with batch statistics of its own and channels that differ and that are equal; nothing of it is shared."""

@@ -26,6 +26,8 @@ FORMS = [
     '"upsampling": "deconvolution"',
     '"kernel_size": 7',
     '"head_kernel_size": 1',
+    '"skips": "add"',
+    '"batch_norm": false',
 ]
 
 
@@ -81,6 +83,14 @@ def test_every_layer_of_the_right_form_is_the_kernels(monkeypatch):
     assert not any(isinstance(module, nn.ReLU | Unpooling) for module in model.modules())
     assert [type(module) for module in model.pooling] == [ConvolutionAndPooling] * 2
     assert [type(module) for module in model.upsampling] == [UnpoolingAndConvolution] * 2
+
+
+def test_the_kernel_neither_pools_nor_unpools_where_a_skip_needs_the_map(monkeypatch):
+    calls = count_calls(monkeypatch)
+    model = fold(network('"skips": "add"'))
+    with torch.inference_mode():
+        model(picture(33, 31))
+    assert calls == ["convolve"] * 6
 
 
 def test_torch_computes_where_the_kernel_may_not(monkeypatch):

@@ -13,7 +13,7 @@ from helpers import ROOT, model_config, refused
 from torch import Tensor, nn
 from torchvision.models import Weights, WeightsEnum, vgg16, vgg16_bn
 
-from segnet.config.sections import Config, ModelConfig, StageConfig
+from segnet.config.sections import Config, EncoderStageConfig, ModelConfig
 from segnet.models import pretrained
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
@@ -162,10 +162,13 @@ def test_what_is_no_start_for_an_encoder_is_said(tmp_path, tiny_config):
     ):
         build_model(NARROW.model_copy(update={"encoder_weights": "~/vgg.pt"}), 2)
     wider = NARROW.model_copy(
-        update={"encoder": (StageConfig(widths=(4, 4)), *NARROW.encoder[1:]), "encoder_weights": str(tmp_path / "run")}
+        update={"encoder": (EncoderStageConfig(widths=(4, 4)), *NARROW.encoder[1:]), "encoder_weights": str(tmp_path / "run")}
     )
     with refused(ExitCode.CHECKPOINT, "'encoder.0.1.conv.weight' is (5, 4, 3, 3), the encoder's is (4, 4, 3, 3)"):
         build_model(wider.model_copy(update={"upsampling": "bilinear"}), 2)
+    bare = NARROW.model_copy(update={"batch_norm": False, "encoder_weights": str(tmp_path / "run")})
+    with refused(ExitCode.CHECKPOINT, "its layers have batch normalisation, those of this network have none"):
+        build_model(bare, 2)
 
 
 def test_fully_connected_layers_become_the_necks_convolutions(tmp_path):

@@ -1,5 +1,6 @@
 """What is computed again changes no bit, and each choice keeps what it says."""
 
+import gc
 from typing import get_args
 
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from helpers import model_config
 from small_networks import SMALL, narrow
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.flop_counter import FlopCounterMode
 
 from segnet.benchmarks.memory import saved_bytes
@@ -41,6 +43,8 @@ def training_step(config: ModelConfig, recompute: Recompute, size: tuple[int, in
         ("deconvnet", (40, 51)),
         ("segnet_basic_bilinear", (19, 33)),
         ("segnet_basic_deconvolution", (19, 33)),
+        ("denoise_pool2", (19, 33)),
+        ("red10", (9, 14)),
     ],
 )
 def test_recomputing_changes_no_bit_of_a_training_step(name, size, precision):
@@ -90,6 +94,22 @@ def test_memory_is_a_matter_of_training_alone(recompute):
     with torch.no_grad():
         assert kept_bytes(model.train(), recompute, 1) == 0
     assert model.state_dict().keys() == keys
+
+
+@pytest.mark.parametrize("recompute", ["activations", "stages"])
+def test_skips_that_are_kept_do_not_outlive_the_logits(recompute):
+    """The last one starts and ends between two kept inputs. Nothing must wait for the garbage collector."""
+    model = build_model(narrow(model_config("denoise_pool1")), 3)
+    model.recompute = recompute
+    skips = []
+    model.add_skip.register_forward_pre_hook(lambda _, inputs: skips.append(StorageWeakRef(inputs[1].untyped_storage())))
+    gc.disable()
+    try:
+        model(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8))
+        assert len(skips) == 1
+        assert all(skip.expired() for skip in skips)
+    finally:
+        gc.enable()
 
 
 def test_recomputing_activations_knows_the_batch_normalisation_of_several_gpus(tiny_config):

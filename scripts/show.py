@@ -6,7 +6,8 @@ examples:
   python scripts/show.py augment configs/sample.yaml augment.rotation=10 --out sheet.png
 
 `stages` draws the activations of each decoder stage for a picture, `comparison` val pictures with truth, prediction and
-uncertainty; `template` prints configs/template.yaml, which has every key; `schema` prints the JSON schema of configuration files.
+uncertainty. `template` prints configs/template.yaml, which has every key; `keys` prints the same as a page,
+docs/configuration.md; `schema` prints the JSON schema of configuration files.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 from segnet.classes import merge_text
 from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings
+from segnet.config.key_page import configuration_page
 from segnet.config.loading import config_schema, config_to_yaml, load_config
 from segnet.config.template import config_template
 from segnet.data.dataset import SegmentationDataset, warn
@@ -68,6 +70,7 @@ def main() -> None:
     commands.add_parser("schema", help="the JSON schema of configuration files").set_defaults(run=show_schema)
     template = commands.add_parser("template", help="a configuration file with every key, its meaning, range and default")
     template.set_defaults(run=show_template)
+    commands.add_parser("keys", help="the page of all keys, docs/configuration.md").set_defaults(run=show_keys)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -76,6 +79,12 @@ def show_template(_: argparse.Namespace) -> None:
     """Print configs/template.yaml."""
     printing_is_the_result()
     sys.stdout.write(config_template())
+
+
+def show_keys(_: argparse.Namespace) -> None:
+    """Print docs/configuration.md."""
+    printing_is_the_result()
+    sys.stdout.write(configuration_page())
 
 
 def show_schema(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ system/         for every command: errors · streams · digests · distributed �
                 command_line
 layers/         what the project exists for: convolution · pooling · deconvolution · native
 config/         every setting, typed and checked: yaml_files · sections · advice · renamed · validation ·
-                architectures · data_folder · loading · arguments · template
+                architectures · data_folder · loading · arguments · key_text · template · key_page
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration
 visualization   arrays drawn from images and masks; no files

@@ -1,0 +1,143 @@
+"""What the pages tell people to type works as it stands there, on a small copy of the sample data.
+
+A block without a language holds commands that are run, in the order of `RUN`, each once. Blocks marked bash need a network, a
+GPU, hours, or files that only the reader has.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ROOT, folder_bytes, write_pair
+from PIL import Image
+
+from segnet.classes import class_set
+from segnet.config.key_page import configuration_page
+from segnet.config.loading import load_config
+from segnet.preparation.sample import generate_sample
+
+README = (ROOT / "README.md").read_text()
+PAGES = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+RUN = ("getting_started", "training", "evaluation", "prediction", "outputs", "export", "models")
+DRIVER = """
+import json, runpy, shlex, sys
+for command in json.load(sys.stdin):
+    print("$", command, flush=True)
+    sys.argv = shlex.split(command)[1:]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def code_blocks(page: str, language: str) -> list[str]:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [text for name, text in blocks if name == language]
+
+
+def commands_of(page: str) -> list[str]:
+    lines = [line for block in code_blocks(page, "") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("python scripts/")]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a fresh clone after `prepare_data.py sample`, with 20 pictures instead of 300."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    generate_sample(folder / "data" / "sample", count=20)
+    shutil.copy(folder / "data" / "sample" / "JPEGImages" / "sample_00004.jpg", folder / "street.jpg")
+    return folder
+
+
+def run(commands: list[str], folder: Path) -> None:
+    """Run `commands`, each of a script of this project, one after the other in one process."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2"}
+    text = json.dumps(commands)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER], input=text, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_the_commands_work_in_their_order(clone):
+    commands = commands_of(README)
+    assert [command.split()[1] for command in commands] == ["scripts/train.py", "scripts/evaluate.py", "scripts/predict.py"]
+    for page in RUN:
+        commands += [command for command in commands_of(PAGES[page]) if command not in commands]
+    drawing = "python scripts/prepare_data.py sample"  # which would draw 300 pictures
+    assert drawing in commands
+    run([command for command in commands if command != drawing], clone)
+    assert len(list((clone / "masks").glob("sample_*[0-9].png"))) == 20
+    assert len(list((clone / "masks").glob("*.overlay.jpg"))) == 20
+    assert (clone / "runs" / "mine" / "evaluation" / "val" / "metrics.json").exists()
+    examples = [block for page in (README, *(PAGES[name] for name in RUN)) for block in code_blocks(page, "python")]
+    for example in examples:
+        subprocess.run([sys.executable, "-c", example], cwd=clone, check=True)
+    assert len(examples) == 2
+
+
+def test_an_own_data_set_is_converted_checked_and_configured(clone, monkeypatch):
+    page = PAGES["data"]
+    classes, recipe = code_blocks(page, "yaml")
+    leaves = clone / "data" / "leaves"
+    for index in range(4):
+        mask = (np.arange(64 * 64).reshape(64, 64) // (300 + index) % 3).astype(np.uint8)
+        write_pair(leaves, str(index), mask, class_set(("background", "leaf", "spot")))
+        (clone / "colored").mkdir(exist_ok=True)
+        (clone / "binary").mkdir(exist_ok=True)
+        colors = np.array([[0, 0, 0], [60, 170, 90], [230, 75, 60]], np.uint8)
+        Image.fromarray(colors[mask]).save(clone / "colored" / f"{index}.png")
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(clone / "binary" / f"{index}.png")
+    masks = folder_bytes(leaves / "SegmentationClass")
+    shutil.rmtree(leaves / "SegmentationClass")
+    (leaves / "classes.yaml").write_text(classes)
+    commands = commands_of(page)
+    assert [command.split()[2] for command in commands] == ["convert", "convert", "split", "check"]
+    run(commands, clone)
+    assert folder_bytes(leaves / "SegmentationClass").keys() == masks.keys()
+    report = json.loads((clone / "leaves.json").read_text())
+    assert [split["pictures"] for split in report["splits"]] == [3, 1]
+    (clone / "configs" / "leaves.yaml").write_text(recipe)
+    monkeypatch.chdir(clone)
+    config = load_config(clone / "configs" / "leaves.yaml")
+    assert config.data.class_set == class_set(("background", "leaf", "spot"), ((0, 0, 0), (60, 170, 90), (230, 75, 60)))
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "CONTRIBUTING.md", "data/README.md", *(f"docs/{name}.md" for name in sorted(PAGES))]
+)
+def test_every_file_that_is_linked_or_named_exists(path):
+    page = (ROOT / path).read_text()
+    linked = [(ROOT / path).parent / target for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page)]
+    named = [ROOT / name for name in re.findall(r"`((?:segnet|configs|scripts|tests)/[\w/.]+)`", page)]
+    to_be_written = {ROOT / "configs/leaves.yaml", ROOT / "configs/schema.json"}  # by the reader
+    assert [path for path in [*linked, *named] if not path.exists() and path not in to_be_written] == []
+
+
+def test_every_architecture_has_a_row():
+    names = [path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")]
+    assert [name for name in names if f"`{name}`" not in PAGES["models"]] == []
+
+
+def test_every_script_is_named_on_a_page():
+    pages = "".join(PAGES.values())
+    assert [path.name for path in (ROOT / "scripts").glob("*.py") if path.name not in pages] == []
+
+
+def test_the_readme_is_short_and_links_every_page():
+    assert len(README.split()) <= 900
+    assert [name for name in PAGES if f"(docs/{name}.md)" not in README] == []
+
+
+def test_the_page_of_keys_is_that_of_the_sections():
+    assert PAGES["configuration"] == configuration_page()

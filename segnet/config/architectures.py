@@ -17,17 +17,23 @@ FOLDERS = (  # of the files: in the repository, beside the package; and where `p
 )
 
 
-def load_architecture(name: str) -> ModelConfig:
-    """The network of configs/model/NAME.yaml. Raises UserError (config) for a name that no file has."""
+def architecture_files() -> dict[str, Path]:
+    """The files of configs/model/ by their names without suffix. Raises UserError (config) where the folder is missing."""
     folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
     if folder is None:
-        raise config_error(name, f"the files of the architectures are not here: {FOLDERS[0]}", "give a configuration's model")
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+        remedy = "give a configuration's model"
+        raise config_error("configs/model", f"the files of the architectures are not here: {FOLDERS[0]}", remedy)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_architecture(name: str) -> ModelConfig:
+    """The network of configs/model/NAME.yaml. Raises UserError (config) for a name that no file has."""
+    files = architecture_files()
+    if name not in files:
+        close = difflib.get_close_matches(name, files, n=1)
+        remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(files)}"
         raise config_error(name, "no such architecture", remedy)
-    tree, origins = read_tree(folder / f"{name}.yaml")
+    tree, origins = read_tree(files[name])
     model = tree["model"]
     assert isinstance(model, dict)
-    return validate(ModelConfig, model, Source(folder / f"{name}.yaml", origins), ("model",))
+    return validate(ModelConfig, model, Source(files[name], origins), ("model",))

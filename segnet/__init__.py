@@ -10,6 +10,7 @@ config/         every setting, typed and checked: yaml_files · sections · advi
                 architectures · data_folder · loading · arguments · key_text · template · key_page
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration
+regions/        connected regions of a mask and their outlines: labelling · rims · filling · simplification · shapes
 visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder ·
                 native_blocks · folding · initialization · inspection

@@ -19,18 +19,25 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from segnet.classes import ClassSet
 from segnet.config.arguments import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.inference.predictor import Predictor
+from segnet.prediction.areas import TABLE as AREAS
+from segnet.prediction.areas import PixelSize, collect_areas
+from segnet.prediction.collected import collect_polygons
 from segnet.prediction.inputs import passed_over, plan_jobs, plan_split
-from segnet.prediction.outputs import OUTPUTS
+from segnet.prediction.manifest import require_own_table
+from segnet.prediction.outputs import OUTPUTS, Options
 from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import Result, Summary, failure_table, summarize
 from segnet.system.command_line import run_command
 from segnet.system.devices import describe_device, warn_if_emulated
 from segnet.system.distributed import agreed, is_main, process_group, this_ranks_part
 from segnet.system.errors import ExitCode, config_error
+from segnet.system.files import lock_folder
 from segnet.system.processes import stop_signals_interrupt
+from segnet.vectors.formats import FORMATS
 
 
 def main() -> ExitCode:
@@ -54,8 +61,12 @@ def main() -> ExitCode:
             warn_if_emulated(predictor.precision, "inference.precision")
             if left:
                 print(f"warning: {left_out_warning(left)}", file=sys.stderr)
+        with agreed():
+            for name in tables(arguments, save):
+                require_own_table(out, name)
         started = time.monotonic()
-        results = predict_jobs(predictor, jobs, out, save=save, overwrite=arguments.overwrite)
+        options = Options(tolerance=arguments.simplify)
+        results = predict_jobs(predictor, jobs, out, save=save, options=options, overwrite=arguments.overwrite)
         summary = summarize_with_progress(results, len(this_ranks_part(jobs)))
     if is_main():
         if len(jobs) == 1 and summary.failures:
@@ -65,6 +76,7 @@ def main() -> ExitCode:
         skipped = f"; {summary.skipped} were there already" if summary.skipped else ""
         passed = f"; {len(left)} left out" if left else ""
         print(f"{summary.written} of {len(jobs)} {noun} written to {arguments.out}{rate}{skipped}{passed}")
+        write_tables(arguments, save, predictor.classes)
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
 
 
@@ -78,6 +90,12 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")
     save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask)"
     parser.add_argument("--save", default="mask", metavar="KINDS", help=save_help)
+    polygons_help = f"also write the polygons of all pictures for another tool: {', '.join(FORMATS)}"
+    parser.add_argument("--polygons", choices=list(FORMATS), metavar="FORMAT", help=polygons_help)
+    simplify_help = "leave out corners of polygons that are at most PX pixels beside the rest; prints the IoU that this costs"
+    parser.add_argument("--simplify", type=float, default=0.0, metavar="PX", help=simplify_help)
+    size_help = "side of a pixel with its unit, such as 0.05mm: areas.csv has the areas in it, too"
+    parser.add_argument("--pixel-size", type=PixelSize.of, metavar="SIZE", help=size_help)
     suffix_help = "name the mask of a.jpg a.jpg.png: for folders that hold an a.png, too"
     parser.add_argument("--keep-suffix", action="store_true", help=suffix_help)
     parser.add_argument("--overwrite", action="store_true", help="predict every picture again and replace existing outputs")
@@ -85,9 +103,36 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     save = [kind for kind in arguments.save.split(",") if kind]
     if not save or not set(save) <= OUTPUTS.keys():
         parser.error(f"--save {arguments.save}: choose of {', '.join(OUTPUTS)}")
+    if arguments.polygons and "polygons" not in save:
+        save.append("polygons")
+    if not 0 <= arguments.simplify <= 1000:
+        parser.error(f"--simplify {arguments.simplify:g}: expected 0 to 1000 pixels")
+    for option, kind, given in (("--simplify", "polygons", arguments.simplify), ("--pixel-size", "areas", arguments.pixel_size)):
+        if given and kind not in save:
+            parser.error(f"{option} changes {kind} alone: add {kind} to --save")
     if not arguments.out:
         parser.error("--out: an empty name; . is this folder")
     return arguments, save
+
+
+def tables(arguments: argparse.Namespace, save: list[str]) -> list[str]:
+    """The files about all pictures that the command writes at its end."""
+    return [*([AREAS] if "areas" in save else []), *([FORMATS[arguments.polygons].file] if arguments.polygons else [])]
+
+
+def write_tables(arguments: argparse.Namespace, save: list[str], classes: ClassSet) -> None:
+    """Write the files about all pictures, and say where they are."""
+    out = Path(arguments.out)
+    with lock_folder(out):
+        if "areas" in save:
+            print(f"areas: {collect_areas(out, arguments.pixel_size)}")
+        if arguments.polygons or ("polygons" in save and arguments.simplify):
+            found = collect_polygons(out, arguments.polygons, classes)
+            if found.path:
+                print(f"polygons: {found.path}")
+            if found.kept and found.worst:
+                lost = f"IoU {found.kept.iou:.4f} with the exact outlines, least for {found.worst[0]}: {found.worst[1]:.4f}"
+                print(f"--simplify {arguments.simplify:g}: {lost}")
 
 
 def summarize_with_progress(results: Generator[Result, None, None], count: int) -> Summary:

@@ -22,13 +22,14 @@ preparation/    other people's data made ours: downloads · masks · toys · pai
 importing/      labels of other tools made masks: files · class_file · source · painting · polygons · label_masks · coco ·
                 labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat ·
                 folder_pairs · recognition · writing · report · recipe
+vectors/        polygons as files of other tools: archive · geojson · coco · labelme · cvat · yolo · formats
 runs/           what a run folder holds: checkpoint · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · precision · windows · loaded_model · answers ·
                 predictor
 evaluation/     from a split to a score: charts · markup · scoring · weak_classes · gallery · results · report ·
                 comparison
-prediction/     from files to files: manifest · inputs · outputs · existing · summary · pipeline
+prediction/     from files to files: manifest · inputs · areas · outputs · existing · summary · pipeline · collected
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes

@@ -11,7 +11,7 @@ from pathlib import Path
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import Job, real_path
 from segnet.prediction.manifest import Manifest, Record
-from segnet.prediction.outputs import OUTPUTS, output_path
+from segnet.prediction.outputs import OUTPUTS, PLAIN, Options, output_path
 from segnet.system.digests import sha256_of
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import short_name
@@ -106,13 +106,14 @@ class ExistingOutputs:
         self.manifest.add(record._replace(done=True))
 
 
-def settings_digest(predictor: Predictor) -> str:
+def settings_digest(predictor: Predictor, options: Options = PLAIN) -> str:
     """32 hexadecimal digits that depend on everything but the picture that outputs depend on: weights, network, classes,
-    inference settings, VERSION."""
+    inference settings, options, VERSION."""
     config = predictor.config
     content = hashlib.blake2b(digest_size=16)
     settings = config.model.model_dump_json(), config.inference.model_dump_json(), predictor.classes
-    for part in (VERSION, *settings, predictor.weights_digest):
+    chosen = [f"{name} {value}" for name, value in options._asdict().items() if value != options._field_defaults[name]]
+    for part in (VERSION, *settings, predictor.weights_digest, *chosen):
         content.update(f"{part}\0".encode())
     return content.hexdigest()
 

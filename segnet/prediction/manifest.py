@@ -14,6 +14,7 @@ from segnet.system.files import make_folder, sync_descriptor
 
 NAME = "predictions.jsonl"
 _LONGEST = 1 << 20  # bytes; a longer line is not a record
+_TABLE = "of all pictures"  # in place of settings, for a file that is made of the outputs of all pictures
 
 
 class Record(NamedTuple):
@@ -65,6 +66,28 @@ class Manifest:
                 sync_descriptor(file)
         finally:
             os.close(file)
+
+
+def require_own_table(folder: Path, name: str) -> None:
+    """Raise UserError (config) where `folder` has a file `name` that is not a table of all pictures of this program."""
+    record = Manifest(folder).records.get(name)
+    if os.path.lexists(folder / name) and (record is None or record.settings != _TABLE):
+        found = "exists already and is not of this program" if record is None else f"is an output for {record.picture}"
+        raise UserError(ExitCode.CONFIG, folder / name, found, "move it away, or choose another --out")
+
+
+def announce_table(folder: Path, name: str) -> None:
+    """Add the record of a table of all pictures, which is about to be written and may be replaced later."""
+    manifest = Manifest(folder)
+    if name not in manifest.records:
+        manifest.add(Record("", (name,), "", _TABLE))
+
+
+def done_outputs(folder: Path, suffix: str) -> list[Path]:
+    """The whole outputs in `folder` whose names end with `suffix`, by the records of its manifest, sorted."""
+    records = Manifest(folder).records.items()
+    names = sorted(name for name, record in records if record.done and name.endswith(suffix))
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def _lines(path: Path) -> Iterator[bytes]:

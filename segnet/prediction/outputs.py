@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,10 +15,25 @@ from segnet.data.images import encode_image
 from segnet.data.mask_files import encode_mask
 from segnet.data.rle import encode_rle
 from segnet.inference.predictor import Prediction
+from segnet.prediction.areas import SUFFIX as AREAS
+from segnet.prediction.areas import encode_areas, picture_areas
+from segnet.regions.shapes import trace_shapes
 from segnet.system.errors import data_error
+from segnet.vectors.geojson import SUFFIX as GEOJSON
+from segnet.vectors.geojson import encode_geojson
 
 _MAX_JPEG = 65_500  # pixels a side that libjpeg writes
 _BYTES_PER_PIXEL = 24  # image, mask and maps of a prediction, with temporaries
+_REGIONS = 40  # bytes a pixel: regions and their outlines
+
+
+class Options(NamedTuple):
+    """What changes the content of outputs besides the network and its settings."""
+
+    tolerance: float = 0.0  # of polygons, pixels; 0: exact
+
+
+PLAIN = Options()
 
 
 class NamedPrediction(NamedTuple):
@@ -27,6 +42,7 @@ class NamedPrediction(NamedTuple):
     picture: str  # the path of the picture, relative to the folder of all outputs
     prediction: Prediction
     classes: ClassSet
+    options: Options = PLAIN
 
 
 class Output(NamedTuple):
@@ -36,6 +52,7 @@ class Output(NamedTuple):
     write: Callable[[BinaryIO, NamedPrediction], object]  # the content of the file, into an open file
     needs_probabilities: bool = False  # whether `write` reads `Prediction.probabilities`
     max_side: int | None = None  # pixels; None: no limit
+    memory: int = 0  # bytes a pixel, about, that `write` takes beside the prediction
 
 
 def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
@@ -90,12 +107,26 @@ def _write_json(file: BinaryIO, named: NamedPrediction) -> None:
     file.write((json.dumps(content) + "\n").encode())
 
 
+def _write_polygons(file: BinaryIO, named: NamedPrediction) -> None:
+    """GeoJSON of the regions, see `trace_shapes`."""
+    prediction, tolerance = named.prediction, named.options.tolerance
+    shapes = trace_shapes(named.picture, prediction.mask, prediction.confidence, named.classes, tolerance=tolerance)
+    file.write(encode_geojson(shapes, named.classes))
+
+
+def _write_areas(file: BinaryIO, named: NamedPrediction) -> None:
+    """The rows of a picture in areas.csv."""
+    file.write(encode_areas(picture_areas(named.picture, named.prediction.mask, named.prediction.confidence, named.classes)))
+
+
 OUTPUTS: dict[str, Output] = {  # by the name that --save takes
     "mask": Output(".png", _write_mask),
     "overlay": Output(".overlay.jpg", _write_overlay, max_side=_MAX_JPEG),
     "probabilities": Output(".probabilities.npz", _write_probabilities, needs_probabilities=True),
     "uncertainty": Output(".uncertainty.png", _write_uncertainty),
     "json": Output(".json", _write_json),
+    "polygons": Output(GEOJSON, _write_polygons, memory=_REGIONS),
+    "areas": Output(AREAS, _write_areas, memory=_REGIONS),
 }
 
 
@@ -109,9 +140,10 @@ def need_probabilities(kinds: Iterable[str]) -> bool:
     return any(OUTPUTS[kind].needs_probabilities for kind in kinds)
 
 
-def bytes_per_pixel(kinds: Iterable[str], num_classes: int) -> int:
+def bytes_per_pixel(kinds: Sequence[str], num_classes: int) -> int:
     """The memory that a pixel takes from the reading of its picture to the end of writing, about."""
-    return _BYTES_PER_PIXEL + (4 * num_classes if need_probabilities(kinds) else 0)
+    own = max((OUTPUTS[kind].memory for kind in kinds), default=0)
+    return _BYTES_PER_PIXEL + own + (4 * num_classes if need_probabilities(kinds) else 0)
 
 
 def require_size(kinds: Iterable[str], picture: Path, side: int) -> None:

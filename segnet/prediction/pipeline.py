@@ -22,7 +22,7 @@ from segnet.inference.exported import Runtime
 from segnet.inference.predictor import Prediction, Predictor
 from segnet.prediction.existing import ExistingOutputs, jobs_digest, settings_digest
 from segnet.prediction.inputs import Job, require_free_targets
-from segnet.prediction.outputs import OUTPUTS, NamedPrediction, bytes_per_pixel, need_probabilities, require_size
+from segnet.prediction.outputs import OUTPUTS, PLAIN, NamedPrediction, Options, bytes_per_pixel, need_probabilities, require_size
 from segnet.prediction.summary import Result
 from segnet.system.devices import memory_is_full
 from segnet.system.distributed import agreed, is_main, require_same_on_all_ranks, this_ranks_part
@@ -34,20 +34,26 @@ MAX_AHEAD = 16  # pictures, however small
 
 
 def predict_jobs(
-    predictor: Predictor, jobs: Sequence[Job], out: Path, *, save: Sequence[str], overwrite: bool = False
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    save: Sequence[str],
+    options: Options = PLAIN,
+    overwrite: bool = False,
 ) -> Generator[Result, None, None]:
     """The results of this rank's part of `jobs`, in order, each after its outputs of the kinds `save` are below `out`.
 
     Threads read the next pictures and write the last outputs while the network runs in the calling thread. A picture that
     cannot be read or written is a result with a failure; the others go on. Outputs that are valid already are skipped,
-    unless `overwrite`.
+    unless `overwrite`. `options` change what outputs hold.
     Raises UserError before the first picture: (config) when an output exists that was made otherwise and `overwrite` is off,
     when two outputs have one name, an output would replace an input, or a file stands in the place of a folder;
     (environment) when another command writes into `out`. Raises UserError (environment) when the disk is full. However it
     ends, every output is whole or absent.
     """
-    with _held_outputs(predictor, jobs, out, save, overwrite=overwrite) as existing:
-        work = FolderPrediction(predictor, existing, overwrite=overwrite)
+    with _held_outputs(settings_digest(predictor, options), jobs, out, save, overwrite=overwrite) as existing:
+        work = FolderPrediction(predictor, existing, options, overwrite=overwrite)
         headers = map(_read_header, this_ranks_part(list(jobs)))
         following = next(headers, None)
         ahead, behind = deque[_Reading](), deque[_Writing]()
@@ -66,12 +72,12 @@ def predict_jobs(
 
 @contextmanager
 def _held_outputs(
-    predictor: Predictor, jobs: Sequence[Job], out: Path, save: Sequence[str], *, overwrite: bool
+    settings: str, jobs: Sequence[Job], out: Path, save: Sequence[str], *, overwrite: bool
 ) -> Iterator[ExistingOutputs]:
     """The outputs in `out`, checked and prepared for `jobs`; the folder is locked during the body. Raises as `predict_jobs`."""
     with ExitStack() as held:
         with agreed():
-            existing = ExistingOutputs(out, list(dict.fromkeys(save)), settings_digest(predictor))
+            existing = ExistingOutputs(out, list(dict.fromkeys(save)), settings)
             require_free_targets(jobs, [path for job in jobs for path in existing.targets(job)])
             if not overwrite:
                 existing.require_replaceable(jobs)
@@ -126,9 +132,10 @@ class _Writing(NamedTuple):
 class FolderPrediction:
     """The three steps of each job – read, predict, write – and the memory that they may take together."""
 
-    def __init__(self, predictor: Predictor, existing: ExistingOutputs, *, overwrite: bool) -> None:
+    def __init__(self, predictor: Predictor, existing: ExistingOutputs, options: Options, *, overwrite: bool) -> None:
         self.predictor = predictor
         self.existing = existing
+        self.options = options
         self.kinds = existing.kinds
         self.keep_probabilities = need_probabilities(self.kinds)
         self.overwrite = overwrite
@@ -198,7 +205,7 @@ class FolderPrediction:
         try:
             make_folder(job.output.parent)
             record = self.existing.announce(job, digest)
-            named = NamedPrediction(record.picture, prediction, self.predictor.classes)
+            named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options)
             for kind, target in zip(self.kinds, self.existing.targets(job), strict=True):
                 with atomic_write(target) as file:
                     OUTPUTS[kind].write(file, named)

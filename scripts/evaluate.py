@@ -24,7 +24,8 @@ from segnet.data.loader import build_loader
 from segnet.evaluation.gallery import predicted, worst_and_best
 from segnet.evaluation.report import write_report
 from segnet.evaluation.results import evaluation_table, save_evaluation
-from segnet.evaluation.scoring import evaluate_fully
+from segnet.evaluation.scoring import count_split
+from segnet.evaluation.shown import ShownPictures
 from segnet.evaluation.weak_classes import weak_class_lines
 from segnet.inference.loaded_model import load_model
 from segnet.inference.precision import precision_of
@@ -33,6 +34,8 @@ from segnet.system.devices import choose_device, describe_device, explain_full_m
 from segnet.system.distributed import agreed, is_main, process_group
 from segnet.system.files import make_folder
 from segnet.system.processes import stop_signals_interrupt
+from segnet.tasks.segmentation import ClassProbabilities
+from segnet.tasks.segmentation_score import EvaluationCounts
 
 
 def main() -> None:
@@ -61,7 +64,10 @@ def main() -> None:
             print(f"evaluate {checkpoint} on {split}, {describe_device(device)} in {precision}", flush=True)
             warn_if_emulated(precision, "inference.precision")
         loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
-        evaluation = evaluate_fully(model, loader, config.inference)
+        counts = EvaluationCounts(dataset.ids, len(classes))
+        seen = ShownPictures(counts, arguments.pictures)
+        count_split(model, loader, config.inference, ClassProbabilities(), seen)
+        evaluation = counts.evaluation()
     if not is_main():
         return
     paths = save_evaluation(out, evaluation, classes, split=split)
@@ -82,7 +88,7 @@ def main() -> None:
     write_report(
         out / "report.html",
         evaluation,
-        tqdm(predicted(model, dataset, shown, config.inference), "report", len(shown), unit="picture", leave=False, disable=None),
+        tqdm(predicted(model, dataset, shown, config.inference, seen.kept), "report", len(shown), leave=False, disable=None),
         classes,
         title=f"{checkpoint.resolve().parent.name} on {split}",
         facts=facts,

@@ -27,8 +27,8 @@ runs/           what a run folder holds: checkpoint · environment · log · fol
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · precision · windows · loaded_model · answers ·
                 predictor
-evaluation/     from a split to a score: charts · markup · scoring · weak_classes · gallery · results · report ·
-                comparison
+evaluation/     from a split to a score: charts · markup · scoring · weak_classes · gallery · shown · results ·
+                report · comparison
 prediction/     from files to files: manifest · inputs · areas · outputs · existing · summary · pipeline · collected
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from string import Template
 from typing import NamedTuple
 
@@ -38,11 +38,23 @@ class ReportPicture(NamedTuple):
 
 
 def predicted(
-    model: Network, dataset: SegmentationDataset, pictures: Iterable[PictureScore], inference: InferenceConfig
+    model: Network,
+    dataset: SegmentationDataset,
+    pictures: Sequence[PictureScore],
+    inference: InferenceConfig,
+    known: Mapping[str, ReportPicture],
 ) -> Iterator[ReportPicture]:
-    """`pictures` of a split with their images, masks and predictions; predicting them again gives the masks that were scored."""
-    model, rows = prepare_to_predict(model, inference), {name: row for row, name in enumerate(dataset.ids)}
+    """`pictures` of a split with their images, masks and predictions.
+
+    Those that are not `known` by their ids, because another rank scored them, are predicted again, with the same masks.
+    """
+    missing = any(score.id not in known for score in pictures)
+    model = prepare_to_predict(model, inference) if missing else model
+    rows = {name: row for row, name in enumerate(dataset.ids)}
     for score in pictures:
+        if score.id in known:
+            yield known[score.id]
+            continue
         sample = dataset.read(rows[score.id])
         maps = predict_maps(model, sample.image[None], inference)
         yield ReportPicture(score, preview(sample.image), sample.truth, maps.mask[0], maps.uncertainty[0])
@@ -83,6 +95,13 @@ def picture_section(evaluation: Evaluation, pictures: Iterable[ReportPicture], c
         uncertainty=",".join(map(css_color, UNCERTAINTY_COLORS)),
         gallery=gallery,
     )
+
+
+def reduced(picture: ReportPicture) -> ReportPicture:
+    """The picture in the largest size in which a report shows it."""
+    scale = min(1.0, LONGEST_SIDE / max(picture.mask.shape))
+    height, width = (max(1, round(side * scale)) for side in picture.mask.shape)
+    return _resize(picture, (height, width))
 
 
 def _gallery(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:

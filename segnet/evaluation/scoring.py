@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -20,6 +21,8 @@ from segnet.system.distributed import agreed, is_main, max_over_ranks
 from segnet.tasks.segmentation import ClassProbabilities
 from segnet.tasks.segmentation_score import ConfusionCounts, Evaluation, EvaluationCounts
 from segnet.tasks.task import Answers, AnswerType, Counts
+
+LINE_EVERY = 60  # seconds
 
 
 class EvaluationStopped(Exception):
@@ -56,7 +59,7 @@ def evaluate_fully(model: Network, loader: DataLoader[Sample], inference: Infere
 
 def count_split(
     model: Network,
-    loader: Iterable[Sample],
+    loader: DataLoader[Sample],
     inference: InferenceConfig,
     answers: Answers[AnswerType],
     counts: Counts[AnswerType],
@@ -68,9 +71,8 @@ def count_split(
     Raises EvaluationStopped, on all ranks, when `stop()` became true on one; it is asked before every batch.
     """
     model = prepare_to_predict(model, inference)
-    hidden = None if is_main() else True  # None: hidden where there is no terminal
     with agreed(), explain_lost_worker():
-        for batch in tqdm(loader, "evaluate", unit="picture", leave=False, disable=hidden, file=sys.stderr):
+        for batch in _with_progress(loader):
             if stop():
                 break
             with explain_full_memory("lower inference.window, or set device=cpu"):
@@ -79,3 +81,21 @@ def count_split(
     if max_over_ranks(bool(stop())):
         raise EvaluationStopped
     counts.sum_over_ranks()
+
+
+def _with_progress(loader: DataLoader[Sample]) -> Iterable[Sample]:
+    """The batches of `loader`, with a progress bar; where there is no terminal, with a line about each minute."""
+    if not is_main():
+        return loader
+    if sys.stderr.isatty():
+        return tqdm(loader, "evaluate", unit="picture", leave=False, file=sys.stderr)
+    return _with_lines(loader)
+
+
+def _with_lines(loader: DataLoader[Sample]) -> Iterator[Sample]:
+    said = time.monotonic()
+    for done, batch in enumerate(loader):
+        if time.monotonic() - said >= LINE_EVERY:
+            said = time.monotonic()
+            print(f"evaluate: {done} of {len(loader)} pictures", file=sys.stderr, flush=True)
+        yield batch

@@ -157,11 +157,13 @@ class EvaluationCounts:
 
     def evaluation(self) -> Evaluation:
         """The score of the split and of each picture."""
-        pictures = [self._picture(row, name) for row, name in enumerate(self.ids)]
+        pictures = [self.picture(name) for name in self.ids]
         boundary = boundary_scores([picture.boundary_f1 for picture in pictures], self.overlaps)
         return Evaluation(self.confusion.matrix.scores(), boundary, reliability(self.reliability), tuple(pictures))
 
-    def _picture(self, row: int, name: str) -> PictureScore:
+    def picture(self, name: str) -> PictureScore:
+        """The score of a picture that was counted."""
+        row = self.row_of[name]
         correct, in_truth, in_prediction = map(tuple, self.pixels[row].T.tolist())
         f1 = boundary_f1(self.matches[row], in_truth)
         return PictureScore(name, correct, in_truth, in_prediction, int(self.ignored[row]), f1)

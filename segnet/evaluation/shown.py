@@ -1,0 +1,69 @@
+"""The pictures that a report may show, kept while a split is scored, so that none is predicted twice."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from typing import NamedTuple
+
+from segnet.data.dataset import Sample
+from segnet.evaluation.gallery import ReportPicture, reduced
+from segnet.tasks.segmentation_score import EvaluationCounts, Maps
+from segnet.tasks.task import Counts, Measure
+
+
+class _Ranked(NamedTuple):
+    """A picture by its rank from the worst; equal ones in the order of the split."""
+
+    miou: float
+    row: int
+    id: str
+
+
+class ShownPictures(Counts[Maps]):
+    """`counts`, and the pictures among which `worst_and_best` chooses `count`, in the size in which a report shows them.
+
+    At most 2.5 × `count` pictures are in memory, whatever the size of the split. Under torchrun a rank keeps its own ones.
+    """
+
+    def __init__(self, counts: EvaluationCounts, count: int) -> None:
+        self.counts = counts
+        self.count = count
+        self.kept = dict[str, ReportPicture]()  # by id
+        self._worst, self._best, self._unscored = list[_Ranked](), list[_Ranked](), list[_Ranked]()
+
+    def add(self, batch: Sample, answer: Maps) -> None:
+        """Count a batch and its maps, and keep its pictures where they are among the worst or the best up to now."""
+        self.counts.add(batch, answer)
+        for index, name in enumerate(batch.id):
+            score = self.counts.picture(name)
+            ranked = _Ranked(score.miou, self.counts.row_of[name], name)
+            dropped = self._dropped(ranked)
+            if ranked.id not in dropped:
+                maps = answer.mask[index], answer.uncertainty[index]
+                self.kept[name] = reduced(ReportPicture(score, batch.image[index], batch.truth[index], *maps))
+            for other in dropped - {ranked.id}:
+                del self.kept[other]
+
+    def _dropped(self, ranked: _Ranked) -> set[str]:
+        """The ids, of pictures before or this one, that cannot be shown any more after `ranked` has its place."""
+        if math.isnan(ranked.miou):
+            self._unscored.append(ranked)
+            gone = self._unscored[self.count :]
+            del self._unscored[self.count :]
+            return {one.id for one in gone}
+        insort(self._worst, ranked)
+        insort(self._best, ranked)
+        surplus = len(self._best) - self.count // 2
+        gone = [*self._worst[self.count :], *self._best[: max(0, surplus)]]
+        del self._worst[self.count :], self._best[: max(0, surplus)]
+        left = {one.id for one in (*self._worst, *self._best)}
+        return {one.id for one in gone} - left
+
+    def sum_over_ranks(self) -> None:
+        """Replace the counts of this rank by the sum over all ranks. The pictures stay where they are."""
+        self.counts.sum_over_ranks()
+
+    def measures(self) -> list[Measure]:
+        """All measures of the split."""
+        return self.counts.measures()

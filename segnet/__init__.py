@@ -33,6 +33,7 @@ prediction/     from files to files: manifest · inputs · areas · outputs · e
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
+planning/       from measured facts to a configuration: objects · survey · machine · choices · planner · writing · review
 """
 
 from segnet.config.loading import load_config

@@ -256,7 +256,7 @@ class AugmentConfig(Section):
     scale: tuple[Zoom, Zoom] = (0.5, 2.0)
     """Range of the zoom, drawn uniformly in its logarithm. 1 keeps the picture's resolution. SegNet's five poolings see 211
     pixels to each side: pictures of 500 pixels and more are learnt faster at a smaller scale, such as [0.25, 0.6] with
-    inference.scales [0.4]."""
+    inference.scales [0.4]. scripts/plan.py chooses both."""
     shrink: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
     """Progressive resizing (Tan & Le 2021, section 4): the run is divided into as many equal parts as there are numbers, and in
     each part crop_size (at least 16 pixels) and scale are multiplied by its number. [0.5, 1]: the first half of the run has

@@ -113,7 +113,7 @@ class Reporter:
             return
         step = self.state.step
         values = {f"val_{measure.name}": measure.value for measure in measures if measure.name in task.logged}
-        self.log.write(step, {"epoch": epoch, **values})
+        self.log.write(step, {"epoch": epoch, **values}, memory_gb=peak_memory(self.device))
         inference = self.config.inference
         model = prepare_to_predict(self.state.scored_model, inference)
         rows = []

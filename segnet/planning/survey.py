@@ -1,0 +1,104 @@
+"""The facts of a dataset that a plan rests on: how many pictures of which sizes, and how much of which classes, how wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from segnet.config.sections import DataConfig
+from segnet.data.dataset import SegmentationDataset, open_split, require_useful_labels
+from segnet.planning.objects import Objects, find_objects, width_below
+
+_MEASURED_MASKS = 200  # whose objects are measured; pixels and sizes are counted in all
+
+
+class ClassFacts(NamedTuple):
+    """A class in the training masks."""
+
+    name: str
+    pixels: int
+    pictures: int  # that show it
+    narrow: float  # pixels: its objects that are narrower hold 5 % of its pixels; NaN where no measured mask shows it
+    middle: float  # pixels: the same for 50 %
+
+
+class Survey(NamedTuple):
+    """The training pictures of a dataset, and how many there are to score."""
+
+    data: DataConfig
+    train: int  # pictures
+    val: int
+    heights: tuple[float, ...]  # of the training pictures, pixels
+    widths: tuple[float, ...]
+    classes: tuple[ClassFacts, ...]
+    ignored: float  # share of all pixels
+    measured: int  # masks whose objects were measured
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """The middle height and width."""
+        return median(self.heights), median(self.widths)
+
+    @property
+    def present(self) -> tuple[ClassFacts, ...]:
+        """The classes that the training masks show."""
+        return tuple(facts for facts in self.classes if facts.pixels)
+
+
+def survey(data: DataConfig) -> Survey:
+    """Read the training masks. Raises UserError (data) as training does for faults of the two splits."""
+    train_set, val_set = (open_split(data, split) for split in (data.train_split, data.val_split))
+    for dataset in (train_set, val_set):
+        require_useful_labels(dataset, data)
+    step = -(-len(train_set) // _MEASURED_MASKS)
+    with ThreadPoolExecutor() as pool:
+        read = pool.map(lambda index: _read(train_set, index, objects=index % step == 0), range(len(train_set)))
+        masks = list(tqdm(read, "masks", len(train_set), unit="mask", leave=False, disable=None))
+    counts = np.array([mask.counts for mask in masks])
+    measured = [mask.objects for mask in masks if mask.objects]
+    objects = Objects(*(np.concatenate(parts) for parts in zip(*measured, strict=True)))
+    heights, widths = zip(*(mask.size for mask in masks), strict=True)
+    return Survey(
+        data=data,
+        train=len(train_set),
+        val=len(val_set),
+        heights=heights,
+        widths=widths,
+        classes=_class_facts(data.class_set.names, counts, objects),
+        ignored=float(counts[:, 255].sum() / counts.sum()),
+        measured=len(measured),
+    )
+
+
+class _Mask(NamedTuple):
+    """What is kept of a mask."""
+
+    size: tuple[int, int]
+    counts: NDArray[np.int64]  # (256,) pixels of each value
+    objects: Objects | None
+
+
+def _read(dataset: SegmentationDataset, index: int, *, objects: bool) -> _Mask:
+    mask = dataset.read_mask(index).numpy()
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return _Mask((mask.shape[0], mask.shape[1]), counts, find_objects(mask) if objects else None)
+
+
+def _class_facts(names: Sequence[str], counts: NDArray[np.int64], objects: Objects) -> tuple[ClassFacts, ...]:
+    """The facts of each class, from (pictures, 256) pixel counts and the objects of the measured masks."""
+    return tuple(
+        ClassFacts(
+            name=name,
+            pixels=int(counts[:, k].sum()),
+            pictures=int((counts[:, k] > 0).sum()),
+            narrow=width_below(objects, k, 0.05),
+            middle=width_below(objects, k, 0.5),
+        )
+        for k, name in enumerate(names)
+    )

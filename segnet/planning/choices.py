@@ -70,6 +70,13 @@ def choose_view(survey: Survey, model: ModelConfig) -> tuple[float, list[Choice]
     return zoom, choices
 
 
+def choose_channels(survey: Survey) -> list[Choice]:
+    """A single channel where the pictures are grey."""
+    if not survey.grey:
+        return []
+    return [Choice("data.channels", 1, f"{survey.grey} pictures opened, all of them grey", "R, G and B would be the same")]
+
+
 def choose_stages(survey: Survey, stages: int, zoom: float) -> tuple[int, Choice | None]:
     """The number of stages, at most `stages`, and the reason where it is less.
 

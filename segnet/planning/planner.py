@@ -19,6 +19,7 @@ from segnet.planning.choices import (
     Choice,
     Length,
     choose_batch,
+    choose_channels,
     choose_length,
     choose_loss,
     choose_stages,
@@ -53,10 +54,10 @@ class Plan(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A network, with what its own stride and speed decide."""
+    """A network, with the keys that it is measured with."""
 
     model: ModelConfig
-    choices: list[Choice]
+    choices: list[Choice]  # but those of the network itself
     costs: Sequence[BatchCost]
 
     def pictures(self, seconds: float) -> float:
@@ -88,7 +89,7 @@ def make_plan(
     if chosen.costs[0].memory > memory:
         found = f"{chosen.costs[0].memory:.2f} GB for a single picture, {memory:.2f} GB are free"
         raise environment_error("memory", found, "give --memory if there is more, or free some")
-    choices = [*chosen.choices, *choose_loss(facts), *choose_batch(chosen.costs, memory, seconds)]
+    choices = [*chosen.choices, *choose_batch(chosen.costs, memory, seconds)]
     parameters = sum(part.parameters for part in summarize(chosen.model, len(data.class_set), (64, 64)))
     choices += recipe_choices(parameters, pretrained=budget.weights is not None)
     trial = build_config(data, [*choices, Choice("train.ema_decay", 0.9, "", "")])
@@ -133,8 +134,9 @@ def _candidate(facts: Survey, path: Path, budget: Budget, measure: Measurements)
     if why:
         model = with_stages(model, stages)
         view = [why, *choose_view(facts, model)[1]]
-    trial = build_config(facts.data, [*_model_choices(model, "", "", None), *view, *choose_loss(facts)])
-    return _Candidate(model, view, measure.batches(trial))
+    own = [*view, *choose_loss(facts), *([] if budget.weights else choose_channels(facts))]
+    trial = build_config(facts.data, [*_model_choices(model, "", "", None), *own])
+    return _Candidate(model, own, measure.batches(trial))
 
 
 def read_network(path: Path) -> ModelConfig:

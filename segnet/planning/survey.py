@@ -16,6 +16,7 @@ from segnet.data.dataset import SegmentationDataset, open_split, require_useful_
 from segnet.planning.objects import Objects, find_objects, width_below
 
 _MEASURED_MASKS = 200  # whose objects are measured; pixels and sizes are counted in all
+_OPENED_PICTURES = 20  # in which colours are looked for
 
 
 class ClassFacts(NamedTuple):
@@ -39,6 +40,7 @@ class Survey(NamedTuple):
     classes: tuple[ClassFacts, ...]
     ignored: float  # share of all pixels
     measured: int  # masks whose objects were measured
+    grey: int  # pictures that were opened and have no colour; 0 where one has
 
     @property
     def size(self) -> tuple[float, float]:
@@ -73,7 +75,15 @@ def survey(data: DataConfig) -> Survey:
         classes=_class_facts(data.class_set.names, counts, objects),
         ignored=float(counts[:, 255].sum() / counts.sum()),
         measured=len(measured),
+        grey=_grey_pictures(train_set),
     )
+
+
+def _grey_pictures(dataset: SegmentationDataset) -> int:
+    """The number of pictures opened, all over the split, if R, G and B are equal in all of them; else 0."""
+    places = range(0, len(dataset), -(-len(dataset) // _OPENED_PICTURES))
+    images = (dataset.read(place).image for place in places)
+    return len(places) if all(bool((image == image[:1]).all()) for image in images) else 0
 
 
 class _Mask(NamedTuple):

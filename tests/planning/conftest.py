@@ -16,12 +16,16 @@ def facts() -> Callable[..., Survey]:
     by the name of the class."""
 
     def make(
-        size: tuple[int, int] = (375, 500), *, sizes: tuple[tuple[int, int], ...] = (), **classes: tuple[float, ...]
+        size: tuple[int, int] = (375, 500),
+        *,
+        sizes: tuple[tuple[int, int], ...] = (),
+        grey: int = 0,
+        **classes: tuple[float, ...],
     ) -> Survey:
         heights, widths = zip(*(sizes or (size,) * 100), strict=True)
         known = classes or {"soil": (1000, 100, 90, 200), "crop": (900, 100, 20, 60)}
         rows = tuple(ClassFacts(name, int(row[0]), int(row[1]), *row[2:]) for name, row in known.items())
         data = DataConfig(root="data/field", classes=tuple(known), workers=0)
-        return Survey(data, 100, 20, heights, widths, rows, 0.0, 100)
+        return Survey(data, 100, 20, heights, widths, rows, 0.0, 100, grey)
 
     return make

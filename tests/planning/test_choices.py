@@ -10,6 +10,7 @@ from helpers import model_config
 from segnet.planning.choices import (
     Choice,
     choose_batch,
+    choose_channels,
     choose_length,
     choose_loss,
     choose_stages,
@@ -77,6 +78,11 @@ def test_stages_that_lose_the_objects_of_every_class_are_left_out(facts, classes
 def test_uneven_classes_are_weighted(facts, pixels, weighted) -> None:
     chosen = values_of(choose_loss(facts(soil=(1000, 90, 9, 9), crop=(pixels, 90, 9, 9))))
     assert chosen == ({"loss.class_weights": "median_frequency", "loss.weight_power": 0.5} if weighted else {})
+
+
+def test_grey_pictures_have_one_channel(facts) -> None:
+    assert values_of(choose_channels(facts(grey=20))) == {"data.channels": 1}
+    assert choose_channels(facts()) == []
 
 
 def test_classes_in_few_pictures_are_named(facts) -> None:

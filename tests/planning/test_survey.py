@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import refused, write_pair, write_split
+from PIL import Image
 
 from segnet.data.checking import check_dataset
 from segnet.planning import survey as module
@@ -44,3 +45,11 @@ def test_a_set_that_training_refuses_is_refused(tiny_config, tiny_data: Path) ->
     (tiny_data / "ImageSets" / "Segmentation" / "val.txt").unlink()
     with refused(ExitCode.DATA, "val.txt: no such file", "prepare_data.py split"):
         survey(tiny_config.data)
+
+
+def test_pictures_are_grey_where_all_of_them_are(tiny_config, tiny_data: Path) -> None:
+    assert survey(tiny_config.data).grey == 0
+    for path in (tiny_data / "JPEGImages").glob("train_*"):
+        with Image.open(path) as picture:
+            picture.convert("L").save(path)
+    assert survey(tiny_config.data).grey == 6

@@ -51,7 +51,8 @@ def choose_view(survey: Survey, model: ModelConfig) -> tuple[float, list[Choice]
     needed = min(1.0, math.ceil(100 * _LEAST_WIDTH / thinnest.middle) / 100)
     if needed > zoom:
         zoom = needed
-        reason = f"{thinnest.name} is {thinnest.middle:.1f} pixels wide in the middle, and keeps {_LEAST_WIDTH:g}"
+        width_of = f"{thinnest.name} is {thinnest.middle:.1f} pixels wide in the middle of {survey.measured} masks"
+        reason = f"{width_of}, and keeps {_LEAST_WIDTH:g}"
     longer = [max(sides) for sides in zip(survey.heights, survey.widths, strict=True)]
     varied = _share(longer, 0.95) / _share(longer, 0.05) > 1.5
     spread = 2.0 if varied else 1.5

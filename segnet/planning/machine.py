@@ -121,8 +121,11 @@ def measure_run(config: Config) -> RunCost:
 class Measurements(NamedTuple):
     """The two measurements that a plan needs."""
 
-    batches: Callable[[Config], list[BatchCost]] = partial(in_new_process, measure_batches)
-    run: Callable[[Config], RunCost] = partial(in_new_process, measure_run)
+    batches: Callable[[Config], list[BatchCost]]
+    run: Callable[[Config], RunCost]
+
+
+IN_NEW_PROCESSES = Measurements(partial(in_new_process, measure_batches), partial(in_new_process, measure_run))
 
 
 class _Prepared:

@@ -27,13 +27,14 @@ from segnet.planning.choices import (
     length_choices,
     recipe_choices,
 )
-from segnet.planning.machine import BatchCost, Measurements, free_memory
+from segnet.planning.machine import IN_NEW_PROCESSES, BatchCost, Measurements, free_memory
 from segnet.planning.survey import Survey, survey
 from segnet.system.devices import choose_device, choose_precision, describe_device
 from segnet.system.errors import config_error, environment_error
 
 _MODELS = Path(__file__).parents[2] / "configs" / "model"
 NETWORKS = (_MODELS / "segnet.yaml", _MODELS / "segnet_small.yaml")  # from the largest
+_AVERAGE = Choice("train.ema_decay", 0.9, "", "")  # in measurements: a moving average costs the same with any decay
 
 
 class Budget(NamedTuple):
@@ -71,7 +72,7 @@ def make_plan(
     budget: Budget,
     *,
     networks: Sequence[Path] = NETWORKS,
-    measure: Measurements = Measurements(),  # noqa: B008
+    measure: Measurements = IN_NEW_PROCESSES,
 ) -> Plan:
     """The plan for a data folder with classes.yaml. It says on stderr what it is measuring.
 
@@ -90,9 +91,7 @@ def make_plan(
         found = f"{chosen.costs[0].memory:.2f} GB for a single picture, {memory:.2f} GB are free"
         raise environment_error("memory", found, "give --memory if there is more, or free some")
     choices = [*chosen.choices, *choose_batch(chosen.costs, memory, seconds)]
-    parameters = sum(part.parameters for part in summarize(chosen.model, len(data.class_set), (64, 64)))
-    choices += recipe_choices(parameters, pretrained=budget.weights is not None)
-    trial = build_config(data, [*choices, Choice("train.ema_decay", 0.9, "", "")])
+    trial = build_config(data, [*choices, _AVERAGE])
     if budget.weights:
         build_model(trial.model, len(data.class_set))  # refuses weights that do not fit
     _say("timing ten steps and an evaluation")
@@ -134,8 +133,11 @@ def _candidate(facts: Survey, path: Path, budget: Budget, measure: Measurements)
     if why:
         model = with_stages(model, stages)
         view = [why, *choose_view(facts, model)[1]]
-    own = [*view, *choose_loss(facts), *([] if budget.weights else choose_channels(facts))]
-    trial = build_config(facts.data, [*_model_choices(model, "", "", None), *own])
+    parameters = sum(part.parameters for part in summarize(model, len(facts.data.class_set), (64, 64)))
+    own = [*view, *choose_loss(facts), *recipe_choices(parameters, pretrained=budget.weights is not None)]
+    if not budget.weights:  # which are for R, G and B
+        own += choose_channels(facts)
+    trial = build_config(facts.data, [*_model_choices(model, "", "", None), *own, _AVERAGE])
     return _Candidate(model, own, measure.batches(trial))
 
 

@@ -17,6 +17,8 @@ from segnet.planning.objects import Objects, find_objects, width_below
 
 _MEASURED_MASKS = 200  # whose objects are measured; pixels and sizes are counted in all
 _OPENED_PICTURES = 20  # in which colours are looked for
+_LARGEST_SIDE = 1536  # pixels: objects are measured in the middle of a larger mask
+_THREADS = 8  # each needs memory for the objects of a mask
 
 
 class ClassFacts(NamedTuple):
@@ -38,7 +40,6 @@ class Survey(NamedTuple):
     heights: tuple[float, ...]  # of the training pictures, pixels
     widths: tuple[float, ...]
     classes: tuple[ClassFacts, ...]
-    ignored: float  # share of all pixels
     measured: int  # masks whose objects were measured
     grey: int  # pictures that were opened and have no colour; 0 where one has
 
@@ -59,7 +60,7 @@ def survey(data: DataConfig) -> Survey:
     for dataset in (train_set, val_set):
         require_useful_labels(dataset, data)
     step = -(-len(train_set) // _MEASURED_MASKS)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         read = pool.map(lambda index: _read(train_set, index, objects=index % step == 0), range(len(train_set)))
         masks = list(tqdm(read, "masks", len(train_set), unit="mask", leave=False, disable=None))
     counts = np.array([mask.counts for mask in masks])
@@ -73,7 +74,6 @@ def survey(data: DataConfig) -> Survey:
         heights=heights,
         widths=widths,
         classes=_class_facts(data.class_set.names, counts, objects),
-        ignored=float(counts[:, 255].sum() / counts.sum()),
         measured=len(measured),
         grey=_grey_pictures(train_set),
     )
@@ -97,7 +97,9 @@ class _Mask(NamedTuple):
 def _read(dataset: SegmentationDataset, index: int, *, objects: bool) -> _Mask:
     mask = dataset.read_mask(index).numpy()
     counts = np.bincount(mask.ravel(), minlength=256)
-    return _Mask((mask.shape[0], mask.shape[1]), counts, find_objects(mask) if objects else None)
+    top, left = (max(0, side - _LARGEST_SIDE) // 2 for side in mask.shape)
+    middle = mask[top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE]
+    return _Mask((mask.shape[0], mask.shape[1]), counts, find_objects(middle) if objects else None)
 
 
 def _class_facts(names: Sequence[str], counts: NDArray[np.int64], objects: Objects) -> tuple[ClassFacts, ...]:

@@ -26,6 +26,6 @@ def facts() -> Callable[..., Survey]:
         known = classes or {"soil": (1000, 100, 90, 200), "crop": (900, 100, 20, 60)}
         rows = tuple(ClassFacts(name, int(row[0]), int(row[1]), *row[2:]) for name, row in known.items())
         data = DataConfig(root="data/field", classes=tuple(known), workers=0)
-        return Survey(data, 100, 20, heights, widths, rows, 0.0, 100, grey)
+        return Survey(data, 100, 20, heights, widths, rows, 100, grey)
 
     return make

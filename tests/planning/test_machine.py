@@ -8,7 +8,6 @@ import pytest
 import torch
 from helpers import folder_bytes, refused
 
-from segnet.config.loading import override_config
 from segnet.planning import machine
 from segnet.planning.machine import RunCost, free_memory, in_new_process, measure_batches, measure_run
 from segnet.system.errors import ExitCode
@@ -24,7 +23,7 @@ def test_steps_of_one_and_two_pictures_are_measured(tiny_config, monkeypatch) ->
     monkeypatch.setattr(
         machine, "train_step", lambda state, batch, *a, **k: seen.append(len(batch.id)) or train_step(state, batch, *a, **k)
     )
-    one, two = measure_batches(override_config(tiny_config, ["train.accumulate=2"]))
+    one, two = measure_batches(tiny_config)
     assert seen == [1, 1, 1, 2, 2, 2]
     assert (one.pictures, two.pictures) == (1, 2)
     assert 0 < one.memory <= two.memory

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from helpers import refused, write_pair, write_split
 from PIL import Image
 
@@ -21,7 +20,6 @@ def test_the_counts_are_those_of_the_check(tiny_config, tiny_data) -> None:
     assert (found.train, found.val, found.size, found.measured) == (6, 3, (32, 32), 6)
     assert tuple(facts.pixels for facts in found.classes) == report.class_pixels
     assert tuple(facts.pictures for facts in found.classes) == report.class_pictures
-    assert found.ignored == pytest.approx(report.ignored / (report.ignored + sum(report.class_pixels)))
 
 
 def test_widths_and_sizes_are_measured_on_a_part_of_many_masks(tiny_config, tiny_data, tiny_classes, monkeypatch) -> None:
@@ -34,6 +32,7 @@ def test_widths_and_sizes_are_measured_on_a_part_of_many_masks(tiny_config, tiny
         write_pair(tiny_data, name, mask, tiny_classes)
     write_split(tiny_data, "train", names)
     monkeypatch.setattr(module, "_MEASURED_MASKS", 5)
+    monkeypatch.setattr(module, "_LARGEST_SIDE", 45)
     found = survey(tiny_config.data)
     assert (found.measured, found.size) == (5, (44, 50))
     _, box, disc = found.classes

@@ -2,7 +2,7 @@
 
 examples:
   python scripts/evaluate.py runs/sample
-  python scripts/evaluate.py runs/camvid --split test inference.flip=true
+  python scripts/evaluate.py runs/camvid --split test inference.flip=horizontal
   python scripts/evaluate.py runs/camvid/last.pt --out /tmp/scores device=cpu
 
 It writes metrics.json, confusion.csv, pictures.csv and report.html, a page to look at. Two evaluations of one split are compared
@@ -41,7 +41,7 @@ from segnet.tasks.segmentation_score import EvaluationCounts
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides, e.g. inference.flip=true")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides, e.g. inference.flip=horizontal")
     parser.add_argument("--split", help="split to score (default: data.val_split)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/evaluation/<split>)")
     pictures = count_up_to(10_000)

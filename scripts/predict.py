@@ -2,7 +2,7 @@
 
 examples:
   python scripts/predict.py runs/sample street.jpg --out masks
-  python scripts/predict.py runs/sample data/sample/JPEGImages --out masks --save mask,overlay inference.flip=true
+  python scripts/predict.py runs/sample data/sample/JPEGImages --out masks --save mask,overlay inference.flip=horizontal
   python scripts/predict.py runs/camvid/last.pt "drive/**/*.png" --out masks --save mask,uncertainty,json --overwrite
 
 The same command, given again, continues one that was stopped. Under torchrun the ranks share the pictures.
@@ -84,7 +84,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """The arguments, and the kinds of output that --save names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
-    inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=true"
+    inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=horizontal"
     parser.add_argument("inputs", nargs="*", metavar="INPUT|KEY=VALUE", help=inputs_help)
     parser.add_argument("--split", metavar="NAME", help="predict the pictures of this split of the run's data, e.g. val")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")

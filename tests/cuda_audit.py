@@ -33,7 +33,7 @@ RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path
 PRECISIONS = ("bfloat16", "float16", "float32")
 RECOMPUTE = ("nothing", "activations", "stages")
 OPTIMIZERS = ("adamw", "sgd")
-VIEWS: tuple[dict[str, Any], ...] = ({"flip": True, "window": 48}, {"scales": (0.5, 1.0)}, {"dropout_samples": 2}, {})
+VIEWS: tuple[dict[str, Any], ...] = ({"flip": "horizontal", "window": 48}, {"scales": (0.5, 1.0)}, {"dropout_samples": 2}, {})
 BFLOAT16, AVERAGE, DETERMINISTIC = "train.precision=bfloat16", "train.ema_decay=0.9", "train.deterministic=true"
 COLORS = ("augment.brightness=0.4", "augment.contrast=0.4", "augment.saturation=0.4", "augment.hue=0.05", "augment.blur=1")
 POOLING_LAUNCHES = 210  # in a step of SegNet with eight images of 360×480 in bfloat16

@@ -128,7 +128,7 @@ class Comparison:
         if time.monotonic() > deadline:
             raise TimeIsUp
         scales = [round(zoom * scale, 4) for zoom in ZOOMS for scale in self.configs[row.recipe].inference.scales]
-        views = [f"inference.scales={scales}", "inference.flip=true"] if row.tta else []
+        views = [f"inference.scales={scales}", "inference.flip=horizontal"] if row.tta else []
         self._call("evaluate", run, *views, "--split", trial.split(row.split), "--out", metrics.parent)
 
     def _call(self, script: str, *arguments: object) -> None:

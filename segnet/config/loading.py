@@ -30,7 +30,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
-    """`config` with `overrides` such as "inference.flip=true".
+    """`config` with `overrides` such as "inference.flip=horizontal".
 
     Where they name another data folder, the classes.yaml there gives ignore_index, and must have the same classes.
     Raises UserError (config) for a mistake in the overrides or in that file.

@@ -14,8 +14,9 @@ NEW_KEYS = {
     ("augment", "sizes"): ("augment", "shrink"),
     ("data", "ignore_id"): ("data", "ignore_index"),
 }
-_NEW_VALUES: dict[tuple[str, str], dict[Value, Value]] = {
-    ("train", "recompute"): {"plain": "nothing", "lean": "activations", "checkpoint": "stages"}
+_NEW_VALUES: dict[tuple[str, str], dict[str | bool, Value]] = {
+    ("train", "recompute"): {"plain": "nothing", "lean": "activations", "checkpoint": "stages"},
+    ("inference", "flip"): {False: "none", True: "horizontal"},
 }
 
 
@@ -26,12 +27,14 @@ def upgrade(tree: Tree) -> Tree:
     refused.
     """
     tree = copy.deepcopy(tree)
-    for (old_section, old_key), (section, key) in NEW_KEYS.items():
-        values = tree.get(old_section)
+    for (section, old_key), (_, key) in NEW_KEYS.items():
+        values = tree.get(section)
         if isinstance(values, dict) and old_key in values:
-            value = values.pop(old_key)
-            known = _NEW_VALUES.get((section, key), {})
-            values[key] = known.get(value, value) if isinstance(value, str) else value
+            values[key] = values.pop(old_key)
+    for (section, key), known in _NEW_VALUES.items():
+        values = tree.get(section)
+        if isinstance(values, dict) and isinstance(value := values.get(key), str | bool):
+            values[key] = known.get(value, value)
     loss = tree.get("loss")
     if isinstance(loss, dict) and loss.get("hardest") == 1:
         del loss["hardest"]

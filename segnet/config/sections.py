@@ -196,6 +196,12 @@ class DataConfig(Section):
     """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into memory. none: off."""
     cache_folder: PathText | None = None
     """The folder of that file. null: off, .segnet/ in the data folder."""
+    balance: Probability = 0.0
+    """Probability that a training crop is placed around a pixel of a class that is drawn among the classes of its picture, so
+    that rare classes are seen more often. Segmentation only. 0: off, crops lie anywhere."""
+    balance_power: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """A class is drawn with a probability proportional to (its share of the training pixels) ** -balance_power, in balance and in
+    augment.copy_paste. 0: each class alike."""
 
     @field_validator("classes")
     @classmethod
@@ -263,6 +269,17 @@ class AugmentConfig(Section):
     images of half the size, whose steps are about four times as fast."""
     flip: Probability = 0.5
     """Probability of mirroring left and right."""
+    vertical_flip: Probability = 0.0
+    """Probability of mirroring top and bottom, for pictures without an upper side: cells, fields from above."""
+    quarter_turn: Probability = 0.0
+    """Probability of a turn by 90, 180 or 270 degrees, for pictures without an upper side."""
+    copy_paste: Probability = 0.0
+    """Probability that an object of a rare class, cut out of a crop of a random training picture, is pasted into the image. Rare
+    is a class with fewer training pixels than the median class; an object is a connected component. See data.balance_power."""
+    cutout: Probability = 0.0
+    """Probability that a rectangle of 2 to 20 percent of the image gets the mean colour, and its mask the ignored id."""
+    jpeg: Probability = 0.0
+    """Probability of JPEG compression, its quality drawn from 20 to 90."""
     brightness: Probability = 0.0
     """Brightness is multiplied by a factor from 1-x to 1+x."""
     contrast: Probability = 0.0
@@ -273,6 +290,8 @@ class AugmentConfig(Section):
     """Hue is turned by -x to +x of the colour circle."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     """The image is turned by an angle from -x to +x, degrees. 180: pictures without an upright direction, such as from above."""
+    gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Values, as parts of 255, are raised to a power drawn from 1/(1+x) to 1+x, uniformly in its logarithm."""
     blur: Probability = 0.0
     """Probability of a Gaussian blur, its standard deviation drawn from 0.1 to 2 pixels of the crop."""
 
@@ -365,8 +384,9 @@ class InferenceConfig(Section):
     scales: tuple[Zoom, ...] = Field(default=(1.0,), min_length=1, max_length=8)
     """Zooms at which the network is applied to the picture; the probabilities are averaged at the picture's size. Their middle
     should be that of augment.scale."""
-    flip: bool = False
-    """Apply the network also to the mirrored picture, and average."""
+    flip: Literal["none", "horizontal", "dihedral"] = "none"
+    """Views of the picture whose probabilities are averaged. horizontal: itself and its mirror image. dihedral: the eight
+    pictures that mirrorings and quarter turns make of it. none: off, itself alone."""
     precision: Precision = "auto"
     """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for, which on a processor is float32
     where the compiled kernel computes it faster than bfloat16. float32: as in train.precision, TF32 on GPUs."""

@@ -6,6 +6,7 @@ on the number of threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -51,6 +52,9 @@ def draw_changes(config: AugmentConfig, bands: Bands = RGB) -> tuple[Change, ...
             _draw(adjust_hue, config.hue, around=0),
         ]
         changes = [changes[place] for place in order]
+    if config.gamma:
+        most = math.log(1 + config.gamma)
+        changes.append((adjust_gamma, math.exp(_uniform(-most, most))))
     if config.blur and float(torch.rand(1)) < config.blur:
         changes.append((blur, _uniform(0.1, 2.0)))
     return tuple(change for change in changes if change)
@@ -97,6 +101,15 @@ def contrast_bands(image: Tensor, factor: float) -> Tensor:
     """The image (C, H, W) uint8, each band blended with its own mean, of which a part of 1 - `factor` is taken."""
     mean = (image.sum(dim=(1, 2), keepdim=True, dtype=torch.float64) / image[0].numel()).float()
     return image.mul(factor).add_(mean * (1 - factor)).clamp_(0, 255).to(torch.uint8)
+
+
+def adjust_gamma(image: Tensor, gamma: float) -> Tensor:
+    """The image (C, H, W) uint8 with each value v replaced by 255 · (v / 255) ** `gamma`.
+
+    It looks the values up in a table. A power of each pixel takes longer, and its last bit depends on the number of threads.
+    """
+    levels = torch.arange(256, dtype=torch.uint8, device=image.device).view(1, 16, 16)
+    return functional.adjust_gamma_image(levels, gamma).flatten()[image.int()]
 
 
 def adjust_hue(image: Tensor, factor: float) -> Tensor:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import RGB, AugmentConfig, Bands
+from segnet.data.pasting import draw_pixel, draw_pixel_of_some_class, paste_object
 
 JointTransform = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """(image (C, H, W), mask (H, W), shrink, a factor of crop size and zoom, see AugmentConfig.shrink) -> image and mask."""
@@ -63,19 +67,25 @@ class RandomZoomCrop:
     ) -> None:
         self.size, self.scale, self.rotation, self.fill = size, scale, rotation, fill
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        window = self.draw_window(mask.shape[0], mask.shape[1])
+    def __call__(self, image: Tensor, mask: Tensor, pixel: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Image and mask of a random window; with `pixel` (row, column), of one that contains it before the rotation."""
+        window = self.draw_window(mask.shape[0], mask.shape[1], pixel)
         angle = _uniform(-self.rotation, self.rotation) if self.rotation else 0.0
         return self.cut(image, mask, window, angle)
 
-    def draw_window(self, height: int, width: int) -> Window:
-        """A random window of an image of height × width: inside the image if it fits, around it if it is larger."""
+    def draw_window(self, height: int, width: int, pixel: tuple[int, int] | None = None) -> Window:
+        """A random window of an image of height × width: inside the image if it fits, around it if it is larger.
+
+        With `pixel` (row, column) it is one of those windows that contain this pixel.
+        """
         zoom = math.exp(_uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         sides = [max(1, round(side / zoom)) for side in self.size]
-        places = [
-            math.floor(_uniform(min(0, whole - part), max(0, whole - part) + 1))
-            for whole, part in zip((height, width), sides, strict=True)
-        ]
+        places = list[int]()
+        for axis, (whole, part) in enumerate(zip((height, width), sides, strict=True)):
+            first, last = min(0, whole - part), max(0, whole - part)
+            if pixel is not None:
+                first, last = max(first, pixel[axis] - part + 1), min(last, pixel[axis])
+            places.append(math.floor(_uniform(first, last + 1)))
         return Window(places[0], places[1], sides[0], sides[1])
 
     def cut(self, image: Tensor, mask: Tensor, window: Window, angle: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -117,24 +127,108 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), dtype=torch.float64))
 
 
+def happens(probability: float) -> bool:
+    """True with this probability. Where it is 0, no random number is drawn."""
+    return probability > 0 and float(torch.rand(1)) < probability
+
+
+class Balance(NamedTuple):
+    """Crops around pixels of rare classes, see DataConfig.balance."""
+
+    probability: float  # of such a crop
+    odds: Tensor  # (K,) float64: the probabilities of the classes are proportional to these
+
+
+class Donors(Protocol):
+    """The pictures from which objects of rare classes are cut out, see AugmentConfig.copy_paste."""
+
+    def draw(self) -> tuple[Tensor, Tensor, int]:
+        """An image (C, H, W), its mask (H, W), and the id of a class in the mask, drawn from torch's global generator."""
+        ...
+
+
 class TrainTransform:
-    """Random zoom, crop, rotation and mirroring, drawn from torch's global generator, which the dataset seeds.
+    """The augmentation of an image and its mask, except colours, drawn from torch's global generator, which the dataset seeds.
 
     An augmentation that is off draws no random number, so adding one to the program changes no earlier run.
     """
 
-    def __init__(self, config: AugmentConfig, bands: Bands = RGB) -> None:
+    def __init__(
+        self, config: AugmentConfig, bands: Bands = RGB, *, balance: Balance | None = None, donors: Donors | None = None
+    ) -> None:
         self.config = config
         self.fill = mean_color(bands)
+        self.balance = balance
+        self.donors = donors
 
     def __call__(self, image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:
-        height, width = (max(16, round(shrink * side)) for side in self.config.crop_size)
-        low, high = self.config.scale
-        zoom_crop = RandomZoomCrop((height, width), (shrink * low, shrink * high), self.config.rotation, self.fill)
-        image, mask = zoom_crop(image, mask)
-        if float(torch.rand(1)) < self.config.flip:
-            image, mask = image.flip(-1), mask.flip(-1)
+        pixel = None
+        if self.balance and happens(self.balance.probability):
+            pixel = draw_pixel_of_some_class(mask, self.balance.odds)
+        image, mask = self._crop(image, mask, shrink, pixel)
+        if self.donors and happens(self.config.copy_paste):
+            donor, donor_mask, class_id = self.donors.draw()
+            donor, donor_mask = self._crop(donor, donor_mask, shrink, draw_pixel(donor_mask == class_id))
+            image, mask = paste_object(image, mask, donor, donor_mask, class_id)
+        if happens(self.config.cutout):
+            image, mask = cut_out(image, mask, self.fill)
+        if happens(self.config.jpeg):
+            image = compressed(image, int(torch.randint(20, 91, ())))  # here and not in `colors`: a GPU cannot
         return image, mask
+
+    def _crop(self, image: Tensor, mask: Tensor, shrink: float, pixel: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+        """A crop of the configured size, zoomed, rotated, mirrored and turned."""
+        config = self.config
+        size = [max(16, round(shrink * side)) for side in config.crop_size]
+        turns = int(torch.randint(1, 4, ())) if happens(config.quarter_turn) else 0
+        height, width = reversed(size) if turns % 2 else size
+        low, high = config.scale
+        zoom_crop = RandomZoomCrop((height, width), (shrink * low, shrink * high), config.rotation, self.fill)
+        image, mask = zoom_crop(image, mask, pixel)
+        if float(torch.rand(1)) < config.flip:
+            image, mask = image.flip(-1), mask.flip(-1)
+        if happens(config.vertical_flip):
+            image, mask = image.flip(-2), mask.flip(-2)
+        if turns:
+            image, mask = image.rot90(turns, (-2, -1)), mask.rot90(turns, (-2, -1))
+        return image, mask
+
+
+def cut_out(image: Tensor, mask: Tensor, fill: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Copies in which a random rectangle of the image has the values `fill` and that of the mask is `IGNORE_INDEX`.
+
+    Its area is 2 to 20 percent of the image, its height 0.3 to 3.3 times its width unless that exceeds the image
+    (Zhong et al. 2020, section 3.1).
+    """
+    height, width = mask.shape
+    area = _uniform(0.02, 0.2) * height * width
+    ratio = math.exp(_uniform(math.log(0.3), math.log(3.3)))
+    rows = min(height, max(1, round(math.sqrt(area * ratio))))
+    columns = min(width, max(1, round(math.sqrt(area / ratio))))
+    top, left = int(torch.randint(height - rows + 1, ())), int(torch.randint(width - columns + 1, ()))
+    color = torch.tensor(fill, dtype=image.dtype).view(-1, 1, 1)
+    image = functional.erase_image(image, top, left, rows, columns, color)
+    mask = functional.erase_image(mask, top, left, rows, columns, torch.tensor(IGNORE_INDEX, dtype=mask.dtype))
+    return image, mask
+
+
+def compressed(image: Tensor, quality: int) -> Tensor:
+    """The image (C, H, W) uint8 after JPEG compression of this quality, 1 to 95; other bands than R, G, B each as a grey picture.
+
+    By Pillow: torchvision's own functions for JPEG are deprecated.
+    """
+    pictures = [image.permute(1, 2, 0)] if len(image) == 3 else list(image)
+    return torch.cat([_compressed_picture(picture, quality).view(*image.shape[1:], -1) for picture in pictures], 2).permute(
+        2, 0, 1
+    )
+
+
+def _compressed_picture(pixels: Tensor, quality: int) -> Tensor:
+    """(H, W, 3) or (H, W) uint8 after JPEG compression."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.contiguous().numpy()).save(file, "JPEG", quality=quality)
+    with Image.open(file) as picture:
+        return torch.from_numpy(np.array(picture))
 
 
 def eval_transform(image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:

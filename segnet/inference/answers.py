@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,26 @@ FADE = 32  # pixels over which two windows with equal answers are blended
 SMALLEST_WINDOW = 256  # pixels
 
 
+class _View(NamedTuple):
+    """One of the eight pictures that mirrorings and quarter turns make of a picture: it is mirrored first, then transposed."""
+
+    rows: bool  # top and bottom are mirrored
+    columns: bool  # left and right are mirrored
+    transposed: bool
+
+    @property
+    def mirrored(self) -> list[int]:
+        """The dimensions of a tensor (…, H, W) that are mirrored."""
+        return [dimension for dimension, mirrored in ((-2, self.rows), (-1, self.columns)) if mirrored]
+
+
+_VIEWS = {
+    "none": (_View(False, False, False),),
+    "horizontal": (_View(False, False, False), _View(False, True, False)),
+    "dihedral": tuple(itertools.starmap(_View, itertools.product((False, True), repeat=3))),
+}
+
+
 def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
     """A copy of the network for prediction only, in the precision of `config`, compiled where `config` says so.
 
@@ -44,8 +65,8 @@ def predict(
 ) -> AnswerType:
     """The answer to (B, C, H, W) images in 0..255, on any device: tensors on the CPU, at the images' own size.
 
-    `answers` says which values are averaged over the views, and what the mean becomes. Views are each scale of `config`, with
-    `flip` also mirrored, and all of these `dropout_samples` times with dropout on (Monte-Carlo dropout: Kendall et al., BMVC
+    `answers` says which values are averaged over the views, and what the mean becomes. Views are each scale of `config`, mirrored
+    and turned as `flip` says, and all of these `dropout_samples` times with dropout on (Monte-Carlo dropout: Kendall et al., BMVC
     2017, section 4). Batch normalisation uses its stored statistics. The dropout samples are seeded: equal batches have equal
     answers. Large images are predicted in windows; where memory is full, in smaller ones, with a note on stderr. The model then
     remembers how many pixels were too many, for the next images. It is left in evaluation mode.
@@ -148,22 +169,23 @@ def _empty_like(part: AnswerType, size: tuple[int, int]) -> AnswerType:
 def _mean_over_views(
     model: Network, whole: Tensor, config: InferenceConfig, answers: Answers[AnswerType], rows: slice, columns: slice
 ) -> Tensor:
-    """The values of `answers` in one window of the `whole` image, (B, C, rows, columns), averaged over scales and flips."""
-    # A mirrored view reads some columns more: then the pooling grid of its window is that of the whole mirrored image.
-    beyond = (whole.shape[-1] - columns.stop) % model.total_stride if config.flip else 0
-    image = whole[..., rows, columns.start : columns.stop + beyond].to(model.device)
-    plain = image[..., : image.shape[-1] - beyond]
-    flips = (False, True) if config.flip else (False,)
+    """The values of `answers` in one window of the `whole` image, (B, C, rows, columns), averaged over scales and mirrorings."""
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    # A mirrored view reads some pixels more: then the pooling grid of its window is that of the whole mirrored image.
+    below = (whole.shape[-2] - rows.stop) % model.total_stride if config.flip == "dihedral" else 0
+    beside = (whole.shape[-1] - columns.stop) % model.total_stride if config.flip != "none" else 0
+    image = whole[..., rows.start : rows.stop + below, columns.start : columns.stop + beside].to(model.device)
+    views = _VIEWS[config.flip]
     total = torch.zeros((), device=image.device)
-    for scale in config.scales:
-        for flip in flips:
-            seen = image.flip(-1) if flip else plain
-            size = seen.shape[-2:]
-            outputs = compute_logits(model, seen, scale, config.precision)
-            if outputs.shape[-2:] != size:
-                outputs = F.interpolate(outputs, size, mode="bilinear", align_corners=False)
-            total = total + answers.of_outputs(outputs[..., beyond:].flip(-1) if flip else outputs)
-    return total / (len(config.scales) * len(flips))
+    for scale, view in itertools.product(config.scales, views):
+        seen = image[..., : None if view.rows else height, : None if view.columns else width].flip(view.mirrored)
+        seen = seen.mT if view.transposed else seen
+        outputs = compute_logits(model, seen, scale, config.precision)
+        if outputs.shape[-2:] != seen.shape[-2:]:
+            outputs = F.interpolate(outputs, seen.shape[-2:], mode="bilinear", align_corners=False)
+        outputs = outputs.mT if view.transposed else outputs
+        total = total + answers.of_outputs(outputs[..., -height:, -width:].flip(view.mirrored))
+    return total / (len(config.scales) * len(views))
 
 
 def _mean_over_samples(

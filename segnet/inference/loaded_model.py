@@ -33,7 +33,7 @@ class LoadedModel(NamedTuple):
 def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     """The network of a run folder (its best checkpoint), a checkpoint or an exported file, ready to predict, on the CPU.
 
-    `overrides` change its configuration, e.g. "inference.flip=true"; "model.decoder_operation=convolution" converts the
+    `overrides` change its configuration, e.g. "inference.flip=horizontal"; "model.decoder_operation=convolution" converts the
     weights exactly. The device of the training is replaced by "auto".
     Raises UserError (checkpoint) when there is no intact checkpoint or its weights do not fit, (config) for a mistake in an
     override.

@@ -61,7 +61,7 @@ class Predictor:
     def __init__(self, path: Path | str, overrides: Sequence[str] = ()) -> None:
         """Load a run folder, a checkpoint or an exported file.
 
-        `overrides` change its configuration, e.g. "inference.flip=true" or "device=cpu".
+        `overrides` change its configuration, e.g. "inference.flip=horizontal" or "device=cpu".
         Raises UserError as `load_model` does, and (environment) when the device is not there.
         """
         loaded = load_model(path, overrides)

@@ -10,7 +10,9 @@ from segnet.config.data_folder import class_warnings
 from segnet.config.sections import Config
 from segnet.data.colors import draw_changes, need_rgb
 from segnet.data.dataset import SegmentationDataset, warn
-from segnet.data.transforms import TrainTransform
+from segnet.data.donors import RareClasses, class_odds, rare_class_odds
+from segnet.data.statistics import class_statistics, pictures_of_classes
+from segnet.data.transforms import Balance, TrainTransform
 from segnet.data.workers import require_open_files
 from segnet.system.distributed import say, world_size
 from segnet.system.errors import ExitCode, UserError
@@ -44,4 +46,20 @@ def open_train_set(config: Config, task: Task[AnswerType]) -> SegmentationDatase
     dataset.draw_colors = partial(draw_changes, config.augment, bands)
     if bands.channels != 3 and (off := need_rgb(config.augment)):
         say(f"note: augment.{' and augment.'.join(off)} are off: they need R, G, B, and data.channels is {bands.channels}")
+    if config.data.balance or config.augment.copy_paste:
+        dataset.transform = _favouring_rare_classes(config, dataset)
     return dataset
+
+
+def _favouring_rare_classes(config: Config, dataset: SegmentationDataset) -> TrainTransform:
+    """The augmentation of `config`, with what its data.balance and augment.copy_paste need to know of the training masks."""
+    pixels = class_statistics(dataset).pixels
+    power = config.data.balance_power
+    balance = Balance(config.data.balance, class_odds(pixels, power)) if config.data.balance else None
+    rare = rare_class_odds(pixels, power)
+    if config.augment.copy_paste and not rare.any():
+        say("note: augment.copy_paste has no effect, since no class has fewer training pixels than the median class")
+    if not config.augment.copy_paste or not rare.any():
+        return TrainTransform(config.augment, config.data.bands, balance=balance)
+    donors = RareClasses(dataset.read, pictures_of_classes(dataset), rare)
+    return TrainTransform(config.augment, config.data.bands, balance=balance, donors=donors)

@@ -63,7 +63,7 @@ def test_recipes_are_trained_scored_and_not_done_twice(run_script, tiny_config_f
     assert done.returncode == 0, done.stderr
     commands = [line for line in done.stdout.splitlines() if line.startswith("$")]
     assert [line.split()[2] for line in commands] == ["scripts/train.py", "scripts/evaluate.py", "scripts/evaluate.py"]
-    assert "inference.flip=true" in commands[2]
+    assert "inference.flip=horizontal" in commands[2]
     assert "complete" in done.stdout
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [(row["split"], row["tta"], row["seeds"]) for row in found] == [("val", False, [0]), ("val", True, [0])]

@@ -25,14 +25,17 @@ def test_a_renamed_key_is_refused_with_its_new_name(old: tuple[str, str], new: t
 
 def test_a_stored_configuration_of_an_earlier_version_is_read(tiny_config: Config, tmp_path: Path) -> None:
     stored = dump_config(tiny_config)
-    train, augment, data, loss = (cast(dict[str, Any], stored[name]) for name in ("train", "augment", "data", "loss"))
+    train, augment, data, loss, inference = (
+        cast(dict[str, Any], stored[name]) for name in ("train", "augment", "data", "loss", "inference")
+    )
     train |= {"memory": "lean", "log_every": train.pop("log_every_steps"), "eval_every": train.pop("eval_every_epochs")}
     train["save_every"] = train.pop("save_every_epochs")
     del train["recompute"]
     augment["sizes"] = augment.pop("shrink")
     data["ignore_id"] = data.pop("ignore_index")
     loss["hardest"] = 1.0
-    expected = override_config(tiny_config, ["train.recompute=activations"])
+    inference["flip"] = True
+    expected = override_config(tiny_config, ["train.recompute=activations", "inference.flip=horizontal"])
     assert read_stored_config(stored, tmp_path) == expected
     loss["hardest"] = 0.5
     with refused(Usage, "loss.hardest: unknown key"):

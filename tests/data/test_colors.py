@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional
 
 from segnet.classes import ClassSet
 from segnet.config.sections import AugmentConfig
-from segnet.data.colors import adjust_contrast, adjust_hue, change_batch, change_colors, draw_changes
+from segnet.data.colors import adjust_contrast, adjust_gamma, adjust_hue, change_batch, change_colors, draw_changes
 from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler, SampleKey
@@ -21,6 +21,7 @@ from segnet.data.transforms import TrainTransform
 from segnet.training.step import to_device
 
 EVERYTHING = AugmentConfig(crop_size=(16, 24), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.3, blur=0.5)
+WITH_GAMMA = EVERYTHING.model_copy(update={"gamma": 0.5})
 
 
 def random_image(height: int, width: int, seed: int = 0, channels_last: bool = False) -> Tensor:
@@ -73,6 +74,22 @@ def test_a_sample_is_drawn_and_changed_as_by_torchvision(seed: int) -> None:
     assert torch.equal(torch.rand(1), expected_next)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 1.7])
+def test_a_gamma_is_torchvisions_in_any_memory_order(gamma: float) -> None:
+    for channels_last in (False, True):
+        image = random_image(30, 41, channels_last=channels_last)
+        assert torch.equal(adjust_gamma(image, gamma), functional.adjust_gamma_image(image, gamma))
+
+
+def test_gamma_is_drawn_as_often_below_one_as_above() -> None:
+    torch.manual_seed(0)
+    drawn = [draw_changes(AugmentConfig(gamma=1.0)) for _ in range(300)]
+    assert {len(changes) for changes in drawn} == {1}
+    factors = torch.tensor([changes[0][1] for changes in drawn])
+    assert 0.5 <= factors.min() < 0.52 < 1.95 < factors.max() <= 2
+    assert 120 < int((factors > 1).sum()) < 180
+
+
 def test_what_is_off_draws_nothing() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -94,8 +111,8 @@ def test_a_batch_is_changed_in_place_each_image_in_its_own_way() -> None:
 
 
 def colored(root: Path, classes: ClassSet) -> SegmentationDataset:
-    dataset = SegmentationDataset(root, "train", classes, transform=TrainTransform(EVERYTHING), seed=3)
-    dataset.draw_colors = partial(draw_changes, EVERYTHING)
+    dataset = SegmentationDataset(root, "train", classes, transform=TrainTransform(WITH_GAMMA), seed=3)
+    dataset.draw_colors = partial(draw_changes, WITH_GAMMA)
     return dataset
 
 

@@ -14,7 +14,7 @@ from helpers import tiny_mask, write_pair, write_split
 from segnet.classes import ClassSet, class_set
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.layout import split_path
-from segnet.data.statistics import ClassStatistics, class_statistics, count_classes
+from segnet.data.statistics import ClassStatistics, class_statistics, count_classes, pictures_of_classes
 
 
 def test_class_statistics_equal_a_count_by_hand(tiny_data: Path, tiny_classes: ClassSet) -> None:
@@ -91,3 +91,16 @@ def test_splits_in_folders_have_files_of_their_own(mixed_data: Path, tiny_classe
     path.write_text("odd\n")
     class_statistics(SegmentationDataset(mixed_data, "city/train", tiny_classes))
     assert [path.name for path in (mixed_data / ".segnet").iterdir()] == ["city_train.statistics.json"]
+
+
+def test_pictures_of_classes_are_listed_and_kept(
+    tiny_data: Path, tiny_classes: ClassSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
+    expected = [[i for i in range(6) if (dataset.read_mask(i) == class_id).any()] for class_id in range(3)]
+    assert pictures_of_classes(dataset) == expected
+    monkeypatch.setattr(SegmentationDataset, "read_mask", None)  # no mask is read again
+    assert pictures_of_classes(dataset) == expected
+    write_split(tiny_data, "train", ["train_0", "train_1"])
+    with pytest.raises(TypeError):
+        pictures_of_classes(SegmentationDataset(tiny_data, "train", tiny_classes))

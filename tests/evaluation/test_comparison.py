@@ -103,7 +103,7 @@ def test_the_command_compares_what_evaluate_wrote(run_script: RunScript, tiny_ru
     assert (refusal.returncode, refusal.stdout) == (3, "")
     assert "evaluation/val: not evaluated yet – run python scripts/evaluate.py" in refusal.stderr
     save_examined(tiny_run, tiny_run / "evaluation" / "val")
-    save_examined(tiny_run, tmp_path / "flipped", "val", "inference.flip=true")
+    save_examined(tiny_run, tmp_path / "flipped", "val", "inference.flip=horizontal")
     found = run_script("compare", tiny_run, tmp_path / "flipped", "--json", tmp_path / "difference.json")
     assert (found.returncode, found.stderr) == (0, "")
     assert "3 pictures of val, 10000 resamples" in found.stdout

@@ -50,7 +50,7 @@ def test_the_score_is_that_of_the_written_masks(run_script, tiny_run, tiny_data,
 
 def test_evaluating_changes_no_input(run_script, tiny_run, tiny_data):
     before = folder_bytes(tiny_data)
-    assert run_script("evaluate", tiny_run, "--split", "train", "inference.flip=true").returncode == 0
+    assert run_script("evaluate", tiny_run, "--split", "train", "inference.flip=horizontal").returncode == 0
     assert folder_bytes(tiny_data) == before
     assert (tiny_run / "evaluation" / "train" / "metrics.json").exists()
 

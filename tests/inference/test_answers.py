@@ -14,7 +14,7 @@ from segnet.system.devices import Precision
 @pytest.mark.parametrize("scales", [(1.0,), (0.5,), (0.5, 1.0, 1.5)])
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (20, 17)])
 def test_probabilities_have_the_pictures_size_and_sum_to_one(model, scales, size):
-    probabilities = predict_probabilities(model, noise_image(*size), in_float32(scales=scales, flip=True))
+    probabilities = predict_probabilities(model, noise_image(*size), in_float32(scales=scales, flip="horizontal"))
     assert probabilities.shape == (1, 3, *size)
     assert probabilities.dtype == torch.float32
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(1, *size))
@@ -45,7 +45,7 @@ def test_auto_is_what_the_device_computes_fast(model, monkeypatch):
 
 def test_views_are_averaged(model):
     image = noise_image(20, 18)
-    found = predict_probabilities(model, image, in_float32(scales=(1.0, 0.5), flip=True))
+    found = predict_probabilities(model, image, in_float32(scales=(1.0, 0.5), flip="horizontal"))
     with torch.no_grad():
         small = F.interpolate(image.float(), (10, 9), mode="bilinear", antialias=True)
         views = [
@@ -57,10 +57,24 @@ def test_views_are_averaged(model):
     torch.testing.assert_close(found, torch.stack([v.softmax(dim=1) for v in views]).mean(dim=0))
 
 
-def test_mirroring_the_picture_mirrors_the_answer_when_flips_are_averaged(model):
-    image, config = noise_image(16, 16), in_float32(flip=True)
+def test_eight_views_are_averaged(model):
+    """Against turns and mirrorings of the whole picture, in another order and with another formula."""
+    image = noise_image(20, 18)
+    found = predict_probabilities(model, image, in_float32(flip="dihedral"))
+    with torch.no_grad():
+        turned = [model(image.rot90(turns, (2, 3))).rot90(-turns, (2, 3)) for turns in range(4)]
+        mirrored = [model(image.flip(-1).rot90(turns, (2, 3))).rot90(-turns, (2, 3)).flip(-1) for turns in range(4)]
+    torch.testing.assert_close(found, torch.stack([v.softmax(dim=1) for v in (*turned, *mirrored)]).mean(dim=0))
+
+
+@pytest.mark.parametrize("flip", ["horizontal", "dihedral"])
+def test_mirroring_the_picture_mirrors_the_answer_when_flips_are_averaged(model, flip):
+    image, config = noise_image(16, 16), in_float32(flip=flip)
     mirrored = predict_probabilities(model, image.flip(-1), config)
     torch.testing.assert_close(mirrored, predict_probabilities(model, image, config).flip(-1))
+    if flip == "dihedral":
+        turned = predict_probabilities(model, image.rot90(1, (2, 3)), config)
+        torch.testing.assert_close(turned, predict_probabilities(model, image, config).rot90(1, (2, 3)))
 
 
 def test_samples_are_seeded_and_averaged(bayesian):

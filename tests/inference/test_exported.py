@@ -25,9 +25,9 @@ def test_all_that_a_checkpoint_knows_travels_in_the_file(exported, package):
     _, path = exported(package)
     expected = config_of("deconvolution")
     assert load_exported(path).metadata == Metadata(expected, 7, 0.5)
-    loaded = load_model(path, ["inference.flip=true"])
+    loaded = load_model(path, ["inference.flip=horizontal"])
     assert loaded.classes == expected.data.class_set
-    assert loaded.config.inference.flip
+    assert loaded.config.inference.flip == "horizontal"
     original = build_model(expected.model, 3)
     assert (loaded.model.field_of_view, loaded.model.total_stride) == (original.field_of_view, original.total_stride)
     assert fold(loaded.model) is loaded.model
@@ -37,7 +37,7 @@ def test_all_that_a_checkpoint_knows_travels_in_the_file(exported, package):
 def test_inference_sees_no_difference(exported, package):
     """With windows, scales and flips."""
     model, path = exported(package)
-    loaded = load_model(path, ["inference={window: 32, scales: [1.0, 0.7], flip: true}"])
+    loaded = load_model(path, ["inference={window: 32, scales: [1.0, 0.7], flip: horizontal}"])
     found, expected = (predict_maps(m, noise(1, (70, 51)), loaded.config.inference) for m in (loaded.model, model))
     torch.testing.assert_close(found.confidence, expected.confidence, rtol=0, atol=1e-4)
     assert (found.mask != expected.mask).float().mean() < 1e-3

@@ -26,9 +26,9 @@ def test_overrides_change_how_it_predicts_and_the_training_device_is_forgotten(t
     model = build_model(tiny_config.model, 3).eval()
     on_gpu = tiny_config.model_copy(update={"device": "cuda"})
     save_checkpoint(tmp_path / "best.pt", Checkpoint(on_gpu, 1, None, model.state_dict()))
-    loaded = load_model(tmp_path, ["model.decoder_operation=convolution", "inference.flip=true"])
+    loaded = load_model(tmp_path, ["model.decoder_operation=convolution", "inference.flip=horizontal"])
     assert loaded.config.device == "auto"
-    assert loaded.config.inference.flip
+    assert loaded.config.inference.flip == "horizontal"
     image = torch.randint(0, 256, (1, 3, 17, 19), dtype=torch.uint8)
     assert torch.equal(loaded.model(image), model(image))
     with pytest.raises(UserError, match=r"inference\.flips: unknown key"):

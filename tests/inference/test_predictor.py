@@ -35,7 +35,7 @@ SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (13, 37), (32, 32), (33, 31)]
 def test_a_mask_has_the_size_of_its_picture(size: tuple[int, int], predictor: Predictor, tmp_path: Path) -> None:
     prediction = predictor.predict(write_picture(tmp_path / "picture.png", size), probabilities=True)
     check_sizes(prediction, size)
-    predictor.config = override_config(predictor.config, ["inference.scales=[0.3, 1, 2]", "inference.flip=true"])
+    predictor.config = override_config(predictor.config, ["inference.scales=[0.3, 1, 2]", "inference.flip=horizontal"])
     check_sizes(predictor.predict(tmp_path / "picture.png", probabilities=True), size)
 
 

@@ -89,13 +89,16 @@ def test_windows_give_what_the_whole_picture_gives(trained, monkeypatch, size, w
 
 
 @pytest.mark.parametrize("upsampling", ["unpool", "bilinear", "deconvolution"])
-@pytest.mark.parametrize("width", [221, 222, 223, 224])
-def test_mirrored_windows_give_what_the_mirrored_picture_gives(tiny_config, upsampling, width):
-    model, config = trained_network(tiny_config, upsampling), in_float32(flip=True)
-    whole = predict_maps(model, noise_image(97, width), config, probabilities=True)
-    cut = in_float32(flip=True, window=96, overlap=48)
-    assert choose_windows(model, (97, width), cut).margin == model.field_of_view
-    found = predict_maps(model, noise_image(97, width), cut, probabilities=True)
+@pytest.mark.parametrize(
+    ("flip", "height", "width"),
+    [*(("horizontal", 97, width) for width in (221, 222, 223, 224)), ("dihedral", 97, 130), ("dihedral", 130, 99)],
+)
+def test_mirrored_windows_give_what_the_mirrored_picture_gives(tiny_config, upsampling, flip, height, width):
+    model, config = trained_network(tiny_config, upsampling), in_float32(flip=flip)
+    whole = predict_maps(model, noise_image(height, width), config, probabilities=True)
+    cut = in_float32(flip=flip, window=96, overlap=48)
+    assert choose_windows(model, (height, width), cut).margin == model.field_of_view
+    found = predict_maps(model, noise_image(height, width), cut, probabilities=True)
     torch.testing.assert_close(found.probabilities, whole.probabilities, rtol=0, atol=5e-6)
     assert torch.equal(found.mask, whole.mask)
 

@@ -104,7 +104,7 @@ def test_outputs_of_other_weights_or_settings_are_refused(
         save_checkpoint(tiny_run / BEST, checkpoint)
         predictor = Predictor(tiny_run, ["device=cpu"])
     elif change == "inference":
-        predictor.config = override_config(predictor.config, ["inference.flip=true"])
+        predictor.config = override_config(predictor.config, ["inference.flip=horizontal"])
     else:
         predictor.classes = class_set(CLASSES, ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     with refused(Usage, "0.png: exists already, made with other weights or settings, and 3 more", "--overwrite"):

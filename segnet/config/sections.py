@@ -322,7 +322,8 @@ class OptimConfig(Section):
     lr: Positive = 0.01
     """Peak learning rate."""
     encoder_lr_factor: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """The learning rate of the encoder is this multiple of lr; below 1 for pretrained weights."""
+    """The learning rate of the encoder is this multiple of lr; below 1 for pretrained weights. 0: off, the encoder is frozen with
+    its batch statistics; a step is faster then and needs less memory, since the encoder has no gradients."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD; AdamW's first beta."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ class EncoderDecoder(nn.Module):
     """
 
     recompute: Recompute = "nothing"
+    encoder_is_frozen = False  # see `freeze_encoder`
     too_many_pixels: float = math.inf  # of the images of one call, for which memory was too small
 
     def __init__(self, config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> None:
@@ -75,6 +76,18 @@ class EncoderDecoder(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
+
+    def freeze_encoder(self) -> None:
+        """Keep the encoder's weights and batch statistics as they are from now on: no gradients, evaluation mode for good."""
+        self.encoder_is_frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules except a frozen encoder. The dropout after its stages is no part of it."""
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.encoder.eval()
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """The (B, K, H, W) logits of a (B, C, H, W) image, uint8 or float in 0..255."""

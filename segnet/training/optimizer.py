@@ -28,7 +28,8 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimiz
         sgd = torch.optim.SGD(parameters, lr=optim.lr, momentum=optim.momentum, fused=True)
         if optim.momentum:  # a first step that is skipped would leave torch's own buffers without any value
             for parameter in model.parameters():
-                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+                if parameter.requires_grad:
+                    sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return sgd
     return torch.optim.AdamW(parameters, lr=optim.lr, betas=(optim.momentum, 0.999), fused=True)
 

@@ -57,9 +57,11 @@ class Reporter:
     def start(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
         """Say how large the work is, and put the configuration on TensorBoard."""
         parameters = sum(parameter.numel() for parameter in self.state.model.parameters())
+        frozen = sum(parameter.numel() for parameter in self.state.model.parameters() if not parameter.requires_grad)
         ranks = f", {world_size()} ranks" if world_size() > 1 else ""
         pictures = f"{len(train_set)} train and {len(val_set)} val pictures"
-        say(f"{parameters:,} parameters, {pictures}, {self.total_steps} steps{ranks}")
+        of_them = f" ({frozen:,} of them frozen)" if frozen else ""
+        say(f"{parameters:,} parameters{of_them}, {pictures}, {self.total_steps} steps{ranks}")
         if self.log:
             self.log.text("config", f"```yaml\n{config_to_yaml(self.config)}```", self.state.step)
 

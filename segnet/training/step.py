@@ -106,6 +106,8 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
     model.recompute = config.train.recompute
     if world_size() > 1 and device.type == "cuda":
         model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs
+    if config.optim.encoder_lr_factor == 0:
+        model.freeze_encoder()
     return TrainState(
         model=model,
         network=CompiledPerSize(model) if config.train.compile else model,

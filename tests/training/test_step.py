@@ -169,8 +169,9 @@ def test_an_infinite_loss_of_one_rank_makes_all_ranks_skip_the_step(tiny_config,
     assert same(first, second)
 
 
-def test_finite_losses_move_all_ranks_alike(tiny_config, tmp_path):
-    first, second = step_on_two_ranks(tiny_config, tmp_path, infinite_on=2)
+@pytest.mark.parametrize("changes", [[], ["optim.encoder_lr_factor=0"]])
+def test_finite_losses_move_all_ranks_alike(changes, tiny_config, tmp_path):
+    first, second = step_on_two_ranks(override_config(tiny_config, changes), tmp_path, infinite_on=2)
     assert first["bad"] == second["bad"] == -1
     assert not first["kept"]
     assert same(first, second)

@@ -23,7 +23,7 @@ importing/      labels of other tools made masks: files · class_file · source 
                 labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat ·
                 folder_pairs · recognition · writing · report · recipe
 vectors/        polygons as files of other tools: archive · geojson · coco · labelme · cvat · yolo · formats
-runs/           what a run folder holds: checkpoint · environment · log · folder
+runs/           what a run folder holds: checkpoint · transfer · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · choice
 inference/      from an image to an answer, in memory: exported · precision · windows · loaded_model · answers ·
                 predictor

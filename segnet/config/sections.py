@@ -117,9 +117,19 @@ class ModelConfig(Section):
     encoder_weights: PathText | None = None
     """The initial weights of encoder and neck: vgg16 or vgg16_bn (torchvision, downloaded), a file with such weights, or a run
     folder or checkpoint of this program with the same encoder. null: off, random weights (He et al. 2015)."""
+    weights: PathText | None = None
+    """The initial weights of the whole network: a run folder or checkpoint of this program, also one with other classes, bands
+    or another decoder. Each layer is taken that has the same name and shape, the head's rows by the names of the classes; a table
+    says what is new. It is read at the start of a run alone, and takes the place of encoder_weights. null: off."""
     decoder_weights: Literal["he", "mirrored"] = "he"
     """The initial weights of the decoder. he: random (He et al. 2015). mirrored: each layer is the transpose of the encoder's
     layer that it undoes (Zeiler & Fergus 2014, section 2.1); a layer of another shape is random."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> ModelConfig:
+        if self.weights is not None and self.encoder_weights is not None:
+            raise ValueError("weights and encoder_weights both name the encoder's first weights; set one of them to null")
+        return self
 
     @model_validator(mode="after")
     def _mirrored(self) -> ModelConfig:

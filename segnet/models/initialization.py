@@ -16,7 +16,8 @@ def build_model(config: ModelConfig | str, num_classes: int, in_channels: int = 
     """A network with its first weights, in channels_last memory format. `config` may be a name, such as "segnet_basic".
 
     All layers get He's; then encoder and neck get those of `config.encoder_weights`, unless that is null; then the decoder
-    gets the transposed kernels of the encoder, if `config.decoder_weights` is "mirrored".
+    gets the transposed kernels of the encoder, if `config.decoder_weights` is "mirrored". Those of `config.weights` are not read
+    here: see `runs.transfer.take_weights`.
     Raises UserError: (checkpoint) when the encoder's weights are missing or do not fit; (config) for an unknown name.
     """
     config = load_architecture(config) if isinstance(config, str) else config
@@ -25,7 +26,7 @@ def build_model(config: ModelConfig | str, num_classes: int, in_channels: int = 
     if config.encoder_weights is not None:
         load_encoder(model.encoder, model.neck, config.encoder_weights)
     if config.decoder_weights == "mirrored":
-        _mirror_encoder(model)
+        mirror_encoder(model)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -41,7 +42,7 @@ def _initialize(model: EncoderDecoder) -> None:
 
 
 @torch.no_grad()
-def _mirror_encoder(model: EncoderDecoder) -> None:
+def mirror_encoder(model: EncoderDecoder) -> None:
     """Give each decoder layer the transpose of the encoder convolution that it mirrors, if the shapes fit.
 
     A deconvolution with the kernel of a convolution is its transpose; a convolution with the flipped kernel is, too.

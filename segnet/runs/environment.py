@@ -20,10 +20,18 @@ from segnet.system.files import write_text
 _SECONDS_FOR_GIT = 10
 
 
-def record_environment(path: Path, device: torch.device, *, precision: Mapping[str, str], resumed_at: int | None) -> None:
+def record_environment(
+    path: Path,
+    device: torch.device,
+    *,
+    precision: Mapping[str, str],
+    resumed_at: int | None,
+    weights: Mapping[str, object] | None = None,
+) -> None:
     """Write command, commit, device, precision, ranks and versions to `path`; with `resumed_at`, a step, add them to the file.
 
-    `precision` holds that of training and that of inference. Prints a note when a run resumes with another version of torch,
+    `precision` holds that of training and that of inference, `weights` the origin of the first weights where they are those of an
+    earlier run. Prints a note when a run resumes with another version of torch,
     on another device or with another number of ranks: its numbers may then differ in the last bits.
     """
     now = {
@@ -36,6 +44,7 @@ def record_environment(path: Path, device: torch.device, *, precision: Mapping[s
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
+        **({"weights": weights} if weights else {}),
     }
     record = _earlier_record(path) if resumed_at is not None else {}
     for key in ("torch", "device", "cudnn", "ranks"):

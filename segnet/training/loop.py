@@ -24,6 +24,7 @@ from segnet.evaluation.scoring import EvaluationStopped, count_split
 from segnet.runs.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save_checkpoint
 from segnet.runs.environment import record_environment
 from segnet.runs.folder import hold_run_folder, newest_checkpoint
+from segnet.runs.transfer import take_weights
 from segnet.system.devices import choose_device, explain_full_memory, use_deterministic_algorithms
 from segnet.system.distributed import (
     agreed,
@@ -75,6 +76,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
             state = build_state(config, task.channels, device, pretrained=found is None)
             if found:
                 restore(state, *found, stored, pictures)
+            transfer = None if found else take_weights(state.model, config.model, config.data.class_set.names)
         require_same_on_all_ranks(pictures.digest, "pictures or masks")
         require_same_on_all_ranks(state.step, "checkpoints")
         if world_size() > 1:
@@ -92,9 +94,15 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
                 write_text(run / "config.yaml", config_to_yaml(config))
                 precision = {"train": config.train.precision, "inference": config.inference.precision}
                 resumed_at = state.step if found else None
-                record_environment(run / "environment.json", device, precision=precision, resumed_at=resumed_at)
+                weights = transfer.record() if transfer else None
+                record_environment(run / "environment.json", device, precision=precision, resumed_at=resumed_at, weights=weights)
+        if transfer:
+            say(transfer.table())
         with _explained():
-            Training(config, stored, run, task, state, train_set, val_set, pictures).train()
+            training = Training(config, stored, run, task, state, train_set, val_set, pictures)
+            if transfer:
+                training.reporter.text("weights", transfer.table())
+            training.train()
     return run / BEST
 
 

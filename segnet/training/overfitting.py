@@ -10,6 +10,7 @@ from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
 from segnet.inference.answers import predict_maps
 from segnet.metrics.confusion import ConfusionMatrix, Scores
+from segnet.runs.transfer import take_weights
 from segnet.system.devices import choose_device
 from segnet.system.distributed import say
 from segnet.system.errors import ExitCode, UserError
@@ -37,6 +38,9 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
         found = f"the masks of the first batch show {'one class' if shown else 'no class'} alone ({', '.join(batch.id)})"
         raise UserError(ExitCode.DATA, config.data.root, found, "raise train.batch_size, or set another seed")
     state = build_state(config, task.channels, device)
+    transfer = take_weights(state.model, config.model, config.data.class_set.names)
+    if transfer:
+        say(transfer.table())
     criterion = task.build_criterion(train_set, device)
     for step in range(steps):
         train_step(state, batch, criterion, lr=config.optim.lr, config=config)

@@ -62,8 +62,12 @@ class Reporter:
         pictures = f"{len(train_set)} train and {len(val_set)} val pictures"
         of_them = f" ({frozen:,} of them frozen)" if frozen else ""
         say(f"{parameters:,} parameters{of_them}, {pictures}, {self.total_steps} steps{ranks}")
+        self.text("config", f"```yaml\n{config_to_yaml(self.config)}```")
+
+    def text(self, tag: str, text: str) -> None:
+        """Put a text in Markdown on TensorBoard."""
         if self.log:
-            self.log.text("config", f"```yaml\n{config_to_yaml(self.config)}```", self.state.step)
+            self.log.text(tag, text, self.state.step)
 
     def progress(self, lr: float, epoch: float) -> None:
         """Log the mean loss and the speed since the last call. All ranks call it: the loss is summed over them."""

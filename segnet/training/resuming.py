@@ -108,8 +108,8 @@ def _intact(best: Path) -> bool:
 
 
 def start_from(run: Path) -> str:
-    """The advice for continuing with another configuration: a new run that starts from the encoder of this one."""
-    return f"start another --run from its encoder: model.encoder_weights={run}"
+    """The advice for continuing with another configuration: a new run that starts from the weights of this one."""
+    return f"start another --run from its weights: model.weights={run}"
 
 
 _FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "data.cache", "data.cache_folder"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.initialization import build_model
 from segnet.system.devices import autocast
 from segnet.system.digests import derive_seed
-from segnet.system.distributed import rank, sum_over_ranks, world_size
+from segnet.system.distributed import is_main, rank, sum_over_ranks, world_size
 from segnet.tasks.task import Criterion
 from segnet.training.optimizer import MovingAverage, build_optimizer
 
@@ -108,6 +109,9 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
         model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs
     if config.optim.encoder_lr_factor == 0:
         model.freeze_encoder()
+        if pretrained and is_main() and config.model.encoder_weights is None and config.model.weights is None:
+            remedy = "name model.weights or model.encoder_weights, or raise optim.encoder_lr_factor"
+            print(f"warning: the encoder is frozen with random weights – {remedy}", file=sys.stderr)
     return TrainState(
         model=model,
         network=CompiledPerSize(model) if config.train.compile else model,

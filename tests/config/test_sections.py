@@ -37,7 +37,7 @@ def test_a_single_class_is_refused_with_the_way_out(name: str, cure: str, tmp_pa
         load_config(BASE, [f"data.classes=[{name}]"])
 
 
-@pytest.mark.parametrize("key", ["data.root", "data.cache_folder", "model.encoder_weights"])
+@pytest.mark.parametrize("key", ["data.root", "data.cache_folder", "model.encoder_weights", "model.weights"])
 def test_an_empty_path_is_none(key: str, tmp_path: Path) -> None:
     with refused(Usage, f"{key}='': {key}: found '', should have at least 1 character"):
         load_config(data_folder(tmp_path, "names: [a, b]"), [f"{key}=''"])

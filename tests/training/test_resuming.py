@@ -24,11 +24,11 @@ def test_resuming_a_finished_run_changes_nothing(tiny_config, tmp_path, capsys):
 
 def test_more_epochs_than_a_finished_run_has_are_a_run_from_its_encoder(tiny_config, tmp_path, capsys):
     train(tiny_config, tmp_path / "run")
-    way, more = f"model.encoder_weights={tmp_path / 'run'}", override_config(tiny_config, ["train.epochs=3"])
-    with refused(ExitCode.CHECKPOINT, "another train.epochs (2.0, now 3.0)", f"start another --run from its encoder: {way}"):
+    way, more = f"model.weights={tmp_path / 'run'}", override_config(tiny_config, ["train.epochs=3"])
+    with refused(ExitCode.CHECKPOINT, "another train.epochs (2.0, now 3.0)", f"start another --run from its weights: {way}"):
         train(more, tmp_path / "run", resume=True)
     train(tiny_config, tmp_path / "run", resume=True)
-    assert f"complete (6 steps); for more, start another --run from its encoder: {way}" in capsys.readouterr().out
+    assert f"complete (6 steps); for more, start another --run from its weights: {way}" in capsys.readouterr().out
     train(override_config(more, [way]), tmp_path / "more")
     assert load_checkpoint(tmp_path / "more" / "last.pt").step == 9
 

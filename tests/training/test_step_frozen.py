@@ -91,7 +91,9 @@ def test_train_and_eval_leave_a_frozen_encoder_in_evaluation_mode(tiny_config: C
 def test_a_stopped_run_ends_as_one_that_was_not(tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = override_config(tiny_config, [FROZEN, "train.eval_every_epochs=1", "train.ema_decay=0.5"])
     train(config, tmp_path / "whole")
-    assert "(432 of them frozen)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "(432 of them frozen)" in said.out
+    assert "warning: the encoder is frozen with random weights" in said.err
     for _ in range(4):  # one step at a time
         train(override_config(config, ["train.max_minutes=1e-9"]), tmp_path / "stopped", resume=True)
     train(config, tmp_path / "stopped", resume=True)

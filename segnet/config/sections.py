@@ -379,6 +379,9 @@ class TrainConfig(Section):
     """Epochs from one evaluation on the val split to the next."""
     save_every_epochs: Epochs = 1.0
     """Epochs from one checkpoint to the next."""
+    patience: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Epochs without a better score on the val split after which the run ends. The schedule of the learning rate is that of all
+    train.epochs, so it is cut then. 0: off."""
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
     """Minutes after which training stops, with a checkpoint from which --resume continues. 0: off, no limit."""
 

@@ -46,7 +46,7 @@ from segnet.training.data import open_data
 from segnet.training.precision import resolve_precisions
 from segnet.training.reporting import Reporter
 from segnet.training.resuming import RunPictures, restore, start_from, training_values
-from segnet.training.schedule import due, learning_rate, total_steps
+from segnet.training.schedule import due, learning_rate, patience_is_over, total_steps
 from segnet.training.step import TrainState, build_state, to_device, train_step
 
 
@@ -89,6 +89,9 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         if state.step >= total_steps(config, train_set) and state.scored_step == state.step:
             say(f"the run is complete ({state.step} steps); for more, {start_from(run)}")
             return run / BEST
+        if reason := end_of_patience(state, config, train_set):
+            say(f"the run has ended: {reason}; to go on, set a longer train.patience, or 0")
+            return run / BEST
         with agreed():
             if is_main():
                 write_text(run / "config.yaml", config_to_yaml(config))
@@ -104,6 +107,15 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
                 training.reporter.text("weights", transfer.table())
             training.train()
     return run / BEST
+
+
+def end_of_patience(state: TrainState, config: Config, train_set: SegmentationDataset) -> str:
+    """The reason, in words, to end a run before its last step by train.patience; empty while there is none."""
+    per_epoch = len(train_set) / config.train.batch_size
+    steps = state.scored_step - state.best_step
+    if not patience_is_over(steps, per_epoch, config.train.patience):
+        return ""
+    return f"no better score for {steps / per_epoch:.3g} epochs (train.patience), the best is that of step {state.best_step}"
 
 
 def average_over_ranks(network: nn.Module, device: torch.device) -> DistributedDataParallel:
@@ -177,9 +189,9 @@ class Training:
             if state.step and due(state.step, total, self.eval_every) and state.scored_step < state.step:
                 self._validate()  # the signal that stopped the run came before its evaluation
                 self._save()
-            stop = self._stop()
+            stop, ended = self._stop(), end_of_patience(state, config, self.train_set)
             with closing(iter(self.loader)) as batches:
-                while state.step < total and not stop:
+                while state.step < total and not stop and not ended:
                     lr = learning_rate(state.step, total, config.optim)
                     train_step(state, self._next(batches), criterion, lr=lr, config=config)
                     self.reporter.bar.update()
@@ -190,10 +202,12 @@ class Training:
                         self.reporter.progress(lr, self._epoch())  # waits for the GPU, which a step never does
                     if due(state.step, total, self.eval_every):
                         self._validate()
-                    stop = self._stop()
-                    if due(state.step, total, self.save_every) or stop:
+                    stop, ended = self._stop(), end_of_patience(state, config, self.train_set)
+                    if due(state.step, total, self.save_every) or stop or ended:
                         self._save()
-            if stop and not (state.step == total == state.scored_step):
+            if ended and state.step < total:
+                self._say_end(ended)
+            elif stop and not (state.step == total == state.scored_step):
                 self._leave(stop)
 
     def _next(self, batches: Iterator[Sample]) -> Sample:
@@ -220,6 +234,14 @@ class Training:
         say(f"stopped{after} at step {self.state.step}; --resume continues from here")
         if stop.signal:
             sys.exit(128 + stop.signal)
+
+    def _say_end(self, reason: str) -> None:
+        """Say why the run ends before its last step, and what that means for the learning rate."""
+        optim, step = self.config.optim, self.state.step
+        say(f"stopped at step {step} of {self.total_steps}: {reason}")
+        if optim.schedule != "constant":
+            lr = learning_rate(step, self.total_steps, optim)
+            say(f"the schedule was cut at a learning rate of {lr:.2e}; with train.epochs={self._epoch():.3g} it would end here")
 
     def _require_finite(self) -> None:
         """Raises UserError (numeric) with the pictures of the first step whose loss or gradient was not finite."""
@@ -250,7 +272,8 @@ class Training:
         with agreed():
             if improved and is_main():
                 save_checkpoint(self.folder / BEST, self._checkpoint(task.best.of(measures).value))
-            state.best_score = max(rank, state.best_score)
+            if improved:
+                state.best_score, state.best_step = rank, state.step
             state.scored_step = state.step
             self.reporter.validation(task, measures, self.val_set, epoch=self._epoch(), improved=improved)
         state.model.train()

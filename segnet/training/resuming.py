@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +69,7 @@ def training_values(state: TrainState, rows: int, pictures: RunPictures, inferen
         "scaler": state.scaler.state_dict(),
         "ema": {"updates": state.ema.n_averaged, "model": state.model.state_dict()} if state.ema else None,
         "best_score": state.best_score,
+        "best_step": state.best_step,
         "scored_step": state.scored_step,
         "loss_sum": state.loss_sum,
         "loss_steps": state.loss_steps,
@@ -91,7 +91,10 @@ def _restore_values(state: TrainState, checkpoint: Checkpoint, training: dict[st
     state.optimizer.load_state_dict(training["optimizer"])
     state.scaler.load_state_dict(training["scaler"])
     state.step, state.scored_step, state.rows = checkpoint.step, training["scored_step"], training["rows"]
-    state.best_score = training["best_score"] if _intact(path.with_name(BEST)) else -math.inf
+    if _intact(path.with_name(BEST)):
+        state.best_score, state.best_step = training["best_score"], training.get("best_step", state.scored_step)
+    else:
+        state.best_step = state.step  # from which train.patience counts
     state.loss_sum.copy_(training["loss_sum"] if is_main() else torch.zeros(()))
     state.loss_steps = training["loss_steps"]
 
@@ -116,6 +119,7 @@ _FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout",
 _FREE_TO_CHANGE |= {
     "data.colors",
     "train.recompute",
+    "train.patience",
     "train.max_minutes",
     "train.log_every_steps",
     "train.eval_every_epochs",

@@ -36,3 +36,8 @@ def due(step: int, total_steps: int, every: int) -> bool:
     False in the half interval before the end, where the end repeats it at once.
     """
     return step == total_steps or (step % every == 0 and total_steps - step >= every / 2)
+
+
+def patience_is_over(steps_without_better: int, steps_per_epoch: float, patience: float) -> bool:
+    """True after `patience` epochs without a better score, which is known after an evaluation alone; never where it is 0."""
+    return 0 < patience * steps_per_epoch <= steps_without_better

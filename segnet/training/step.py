@@ -42,6 +42,7 @@ class TrainState:
     step: int = 0  # steps done
     scored_step: int = 0  # the steps that were done when the val split was scored last
     best_score: float = -math.inf  # `Best.rank` of the best validation
+    best_step: int = 0  # the steps that were done at that validation
     rows: int = 0  # of metrics.csv, when the checkpoint was written
 
     @property

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segnet.config.sections import OptimConfig
-from segnet.training.schedule import due, learning_rate
+from segnet.training.schedule import due, learning_rate, patience_is_over
 
 
 def rates(**optim) -> list[float]:
@@ -48,3 +48,9 @@ def test_nothing_is_done_twice_at_the_end():
     assert [step for step in range(1, 332) if due(step, 331, 165)] == [165, 331]
     assert [step for step in range(1, 11) if due(step, 10, 4)] == [4, 8, 10]
     assert [step for step in range(1, 4) if due(step, 3, 100)] == [3]
+
+
+@pytest.mark.parametrize(("steps", "over"), [(0, False), (29, False), (30, True), (100, True)])
+def test_patience_is_over_after_its_epochs(steps, over):
+    assert patience_is_over(steps, 7.5, 4.0) is over
+    assert not patience_is_over(steps, 7.5, 0.0)

@@ -30,8 +30,19 @@ def paste_object(image: Tensor, mask: Tensor, donor: Tensor, donor_mask: Tensor,
     marked = donor_mask == class_id
     if not marked.any():
         return image, mask
+    rows, columns = (_span(marked.any(dim)) for dim in (1, 0))  # most objects are small, and what follows costs time by area
+    marked = marked[rows, columns]
     component = connected_component(marked, draw_pixel(marked))
-    return torch.where(component, donor, image), torch.where(component, donor_mask, mask)
+    image, mask = image.clone(), mask.clone()
+    for target, source in ((image, donor), (mask, donor_mask)):
+        target[..., rows, columns] = torch.where(component, source[..., rows, columns], target[..., rows, columns])
+    return image, mask
+
+
+def _span(marked: Tensor) -> slice:
+    """The smallest slice of (N,) bool that holds all its True values; there must be one."""
+    places = marked.nonzero()
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def connected_component(marked: Tensor, pixel: tuple[int, int]) -> Tensor:
@@ -39,21 +50,26 @@ def connected_component(marked: Tensor, pixel: tuple[int, int]) -> Tensor:
 
     It spreads along whole rows and whole columns in turns, so the number of passes grows with the bends of the component alone.
     """
+    in_rows, in_columns = _runs(marked), _runs(marked.T)
     reached = torch.zeros_like(marked)
     reached[pixel] = True
     known = 0
     while (count := int(reached.sum())) > known:
         known = count
-        reached = _spread_along_rows(reached, marked)
-        reached = _spread_along_rows(reached.T, marked.T).T
+        reached = _spread(reached, in_rows)
+        reached = _spread(reached.T, in_columns).T
     return reached
 
 
-def _spread_along_rows(reached: Tensor, marked: Tensor) -> Tensor:
-    """`reached` and all pixels that lie in the same row within the same run of True pixels of `marked`."""
+def _runs(marked: Tensor) -> Tensor:
+    """(H, W) int64: for each pixel the number of its run, a longest sequence of equal values within a row of (H, W) bool."""
     begins = torch.ones_like(marked)
     begins[:, 1:] = marked[:, 1:] != marked[:, :-1]
-    runs = begins.flatten().cumsum(0)  # the number of the run of each pixel
-    is_reached = torch.zeros(int(runs[-1]) + 1, dtype=torch.bool)
-    is_reached[runs[reached.flatten()]] = True
-    return is_reached[runs].view(marked.shape)
+    return begins.flatten().cumsum(0).view(marked.shape)
+
+
+def _spread(reached: Tensor, runs: Tensor) -> Tensor:
+    """(H, W) bool: the pixels of all runs (H, W) that have a pixel in `reached` (H, W)."""
+    is_reached = torch.zeros(runs.numel() + 1, dtype=torch.bool)
+    is_reached[runs[reached]] = True
+    return is_reached[runs]

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from segnet.config.loading import load_config
 from segnet.system.command_line import run_command
-from segnet.system.devices import choose_device, choose_precision, describe_device, keep_freed_memory
+from segnet.system.devices import choose_device, describe_device, keep_freed_memory
 from segnet.system.distributed import is_main, restarted
 from segnet.system.errors import ExitCode, UserError
 from segnet.training.loop import train
 from segnet.training.overfitting import overfit_one_batch
+from segnet.training.precision import choose_train_precision
 
 
 def _steps(text: str) -> int:
@@ -42,7 +43,7 @@ def main() -> None:
     run = arguments.run or Path("runs") / arguments.config.stem
     device = choose_device(config.device)
     keep_freed_memory()
-    where = f"{describe_device(device)} in {choose_precision(config.train.precision, device)}"
+    where = f"{describe_device(device)} in {choose_train_precision(config.train, device)}"
     if arguments.overfit_one_batch:
         print(f"overfit one batch of {arguments.config} on {where}", flush=True)
         miou = overfit_one_batch(config, arguments.overfit_one_batch).miou

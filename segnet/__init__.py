@@ -5,7 +5,7 @@ Read from the top: a file imports only files that this list names before it.
 classes         the class tables: names, colours, the ignored id
 system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
                 command_line
-layers/         what the project exists for: convolution · pooling · deconvolution · native
+layers/         what the project exists for: pooling · native · convolution · deconvolution
 config/         every setting, typed and checked: yaml_files · sections · advice · renamed · validation ·
                 architectures · data_folder · loading · arguments · key_text · template · key_page
 losses          what training minimises: sums that add up over the parts of a batch and over ranks

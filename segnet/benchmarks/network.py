@@ -35,7 +35,7 @@ from segnet.system.devices import autocast, choose_device, choose_precision
 from segnet.system.errors import ExitCode, UserError
 from segnet.training.step import TrainState, build_state, train_step
 
-PLAIN = "plain float32"
+PLAIN, NATIVE = "plain float32", "native float32"
 LARGEST_ERROR = {  # relative, of the norm; a mistake in a layer gives about 1
     ("inference", "float64"): {"logits": 1e-6},
     ("inference", "float32"): {"logits": 0.2},  # rounding changes the winner where two values nearly tie
@@ -60,7 +60,7 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
         if compiled:
             networks[f"compiled {precision}"] = CompiledPerSize(network), precision
     if image.device.type == "cpu" and find_kernel().kernel:
-        networks["native float32"] = fold(model), "float32"
+        networks[NATIVE] = fold(model), "float32"
     plain_image = image.contiguous()  # NCHW
     ways = [Way(PLAIN, "float32", partial(plain, plain_image), {})]
     with torch.inference_mode():
@@ -109,20 +109,24 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, e
     facts = saved_facts(plain, plain_image, "float32")
     ways = [Way(PLAIN, "float32", partial(step, plain_image, mask), facts)]
     kinds = [("ours float32", "float32", "nothing", False)]
+    if device.type == "cpu" and find_kernel().kernel:
+        kinds.append((NATIVE, "float32", "nothing", False))
     kinds += [(f"ours bfloat16 {recompute}", "bfloat16", recompute, False) for recompute in get_args(Recompute)]
     kinds += [(f"compiled {precision}", precision, "nothing", True) for precision in ("float32", "bfloat16") if compiled]
     measured = _precisions(device, emulated)
     for name, precision, recompute, is_compiled in (kind for kind in kinds if kind[1] in measured):
         network = CompiledPerSize(state.model) if is_compiled else state.model
         state.model.recompute = cast(Recompute, recompute)
+        state.model.use_kernel(name == NATIVE)
         with _exact_float32():
             found = _gradients(network, image, precision, lambda logits: criterion(logits, mask))
         pairs = {key: (found[key], expected[key]) for key in expected}
         facts = _agreement(name, ("training", precision), pairs) | saved_facts(network, image, precision)
         facts["float64_relative_error"] = exact[recompute]["relative_error"]
-        run = _our_step(replace(state, network=network), batch, criterion, _changed(config, precision, recompute))
+        changed = _changed(config, precision, recompute, "native" if name == NATIVE else "torch")
+        run = _our_step(replace(state, network=network), batch, criterion, changed)
         ways.append(Way(name, precision, run, facts))
-    return compare_ways(ways, counter.get_total_flops(), rounds, image)
+    return {**compare_ways(ways, counter.get_total_flops(), rounds, image), "native_kernel": find_kernel().text}
 
 
 def _precisions(device: torch.device, emulated: bool) -> list[str]:
@@ -186,14 +190,15 @@ def _our_step(state: TrainState, batch: Sample, criterion: CrossEntropy, config:
 
     def run() -> None:
         state.model.recompute = config.train.recompute
+        state.model.use_kernel(config.train.kernel == "native")
         train_step(state, batch, criterion, lr=0.0, config=config)
 
     return run
 
 
-def _changed(config: Config, precision: str, recompute: str) -> Config:
-    """`config` with another `train.precision` and `train.recompute`."""
-    train = config.train.model_copy(update={"precision": precision, "recompute": recompute})
+def _changed(config: Config, precision: str, recompute: str, kernel: str) -> Config:
+    """`config` with another `train.precision`, `train.recompute` and `train.kernel`."""
+    train = config.train.model_copy(update={"precision": precision, "recompute": recompute, "kernel": kernel})
     return config.model_copy(update={"train": train})
 
 

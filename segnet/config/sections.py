@@ -29,6 +29,7 @@ Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Share = Annotated[float, Field(ge=0.1, le=1)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recompute = Literal["nothing", "activations", "stages"]
+TrainingKernel = Literal["auto", "torch", "native"]
 
 
 class Section(BaseModel):
@@ -366,6 +367,10 @@ class TrainConfig(Section):
     recompute: Recompute = "nothing"
     """Activations that the backward pass computes again, to need less memory. nothing: off. activations: only the outputs of
     convolutions are kept. stages: only the outputs of stages are kept. The gradients are the same."""
+    kernel: TrainingKernel = "auto"
+    """What computes the 3×3 convolutions of a float32 step on a processor. torch: torch's operations. native: the project's
+    compiled kernel, where it is faster and can be compiled; train.precision auto then means float32. auto: torch, until learning
+    curves have shown that networks learn as well with the kernel's rounding; a resumed run keeps its own."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes. Meant
     for GPUs, where it saves passes over memory between convolutions; on CPUs it was no faster."""
@@ -389,6 +394,10 @@ class TrainConfig(Section):
     def _one_plan(self) -> TrainConfig:
         if self.compile and self.recompute != "nothing":
             raise ValueError(f"recompute {self.recompute} has no effect with compile, which plans what is kept; choose one")
+        if self.kernel == "native" and self.compile:
+            raise ValueError("kernel native has no effect with compile, which compiles torch's operations; choose one")
+        if self.kernel == "native" and self.precision not in ("auto", "float32"):
+            raise ValueError(f"kernel native computes in float32, not in precision {self.precision}; choose one")
         return self
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from segnet.layers.convolution import convolve
+from segnet.layers.convolution import convolve, convolve_natively, flipped
 
 
 def deconvolve(x: Tensor, kernel: Tensor, *, stride: int = 1, crop: int = 0) -> Tensor:
@@ -27,11 +27,6 @@ def deconvolve(x: Tensor, kernel: Tensor, *, stride: int = 1, crop: int = 0) -> 
         return convolution(x, flipped(kernel), padding=[side - 1 - crop for side in kernel.shape[2:]])
     transposed = F.conv_transpose1d if dimensions == 1 else F.conv_transpose2d
     return transposed(x, kernel, stride=stride, padding=crop)
-
-
-def flipped(kernel: Tensor) -> Tensor:
-    """The kernel of the convolution that equals a deconvolution with stride 1, or the reverse: (C, D, *k) -> (D, C, *k)."""
-    return kernel.flip(tuple(range(2, kernel.dim()))).transpose(0, 1)
 
 
 def interleave_zeros(x: Tensor, stride: int) -> Tensor:
@@ -65,12 +60,15 @@ class Deconvolution(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
         super().__init__()
+        self.native = False  # trains by the compiled kernel where it can
         self.padding = padding
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, flipped(self.weight), self.bias, self.weight.shape[-1] - 1 - self.padding)
+        padding = self.weight.shape[-1] - 1 - self.padding
+        found = convolve_natively(x, self.weight, self.bias, padding, transposed=True) if self.native else None
+        return convolve(x, flipped(self.weight), self.bias, padding) if found is None else found
 
     def as_convolution(self) -> nn.Conv2d:
         """A convolution that computes the same, with copied weights, in evaluation mode."""

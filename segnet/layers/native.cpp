@@ -1,5 +1,6 @@
 // A 3×3 convolution in float32 with stride 1 and zero padding, by Winograd's minimal filtering F(4×4, 3×3) (Lavin & Gray,
-// CVPR 2016), with unpooling before it, and ReLU and 2×2 max-pooling after it. segnet/layers/native.py compiles and calls it.
+// CVPR 2016), with unpooling before it, and ReLU and 2×2 max-pooling after it; and the gradient of its kernel. The gradient of
+// its input is a convolution, too. segnet/layers/native.py compiles and calls it.
 //
 // The output is cut into tiles of 4×4 pixels. A tile depends on 6×6 pixels of the input, which start one row above it and one
 // column to the left of it. For the input tile d and the kernel g of each pair of an input channel and an output channel,
@@ -27,7 +28,7 @@
 //     inputs    [36][group of ROWS tiles][group of LANES input channels][ROWS][LANES]                B' d B, of one block
 //     sums      [tile][36][output channels]                                                          of one block
 //
-// Every output value comes from the same operations in the same order, whatever the block and the number of threads.
+// Every value comes from the same operations in the same order, whatever the block and the number of threads.
 // A NaN or an infinity in the input makes all outputs NaN or infinite that depend on it, and all others of the tile that it is
 // in. Inputs beyond about 1e37 may do so too, because the transforms overflow.
 
@@ -108,6 +109,30 @@ inline void transform_sums(Vector* x) {
     x[3 * step] = a * s * difference_a + b * t * difference_b + x[5 * step];
 }
 
+// The first four of x become A x.
+template <int step>
+inline void transform_gradient(Vector* x) {
+    const Vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
+    const Vector even_a = x0 + s * x2, odd_a = a * (x1 + s * x3);
+    const Vector even_b = x0 + t * x2, odd_b = b * (x1 + t * x3);
+    x[step] = even_a + odd_a;
+    x[2 * step] = even_a - odd_a;
+    x[3 * step] = even_b + odd_b;
+    x[4 * step] = even_b - odd_b;
+    x[5 * step] = x3;
+}
+
+// The six of x become G' x, the first three.
+template <int step>
+inline void transform_kernel_gradient(Vector* x) {
+    constexpr float m = 2 * s * (s - t), n = 2 * t * (t - s);
+    const Vector sum_a = x[step] + x[2 * step], difference_a = x[step] - x[2 * step];
+    const Vector sum_b = x[3 * step] + x[4 * step], difference_b = x[3 * step] - x[4 * step];
+    x[0] = (1 / (s * t)) * x[0] + (1 / m) * sum_a + (1 / n) * sum_b;
+    x[step] = (a / m) * difference_a + (b / n) * difference_b;
+    x[2 * step] = (s / m) * sum_a + (t / n) * sum_b + x[5 * step];
+}
+
 // The sums of so many tiles and vectors of output channels, (rows, C) times (C, vectors * LANES), for one element of a tile.
 template <int rows, int vectors>
 void multiply(const float* inputs, const float* kernels, long channels, float* sums, long stride) {
@@ -171,6 +196,78 @@ class Scratch {
 
 thread_local Scratch scratch;
 
+// OpenMP's GOMP_parallel: calls a function with a pointer in each of so many threads. Null: there is one thread.
+typedef void (*Parallel)(void (*)(void*), void*, unsigned, unsigned);
+
+// Call `work` with 0, …, count - 1. Each thread takes the next number until there are no more.
+template <typename Work>
+void for_each(long count, long threads, Parallel parallel, const Work& work) {
+    struct Shared {
+        const Work& work;
+        const long count;
+        std::atomic<long> next{0};
+
+        static void run(void* pointer) {
+            Shared& shared = *static_cast<Shared*>(pointer);
+            for (long item; (item = shared.next++) < shared.count;) shared.work(item);
+        }
+    } shared{work, count};
+    if (threads > 1 && count > 1)
+        parallel(Shared::run, &shared, static_cast<unsigned>(std::min(threads, count)), 0);
+    else
+        Shared::run(&shared);
+}
+
+// The numbers of a tile among those of a map of this size.
+struct Place {
+    long image, row, column;
+
+    Place(long tile, long height, long width) {
+        const long rows = divided_up(height, 4), columns = divided_up(width, 4);
+        image = tile / columns / rows;
+        row = tile / columns % rows;
+        column = tile % columns;
+    }
+};
+
+// Some rows and columns of a map, with zeros outside it.
+template <int side>
+struct Window {
+    const float* x;
+    const uint8_t* places;
+    long row, column;  // elements from one to the next
+
+    // `places` may be null. The window starts at (top, left), which may be outside. Channels beyond those of the map, up to
+    // `padded`, have any values. `patch` is memory for side * side * padded floats and bytes.
+    Window(const float* map, const uint8_t* map_places, long batch, long height, long width, long channels, long padded,
+           long image, long top, long left, float* patch) {
+        const auto offset = [=](long r, long q) { return ((image * height + top + r) * width + left + q) * channels; };
+        const bool inside = 0 <= top && 0 <= left && top + side <= height && left + side <= width;
+        if (inside && offset(side - 1, side - 1) + padded <= batch * height * width * channels) {
+            x = map + offset(0, 0);
+            places = map_places ? map_places + offset(0, 0) : nullptr;
+            row = width * channels;
+            column = channels;
+            return;
+        }
+        uint8_t* patch_places = reinterpret_cast<uint8_t*>(patch + side * side * padded);
+        std::memset(patch, 0, side * side * padded * (sizeof(float) + (map_places != nullptr)));
+        for (long r = std::max(0L, -top); r < std::min<long>(side, height - top); ++r)
+            for (long q = std::max(0L, -left); q < std::min<long>(side, width - left); ++q) {
+                const long to = (r * side + q) * padded;
+                std::memcpy(patch + to, map + offset(r, q), channels * sizeof(float));
+                if (map_places) std::memcpy(patch_places + to, map_places + offset(r, q), channels);
+            }
+        x = patch;
+        places = patch_places;
+        row = side * padded;
+        column = padded;
+    }
+};
+
+// Floats from one element of a tile to the next, in `kernels`; a vector more than needed, as in `Block`.
+inline long kernel_plane(long channels, long outputs) { return channels * rounded_up(outputs, LANES) + LANES; }
+
 struct Convolution {
     const float* x;         // (batch, H, W, C), or the values to unpool (batch, ⌈H/2⌉, ⌈W/2⌉, C)
     const uint8_t* places;  // of these values: 2 * row + column in the 2×2 window; null: no unpooling
@@ -185,7 +282,8 @@ struct Convolution {
     long tiles() const { return batch * tile_rows() * tile_columns(); }
     long padded_channels() const { return rounded_up(channels, LANES); }
     long padded_outputs() const { return rounded_up(outputs, LANES); }
-    const float* bias() const { return kernels + 36 * channels * padded_outputs(); }
+    long kernel_plane() const { return ::kernel_plane(channels, outputs); }
+    const float* bias() const { return kernels + 36 * kernel_plane(); }
 };
 
 // A block of tiles and a part of the output channels: what one thread computes at a time.
@@ -215,13 +313,7 @@ class Block {
                                  // needed, so that the elements of a tile do not compete for the same lines of a cache
     float *inputs_ = nullptr, *sums_ = nullptr, *patch_ = nullptr;
 
-    struct Place {
-        long image, row, column;
-    };
-    Place place(long tile) const {
-        const long line = (first_tile_ + tile) / layer_.tile_columns();
-        return {line / layer_.tile_rows(), line % layer_.tile_rows(), (first_tile_ + tile) % layer_.tile_columns()};
-    }
+    Place place(long tile) const { return {first_tile_ + tile, layer_.height, layer_.width}; }
 
     // Transform the inputs of a tile: side = 6 rows and columns of the map, or 4 of pooled values, which are unpooled.
     template <int side>
@@ -231,43 +323,18 @@ class Block {
         const long width = unpools ? divided_up(layer_.width, 2) : layer_.width;
         const long channels = layer_.channels, padded = layer_.padded_channels();
         const auto [image, tile_row, tile_column] = place(tile);
-        const long top = tile_row * (side - 2) - 1, left = tile_column * (side - 2) - 1;
-        const auto offset = [=](long r, long q) { return ((image * height + top + r) * width + left + q) * channels; };
-
-        const float* x;
-        const uint8_t* places;
-        long row, column;  // elements from one to the next
-        const bool inside = 0 <= top && 0 <= left && top + side <= height && left + side <= width;
-        if (inside && offset(side - 1, side - 1) + padded <= layer_.batch * height * width * channels) {
-            x = layer_.x + offset(0, 0);
-            places = unpools ? layer_.places + offset(0, 0) : nullptr;
-            row = width * channels;
-            column = channels;
-        } else {  // copy it, with zeros outside the map
-            uint8_t* patch_places = reinterpret_cast<uint8_t*>(patch_ + side * side * padded);
-            std::memset(patch_, 0, side * side * padded * (sizeof(float) + unpools));
-            for (long r = std::max(0L, -top); r < std::min<long>(side, height - top); ++r)
-                for (long q = std::max(0L, -left); q < std::min<long>(side, width - left); ++q) {
-                    const long to = (r * side + q) * padded;
-                    std::memcpy(patch_ + to, layer_.x + offset(r, q), channels * sizeof(float));
-                    if (unpools) std::memcpy(patch_places + to, layer_.places + offset(r, q), channels);
-                }
-            x = patch_;
-            places = patch_places;
-            row = side * padded;
-            column = padded;
-        }
-
+        const Window<side> window(layer_.x, layer_.places, layer_.batch, height, width, channels, padded, image,
+                                  tile_row * (side - 2) - 1, tile_column * (side - 2) - 1, patch_);
         float* to = inputs_ + tile / ROWS * ROWS * padded + tile % ROWS * LANES;
         for (long c = 0; c < padded; c += LANES, to += ROWS * LANES) {  // lanes beyond `channels` are not used
             Vector d[36];
             for (int r = 0; r < side; ++r)
                 for (int q = 0; q < side; ++q) {
-                    const long from = r * row + q * column + c;
+                    const long from = r * window.row + q * window.column + c;
                     if constexpr (unpools)
-                        unpool(d, r, q, load(x + from), load(places + from));
+                        unpool(d, r, q, load(window.x + from), load(window.places + from));
                     else
-                        d[r * 6 + q] = load(x + from);
+                        d[r * 6 + q] = load(window.x + from);
                 }
             for (int q = 0; q < 6; ++q) transform_input<6>(d + q);
             for (int r = 0; r < 6; ++r) transform_input<1>(d + 6 * r);
@@ -287,7 +354,7 @@ class Block {
         for (int i = 0; i < 36; ++i)
             for (long k = 0; k < outputs_; k += PANEL) {
                 const long vectors = std::min(PANEL, outputs_ - k) / LANES;
-                const float* kernels = layer_.kernels + (i * layer_.padded_outputs() + first_output_ + k) * layer_.channels;
+                const float* kernels = layer_.kernels + i * layer_.kernel_plane() + (first_output_ + k) * layer_.channels;
                 for (long tile = 0; tile < tiles_; tile += ROWS) {
                     const float* inputs = inputs_ + i * plane_ + tile * layer_.padded_channels();
                     float* sums = sums_ + (36 * tile + i) * stride_ + k;
@@ -344,60 +411,217 @@ class Block {
     }
 };
 
-// All blocks of a convolution. Each thread takes the next one until there are no more.
-struct Work {
-    const Convolution& layer;
-    const long size, count, part, parts;  // tiles of a block, blocks, output channels of a part, parts
-    std::atomic<long> next{0};
-    std::atomic<bool> failed{false};
+// The gradient of the kernel of a convolution, from its input x and the gradient of its output. Both are cut into tiles. In
+// the notation above, with the output tile's gradient e,
+//
+//     gradient of the kernel = G' [ sum over the tiles of (B' d B) * (A e A') ] G
+//
+// For each of the 36 elements the sum over the tiles is a product of matrices, (K, tiles) times (tiles, C). It is computed for
+// a chunk of tiles after the other, whose number depends on the channels alone, so that no bit depends on the threads.
+//
+//     inputs    [36][tile][C], one vector apart        B' d B, of one chunk
+//     grads     [36][tile][K], one vector apart        A e A', of one chunk
+//     biases    [tile][K]                              the sums of e, or [tile][C] those of x
+//     sums      [36][K][C]                             of all chunks
+class KernelGradient {
+  public:
+    // With `sums_input` the gradient of the bias is the sum of x, as in a deconvolution, where x and `grad` are exchanged.
+    KernelGradient(const float* x, const float* grad, long batch, long height, long width, long channels, long outputs,
+                   bool sums_input)
+        : x_(x), grad_(grad), batch_(batch), height_(height), width_(width), channels_(channels), outputs_(outputs),
+          biases_count_(sums_input ? channels : outputs), sums_input_(sums_input) {
+        tiles_ = batch * divided_up(height, 4) * divided_up(width, 4);
+        padded_channels_ = rounded_up(channels, LANES);
+        padded_outputs_ = rounded_up(outputs, LANES);
+        input_stride_ = padded_channels_ + LANES;
+        grad_stride_ = padded_outputs_ + LANES;
+        // Few tiles stay in a cache, many save passes over the sums. (Measured.)
+        const long least = std::clamp((channels + outputs) / 4, 48L, 128L);
+        chunk_ = std::clamp(CACHED_FLOATS / (36 * (input_stride_ + grad_stride_)), least, 384L);
+        chunk_ = std::min(chunk_, tiles_);
+    }
 
-    static void run(void* pointer) {
-        Work& work = *static_cast<Work*>(pointer);
-        for (long item; (item = work.next++) < work.count * work.parts;) {
-            const long tile = item / work.parts * work.size, output = item % work.parts * work.part;
-            const long tiles = std::min(work.size, work.layer.tiles() - tile);
-            const long outputs = std::min(work.part, work.layer.padded_outputs() - output);
-            if (!Block(work.layer, tile, tiles, output, outputs).compute()) work.failed = true;
+    long floats() const {
+        return chunk_ * 36 * (input_stride_ + grad_stride_) + 36 * outputs_ * padded_channels_ + (chunk_ + 1) * biases_stride();
+    }
+
+    // Write the gradients of the kernel, (K, 3, 3, C), and of the bias, (K). `memory` has `floats()`. False where more is short.
+    bool compute(float* memory, float* kernel, float* bias, long threads, Parallel parallel) {
+        inputs_ = memory;
+        grads_ = inputs_ + chunk_ * 36 * input_stride_;
+        biases_ = grads_ + chunk_ * 36 * grad_stride_;
+        bias_ = biases_ + chunk_ * biases_stride();
+        sums_ = bias_ + biases_stride();
+        use_large_pages(memory, floats());
+        std::atomic<bool> failed{false};
+        const long panels = divided_up(padded_channels_, PANEL), parts = divided_up(outputs_, PART);
+        for (long first = 0; first < tiles_; first += chunk_) {
+            const long tiles = std::min(chunk_, tiles_ - first);
+            for_each(tiles, threads, parallel, [&](long tile) {
+                if (!transform(first + tile, tile)) failed = true;
+            });
+            for_each(36 * panels * parts + 1, threads, parallel, [&](long item) {
+                if (item-- == 0) return add_biases(tiles, first == 0);
+                multiply(item / parts / panels, item / parts % panels * PANEL, item % parts * PART, tiles, first == 0);
+            });
+        }
+        for_each(outputs_, threads, parallel, [&](long k) { finish(k, kernel); });
+        std::memcpy(bias, bias_, biases_count_ * sizeof(float));
+        return !failed;
+    }
+
+  private:
+    static constexpr long CACHED_FLOATS = 1 << 18;
+    static constexpr long PART = 16 * ROWS;  // output channels that are multiplied at once
+
+    const float *x_, *grad_;
+    const long batch_, height_, width_, channels_, outputs_, biases_count_;
+    const bool sums_input_;
+    long tiles_, padded_channels_, padded_outputs_, input_stride_, grad_stride_, chunk_;
+    float *inputs_ = nullptr, *grads_ = nullptr, *biases_ = nullptr, *sums_ = nullptr, *bias_ = nullptr;
+
+    long biases_stride() const { return rounded_up(biases_count_, LANES); }
+
+    // Transform the inputs and the gradients of tile `number`, the chunk's `tile`.
+    bool transform(long number, long tile) {
+        float* patch = scratch.of_size(36 * std::max(padded_channels_, padded_outputs_));
+        if (!patch) return false;
+        const auto [image, row, column] = Place(number, height_, width_);
+        {
+            const Window<6> window(x_, nullptr, batch_, height_, width_, channels_, padded_channels_, image, 4 * row - 1,
+                                   4 * column - 1, patch);
+            for (long c = 0; c < padded_channels_; c += LANES) {
+                Vector d[36];
+                for (int r = 0; r < 6; ++r)
+                    for (int q = 0; q < 6; ++q) d[6 * r + q] = load(window.x + r * window.row + q * window.column + c);
+                if (sums_input_) {
+                    Vector sum = {};
+                    for (int i = 0; i < 16; ++i) sum += d[6 * (i / 4 + 1) + i % 4 + 1];
+                    store(biases_ + tile * biases_stride() + c, sum);
+                }
+                for (int q = 0; q < 6; ++q) transform_input<6>(d + q);
+                for (int r = 0; r < 6; ++r) transform_input<1>(d + 6 * r);
+                for (int i = 0; i < 36; ++i) store(inputs_ + (i * chunk_ + tile) * input_stride_ + c, d[i]);
+            }
+        }
+        const Window<4> window(grad_, nullptr, batch_, height_, width_, outputs_, padded_outputs_, image, 4 * row, 4 * column,
+                               patch);
+        for (long k = 0; k < padded_outputs_; k += LANES) {
+            Vector e[36], sum = {};
+            for (int r = 0; r < 4; ++r)
+                for (int q = 0; q < 4; ++q) {
+                    e[6 * r + q] = load(window.x + r * window.row + q * window.column + k);
+                    sum += e[6 * r + q];
+                }
+            for (int q = 0; q < 4; ++q) transform_gradient<6>(e + q);
+            for (int r = 0; r < 6; ++r) transform_gradient<1>(e + 6 * r);
+            for (int i = 0; i < 36; ++i) store(grads_ + (i * chunk_ + tile) * grad_stride_ + k, e[i]);
+            if (!sums_input_) store(biases_ + tile * biases_stride() + k, sum);
+        }
+        return true;
+    }
+
+    void add_biases(long tiles, bool first) {
+        for (long k = 0; k < biases_stride(); k += LANES) {
+            Vector sum = {};
+            for (long tile = 0; tile < tiles; ++tile) sum += load(biases_ + tile * biases_stride() + k);
+            store(bias_ + k, first ? sum : load(bias_ + k) + sum);
+        }
+    }
+
+    // Add the products of a chunk for element i, a panel of input channels and a part of the output channels.
+    void multiply(long i, long c, long k, long tiles, bool first) {
+        const long vectors = std::min(PANEL, padded_channels_ - c) / LANES, last = std::min(k + PART, outputs_);
+        const float* inputs = inputs_ + i * chunk_ * input_stride_ + c;
+        for (; k < last; k += ROWS) {
+            const float* grads = grads_ + i * chunk_ * grad_stride_ + k;
+            float* sums = sums_ + (i * outputs_ + k) * padded_channels_ + c;
+            accumulation(std::min(ROWS, last - k), vectors)(*this, grads, inputs, tiles, sums, first);
+        }
+    }
+
+    template <int rows, int vectors>
+    static void accumulate(const KernelGradient& self, const float* grads, const float* inputs, long tiles, float* sums,
+                           bool first) {
+        Vector sum[rows][vectors] = {};
+        for (; tiles > 0; --tiles, grads += self.grad_stride_, inputs += self.input_stride_)
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; ++v) sum[r][v] += grads[r] * load(inputs + v * LANES);
+        for (int r = 0; r < rows; ++r)
+            for (int v = 0; v < vectors; ++v) {
+                float* to = sums + r * self.padded_channels_ + v * LANES;
+                store(to, first ? sum[r][v] : load(to) + sum[r][v]);
+            }
+    }
+
+    typedef void (*Accumulation)(const KernelGradient&, const float*, const float*, long, float*, bool);
+
+    template <int most_rows = ROWS, int most_vectors = WIDE>
+    static Accumulation accumulation(long rows, long vectors) {
+        if constexpr (most_rows > 1)
+            if (rows < most_rows) return accumulation<most_rows - 1, most_vectors>(rows, vectors);
+        if constexpr (most_vectors > 1)
+            if (vectors < most_vectors) return accumulation<most_rows, most_vectors - 1>(rows, vectors);
+        return accumulate<most_rows, most_vectors>;
+    }
+
+    void finish(long k, float* kernel) const {
+        for (long c = 0; c < padded_channels_; c += LANES) {
+            Vector g[36];
+            for (long i = 0; i < 36; ++i) g[i] = load(sums_ + (i * outputs_ + k) * padded_channels_ + c);
+            for (int q = 0; q < 6; ++q) transform_kernel_gradient<6>(g + q);
+            for (int r = 0; r < 3; ++r) transform_kernel_gradient<1>(g + 6 * r);
+            for (long i = 0; i < 9; ++i)
+                store_first(kernel + (9 * k + i) * channels_ + c, g[i / 3 * 6 + i % 3], channels_ - c);
         }
     }
 };
-
-// OpenMP's GOMP_parallel: calls a function with a pointer in each of so many threads.
-typedef void (*Parallel)(void (*)(void*), void*, unsigned, unsigned);
 
 }  // namespace
 
 extern "C" {
 
 // The number of floats in `kernels`.
-long segnet_kernel_size(long channels, long outputs) { return (36 * channels + 1) * rounded_up(outputs, LANES); }
+long segnet_kernel_size(long channels, long outputs) {
+    return 36 * kernel_plane(channels, outputs) + rounded_up(outputs, LANES);
+}
 
-// `weight` is (K, C, 3, 3), `bias` is (K).
-void segnet_transform_kernel(const float* weight, const float* bias, float* kernels, long channels, long outputs) {
+// The elements of `weight`, (K, C, 3, 3), are so many floats apart. With `flipped` its rows and columns are taken in reverse
+// order. `bias` is (K), or null for zeros.
+void segnet_transform_kernel(const float* weight, const float* bias, float* kernels, long channels, long outputs, long next_output,
+                             long next_channel, long next_row, long next_column, long flipped, long threads, Parallel parallel) {
     const double m = 2.0 * s * (s - t), n = 2.0 * t * (t - s);
     const double G[6][3] = {{1.0 / (s * t), 0, 0},   {1 / m, a / m, s / m},  {1 / m, -a / m, s / m},
                             {1 / n, b / n, t / n}, {1 / n, -b / n, t / n}, {0, 0, 1}};
-    const long padded = rounded_up(outputs, LANES);
+    const long padded = rounded_up(outputs, LANES), part = 64, parts = divided_up(channels, part);
+    const long plane = kernel_plane(channels, outputs);
     use_large_pages(kernels, segnet_kernel_size(channels, outputs));
-    for (long c = 0; c < channels; ++c)
-        for (long k = 0; k < padded; k += LANES) {  // so many output channels at once, as a cache's line has
+    for_each(padded / LANES * parts, threads, parallel, [&](long item) {
+        const long k = item / parts * LANES, first = item % parts * part;  // as many output channels as a cache's line has
+        const long panel = k / PANEL * PANEL, panel_width = std::min(PANEL, padded - panel);
+        for (long c = first; c < std::min(first + part, channels); ++c) {
             double g[9][LANES] = {}, half[6][3][LANES];
             for (long lane = 0; lane < std::min(LANES, outputs - k); ++lane)
-                for (int i = 0; i < 9; ++i) g[i][lane] = weight[((k + lane) * channels + c) * 9 + i];
+                for (int i = 0; i < 9; ++i) {
+                    const long j = flipped ? 8 - i : i;
+                    g[i][lane] = weight[(k + lane) * next_output + c * next_channel + j / 3 * next_row + j % 3 * next_column];
+                }
             for (int i = 0; i < 18; ++i)
                 for (int lane = 0; lane < LANES; ++lane) {
                     const double* row = G[i / 3];
                     half[i / 3][i % 3][lane] = row[0] * g[i % 3][lane] + row[1] * g[3 + i % 3][lane] + row[2] * g[6 + i % 3][lane];
                 }
-            const long panel = k / PANEL * PANEL, panel_width = std::min(PANEL, padded - panel);
             float* to = kernels + panel * channels + c * panel_width + k - panel;
-            for (int i = 0; i < 36; ++i, to += padded * channels)
+            for (int i = 0; i < 36; ++i, to += plane)
                 for (int lane = 0; lane < LANES; ++lane) {
                     const double *row = G[i % 6], sum = half[i / 6][0][lane] * row[0] + half[i / 6][1][lane] * row[1];
                     to[lane] = static_cast<float>(sum + half[i / 6][2][lane] * row[2]);
                 }
         }
-    for (long k = 0; k < padded; ++k) kernels[36 * channels * padded + k] = k < outputs ? bias[k] : 0;
+    });
+    for (long k = 0; k < padded; ++k) kernels[36 * plane + k] = bias && k < outputs ? bias[k] : 0;
 }
 
 // Returns 0, or 1 where memory is short. The pointers are those of `Convolution`; `parallel` may be null for one thread.
@@ -409,12 +633,27 @@ int segnet_convolve(const float* x, const uint8_t* places, const float* kernels,
     const long parts = std::clamp(FEW_TILES * threads / tiles, 1L, std::min(panels, threads));
     const long blocks = rounded_up(divided_up(tiles, MOST_TILES), divided_up(threads, parts));
     const long size = rounded_up(divided_up(tiles, blocks), ROWS), part = divided_up(panels, parts) * PANEL;
+    const long used_parts = divided_up(layer.padded_outputs(), part);
     use_large_pages(out, (winners ? divided_up(height, 2) * divided_up(width, 2) : height * width) * batch * outputs);
-    Work work{layer, size, divided_up(tiles, size), part, divided_up(layer.padded_outputs(), part)};
-    if (threads > 1 && work.count * work.parts > 1)
-        parallel(Work::run, &work, static_cast<unsigned>(std::min(threads, work.count * work.parts)), 0);
-    else
-        Work::run(&work);
-    return work.failed;
+    std::atomic<bool> failed{false};
+    for_each(divided_up(tiles, size) * used_parts, threads, parallel, [&](long item) {
+        const long tile = item / used_parts * size, output = item % used_parts * part;
+        const long outputs_of_part = std::min(part, layer.padded_outputs() - output);
+        if (!Block(layer, tile, std::min(size, tiles - tile), output, outputs_of_part).compute()) failed = true;
+    });
+    return failed;
+}
+
+// The number of floats in `memory`.
+long segnet_gradient_size(long batch, long height, long width, long channels, long outputs) {
+    return KernelGradient(nullptr, nullptr, batch, height, width, channels, outputs, channels > outputs).floats();
+}
+
+// Returns 0, or 1 where memory is short. x is (batch, H, W, C), `grad` (batch, H, W, K), `kernel` (K, 3, 3, C), `bias` (K), or (C)
+// with `sums_input`.
+int segnet_kernel_gradient(const float* x, const float* grad, float* memory, float* kernel, float* bias, long batch, long height,
+                           long width, long channels, long outputs, long sums_input, long threads, Parallel parallel) {
+    KernelGradient gradient(x, grad, batch, height, width, channels, outputs, sums_input != 0);
+    return !gradient.compute(memory, kernel, bias, threads, parallel);
 }
 }

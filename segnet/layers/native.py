@@ -1,4 +1,4 @@
-"""Convolutions by `native.cpp`, which the system's C++ compiler compiles at its first use. Without it torch's operations do.
+"""Convolutions and their gradients by `native.cpp`, compiled at its first use. Without a C++ compiler torch computes them.
 
 The compiled library is kept in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, in segnet/), under a name that depends on
 the source, the compiler and the instruction set. Before a library is used its results are compared with torch's. Variables of
@@ -37,6 +37,9 @@ _COMPILERS = ("c++", "g++", "clang++")
 _SECONDS = 300  # for the compiler, before it is given up
 _FEWEST_PAIRS = 192  # of an input channel and an output channel, and
 _FEWEST_TILES = 4  # of 4×4 pixels in a batch, from which the kernel is as fast as torch or faster (measured)
+_FEWEST_TILES_IN_TRAINING = 48  # the same, where the weights are transformed each time,
+_FEWEST_CHANNELS = 16  # with so many input channels
+_FEWEST_TILES_OF_GRADIENT = 24  # the same for the gradient of the weights
 
 
 class NativeError(Exception):
@@ -56,17 +59,28 @@ class Kernel:
         self._size = library.segnet_kernel_size
         self._size.argtypes, self._size.restype = [number] * 2, number
         self._transform = library.segnet_transform_kernel
-        self._transform.argtypes, self._transform.restype = [pointer] * 3 + [number] * 2, None
+        self._transform.argtypes, self._transform.restype = [pointer] * 3 + [number] * 8 + [pointer], None
         self._convolve = library.segnet_convolve
         self._convolve.argtypes, self._convolve.restype = [pointer] * 5 + [number] * 7 + [pointer], ctypes.c_int
+        self._gradient_size = library.segnet_gradient_size
+        self._gradient_size.argtypes, self._gradient_size.restype = [number] * 5, number
+        self._gradient = library.segnet_kernel_gradient
+        self._gradient.argtypes, self._gradient.restype = [pointer] * 5 + [number] * 7 + [pointer], ctypes.c_int
         self._parallel = _parallel()
 
-    def transform(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """The weight (K, C, 3, 3) and the bias (K,) in the form that `convolve` reads: four times as many numbers."""
+    def transform(self, weight: Tensor, bias: Tensor | None, *, flipped: bool = False) -> Tensor:
+        """The weight (K, C, 3, 3) and the bias (K,) in the form that `convolve` reads: four times as many numbers.
+
+        None is a bias of zeros. With `flipped`, the rows and the columns of the kernels are in reverse order.
+        """
         outputs, channels = weight.shape[:2]
-        weight, bias = weight.detach().contiguous(), bias.detach().contiguous()
+        weight, bias = weight.detach(), bias.detach().contiguous() if bias is not None else None
         kernels = torch.empty(self._size(channels, outputs), device="cpu", dtype=torch.float32)
-        self._transform(weight.data_ptr(), bias.data_ptr(), kernels.data_ptr(), channels, outputs)
+        self._transform(
+            *(tensor.data_ptr() if tensor is not None else None for tensor in (weight, bias, kernels)),
+            *(channels, outputs, *weight.stride(), flipped, torch.get_num_threads()),
+            self._parallel,
+        )
         return kernels
 
     def convolve(self, x: Tensor, kernels: Tensor, outputs: int, *, relu: bool) -> Tensor:
@@ -80,6 +94,27 @@ class Kernel:
     def unpool_and_convolve(self, pooled: Pooled, size: Size, kernels: Tensor, outputs: int, *, relu: bool) -> Tensor:
         """`max_unpool` to `size`, then `convolve`, to the bit; the map between them is not stored."""
         return self._run(*pooled, size, kernels, outputs, relu=relu, pools=False).values
+
+    def kernel_gradient(self, x: Tensor, grad: Tensor, *, bias_of_input: bool = False) -> tuple[Tensor, Tensor]:
+        """The gradients of weight (K, C, 3, 3) and bias (K,), from x (B, C, H, W) and that of the output, `grad` (B, K, H, W).
+
+        That of the bias is the sum of `grad` over images and pixels; with `bias_of_input` that of x, (C,). Raises MemoryError.
+        """
+        channels_last = torch.channels_last
+        x, grad = x.contiguous(memory_format=channels_last), grad.contiguous(memory_format=channels_last)
+        batch, channels, *size = x.shape
+        outputs = grad.shape[1]
+        memory = torch.empty(self._gradient_size(batch, *size, channels, outputs), device="cpu", dtype=torch.float32)
+        weight = torch.empty((outputs, channels, 3, 3), device="cpu", dtype=torch.float32, memory_format=channels_last)
+        bias = torch.empty(channels if bias_of_input else outputs, device="cpu", dtype=torch.float32)
+        failed = self._gradient(
+            *(tensor.data_ptr() for tensor in (x, grad, memory, weight, bias)),
+            *(batch, *size, channels, outputs, bias_of_input, torch.get_num_threads()),
+            self._parallel,
+        )
+        if failed:
+            raise MemoryError("no memory for the buffers of a convolution")
+        return weight, bias
 
     def _run(
         self, x: Tensor, places: Tensor | None, size: Size, kernels: Tensor, outputs: int, *, relu: bool, pools: bool
@@ -164,6 +199,21 @@ def is_faster(x: Tensor, outputs: int, size: Size) -> bool:
     return tiles >= _FEWEST_TILES and x.shape[1] * outputs >= _FEWEST_PAIRS
 
 
+def training_is_faster(x: Tensor, outputs: int) -> bool:
+    """`is_faster` in a training step, where the weights are transformed each time, for a map of the size of x."""
+    return _tiles(x) >= _FEWEST_TILES_IN_TRAINING and x.shape[1] >= _FEWEST_CHANNELS and x.shape[1] * outputs >= _FEWEST_PAIRS
+
+
+def gradient_is_faster(x: Tensor, outputs: int) -> bool:
+    """True where the gradient of the weights is computed faster than by torch, from x and so many output channels."""
+    return _tiles(x) >= _FEWEST_TILES_OF_GRADIENT and x.shape[1] * outputs >= _FEWEST_PAIRS
+
+
+def _tiles(x: Tensor) -> int:
+    """The number of tiles of 4×4 pixels in a (B, C, H, W) batch."""
+    return x.shape[0] * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
+
+
 def is_usable(x: Tensor, weight: Tensor) -> bool:
     """True where the kernel computes what torch would: float32 on a CPU, without gradients, autocast or compilation.
 
@@ -225,6 +275,11 @@ def _checked(path: Path) -> Kernel:
         _agree(found_unpooled, max_unpool(*pooled, (9, 7)), weight, bias),
         all(map(torch.equal, found_pooled, max_pool(found))),
     ]
+    expected = torch.ops.aten.convolution_backward(
+        *(found.double(), x.double(), weight.double(), [11], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3)
+    )
+    found_x = kernel.convolve(found, kernel.transform(weight.transpose(0, 1), None, flipped=True), 5, relu=False)
+    agree += map(_close, (found_x, *kernel.kernel_gradient(x, found)), expected)
     if not all(agree):
         raise NativeError("the compiled kernel computes wrongly")
     return kernel
@@ -232,7 +287,11 @@ def _checked(path: Path) -> Kernel:
 
 def _agree(found: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """True where `found` is the convolution of x, with ReLU, up to rounding."""
-    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1).relu()
+    return _close(found, F.conv2d(x.double(), weight.double(), bias.double(), padding=1).relu())
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    """True where both are equal up to rounding."""
     return bool((found - expected).abs().max() <= 1e-4 * expected.abs().max())
 
 

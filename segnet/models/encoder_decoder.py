@@ -107,6 +107,12 @@ class EncoderDecoder(nn.Module):
                 x = stage(x)
             return self.head(x)
 
+    def use_kernel(self, on: bool) -> None:
+        """Let the compiled kernel compute 3×3 convolutions of training where it is faster, or never. See `convolve_natively`."""
+        for module in self.modules():
+            if isinstance(module, Convolution | Deconvolution):
+                module.native = on
+
     def _recomputation(self) -> AbstractContextManager[None]:
         """A context in which `forward` keeps for the backward pass what `recompute` leaves."""
         no_backward = not self.training or not torch.is_grad_enabled()

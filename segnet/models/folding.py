@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segnet.config.sections import ModelConfig
-from segnet.layers.deconvolution import Deconvolution, flipped
+from segnet.layers.convolution import flipped
+from segnet.layers.deconvolution import Deconvolution
 from segnet.layers.native import find_kernel
 from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder, Pooling, Unpooling
 from segnet.models.native_blocks import ConvolutionAndPooling, NativeConvolution, UnpoolingAndConvolution

@@ -7,7 +7,8 @@ from torch import nn
 
 from segnet.config.architectures import load_architecture
 from segnet.config.sections import ModelConfig
-from segnet.layers.deconvolution import Deconvolution, flipped
+from segnet.layers.convolution import flipped
+from segnet.layers.deconvolution import Deconvolution
 from segnet.models.encoder_decoder import IN_CHANNELS, EncoderDecoder
 from segnet.models.pretrained import load_encoder
 

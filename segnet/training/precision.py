@@ -1,32 +1,61 @@
-"""The precision in which a run computes, and the one that its checkpoints store."""
+"""The precision and the kernel with which a run computes, and those that its checkpoints store."""
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
-from segnet.config.sections import Config
+from segnet.config.sections import Config, TrainConfig
 from segnet.inference.precision import choose_inference_precision
+from segnet.layers.native import find_kernel
 from segnet.runs.checkpoint import Checkpoint
-from segnet.system.devices import choose_precision, warn_if_emulated
+from segnet.system.devices import Precision, choose_precision, warn_if_emulated
+from segnet.system.distributed import is_main
+
+
+def choose_train_precision(config: TrainConfig, device: torch.device) -> Precision:
+    """The precision that `config.precision` means on `device`: with the compiled kernel "auto" is float32.
+
+    Raises UserError as `choose_precision`.
+    """
+    if config.precision == "auto" and config.kernel == "native" and _why_no_kernel(device) is None:
+        return Precision("float32", "train.kernel=native computes in it")
+    return choose_precision(config.precision, device)
 
 
 def resolve_precisions(config: Config, device: torch.device, began: Checkpoint | None) -> tuple[Config, Config]:
-    """`config` with the precision that "auto" means here, twice: the one to compute with, and the one to store in checkpoints.
+    """`config` with what "auto" means here, twice: that to compute with, and that to store in checkpoints.
 
-    A resumed run keeps what it `began` with, since other arithmetic gives other bits. Checkpoints keep an "auto" of
-    `inference.precision`, so that evaluation and prediction choose for the device that they run on.
+    This concerns the precisions and `train.kernel`, where it means torch. A resumed run keeps what it `began` with, since other
+    arithmetic gives other bits. Checkpoints keep an "auto" of `inference.precision`, so that evaluation and prediction choose
+    for the device that they run on. Prints a warning where there is no kernel for `train.kernel` native.
     """
-    train, inference = config.train.precision, config.inference.precision
+    train, inference, kernel = config.train.precision, config.inference.precision, config.train.kernel
     if began:
         train = began.config.train.precision if train == "auto" else train
         inference = began.config.inference.precision if inference == "auto" else inference
-    chosen = choose_precision(train, device)
+        kernel = began.config.train.kernel if kernel == "auto" else kernel
+    elif kernel == "auto":
+        kernel = "torch"
+    config = config.model_copy(update={"train": config.train.model_copy(update={"precision": train, "kernel": kernel})})
+    chosen = choose_train_precision(config.train, device)
     warn_if_emulated(chosen, "train.precision")
+    if kernel == "native" and (reason := _why_no_kernel(device)) and is_main():
+        print(f"warning: train.kernel=native: torch computes the convolutions, because {reason}", file=sys.stderr)
     stored = _with_precision(config, chosen.name, inference)
     if began and began.training and inference == "auto":
         inference = began.training.get("inference_precision", inference)
     wanted = config.inference.model_copy(update={"precision": inference})
     return _with_precision(config, chosen.name, choose_inference_precision(wanted, config.model, device).name), stored
+
+
+def _why_no_kernel(device: torch.device) -> str | None:
+    """Why the compiled kernel cannot train on `device`; None where it can."""
+    if device.type != "cpu":
+        return "it is made for processors"
+    found = find_kernel()
+    return None if found.kernel else found.text
 
 
 def _with_precision(config: Config, train: str, inference: str) -> Config:

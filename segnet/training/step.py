@@ -106,6 +106,7 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
     architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
     model = build_model(architecture, channels, config.data.channels).to(device)
     model.recompute = config.train.recompute
+    model.use_kernel(config.train.kernel == "native")
     if world_size() > 1 and device.type == "cuda":
         model = cast(EncoderDecoder, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # there is none for CPUs
     if config.optim.encoder_lr_factor == 0:

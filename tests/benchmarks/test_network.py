@@ -26,8 +26,9 @@ def config(tiny_config: Config) -> Config:
 
 
 EMULATED = choose_precision("bfloat16", torch.device("cpu")).emulated
-TRAINING = ["plain float32", "ours float32", "ours bfloat16 nothing", "ours bfloat16 activations", "ours bfloat16 stages"]
 NATIVE = ["native float32"] if find_kernel().kernel else []
+TRAINING = ["plain float32", "ours float32", *NATIVE]
+TRAINING += ["ours bfloat16 nothing", "ours bfloat16 activations", "ours bfloat16 stages"]
 INFERENCE = ["plain float32", "folded float32", "folded bfloat16", *NATIVE]
 
 

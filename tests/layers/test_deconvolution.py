@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from segnet.layers.deconvolution import Deconvolution, as_matrix, deconvolve, flipped, interleave_zeros
+from segnet.layers.convolution import flipped
+from segnet.layers.deconvolution import Deconvolution, as_matrix, deconvolve, interleave_zeros
 
 A, B, C = 2.0, 3.0, 5.0
 KERNEL = torch.tensor([A, B, C]).view(1, 1, 3)  # the lecture's (a, b, c) as a deconvolution throws it: a to the left

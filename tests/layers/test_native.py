@@ -233,9 +233,10 @@ def test_source_that_does_not_compile(empty_cache, monkeypatch, capsys):
     assert list(empty_cache.iterdir()) == []
 
 
-def test_a_kernel_that_computes_wrongly(empty_cache, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("part", ["b * t * difference_b", "(b / n) * difference_b"])  # of the output, of a gradient
+def test_a_kernel_that_computes_wrongly(empty_cache, monkeypatch, capsys, tmp_path, part):
     wrong = tmp_path / "native.cpp"
-    wrong.write_text(SOURCE.read_text().replace("b * t * difference_b", "b * s * difference_b"))
+    wrong.write_text(SOURCE.read_text().replace(part, f"0.9f * {part}"))
     monkeypatch.setattr("segnet.layers.native.SOURCE", wrong)
     assert_torchs_after_one_note(capsys, "the compiled kernel computes wrongly")
     assert list(empty_cache.iterdir()) == []
@@ -267,6 +268,38 @@ def test_it_is_compiled_once_and_a_damaged_library_is_replaced(empty_cache):
         weight, bias, _ = random_layer(3, 5)
         x = random_map(1, 3, 8, 9)
         assert_close(kernel.convolve(x, kernel.transform(weight, bias), 5, relu=False), expected(x, weight, bias))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (24, 24), (33, 41)])
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (3, 20), (37, 11), (64, 130)])
+def test_gradients_within_rounding_of_float64(channels, outputs, size):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(outputs, channels, 3, 3, generator=generator)
+    x, grad = random_map(2, channels, *size), random_map(2, outputs, *size, seed=1)
+    settings = [[outputs], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3]
+    exact = torch.ops.aten.convolution_backward(grad.double(), x.double(), weight.double(), *settings)
+    torchs = torch.ops.aten.convolution_backward(grad, x, weight, *settings)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        back = FOUND.kernel.transform(weight.transpose(0, 1), None, flipped=True)
+        found = (FOUND.kernel.convolve(grad, back, channels, relu=False), *FOUND.kernel.kernel_gradient(x, grad))
+        results.append(found)
+        assert all(map(torch.equal, found, results[0]))
+    for found, by_torch, expected in zip(results[0], torchs, exact, strict=True):
+        assert found.shape == expected.shape
+        assert (found - expected).norm() <= 6 * (by_torch - expected).norm() + 1e-6 * expected.norm()
+    _, sum_of_input = FOUND.kernel.kernel_gradient(x, grad, bias_of_input=True)
+    torch.testing.assert_close(sum_of_input, x.sum((0, 2, 3)), atol=1e-4, rtol=1e-5)
+
+
+def test_weights_may_have_any_strides():
+    weight, bias, _ = random_layer(20, 33)
+    x = random_map(1, 20, 9, 22)
+    last, transposed = weight.contiguous(memory_format=torch.channels_last), weight.transpose(0, 1).contiguous().transpose(0, 1)
+    for other in (weight, last, transposed):
+        found = FOUND.kernel.convolve(x, FOUND.kernel.transform(other, bias), 33, relu=False)
+        assert_close(found, expected(x, weight, bias))
 
 
 def test_the_library_depends_on_source_compiler_and_instructions(empty_cache, monkeypatch):

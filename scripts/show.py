@@ -33,7 +33,7 @@ from segnet.system.command_line import count_up_to, run_command
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
 from segnet.tasks.choice import build_task
-from segnet.training.data import open_train_set
+from segnet.training.data import open_train_set, resolve_scale
 from segnet.visualization import activation_grid, comparison_row, contact_sheet, enlarge, grid, preview, uncertainty_map
 
 
@@ -122,9 +122,12 @@ def show_augmentation(arguments: argparse.Namespace) -> None:
     """Draw the first samples that a run with this configuration trains on."""
     config = load_config(arguments.config, arguments.overrides)
     dataset = open_train_set(config, build_task(config))
+    bands = resolve_scale(config, dataset).data.bands
     sampler = ResumableSampler(len(dataset), arguments.count, seed=config.seed, start=0, total=1)
     samples = [dataset[key] for key in sampler.batch(0)]
-    save_image(arguments.out, contact_sheet([(preview(sample.image), sample.truth) for sample in samples], dataset.classes))
+    save_image(
+        arguments.out, contact_sheet([(preview(sample.image, bands), sample.truth) for sample in samples], dataset.classes)
+    )
     print(f"{', '.join(sample.id for sample in samples)}\nwritten: {arguments.out}")
 
 
@@ -135,7 +138,9 @@ def show_stages(arguments: argparse.Namespace) -> None:
     image = open_image(arguments.picture, bands=loaded.config.data.bands)
     if not isinstance(network, EncoderDecoder):
         raise UserError(ExitCode.CHECKPOINT, arguments.source, "an exported network hides its stages", "name a checkpoint")
-    save_image(arguments.out, activation_grid(preview(image), decoder_activations(network, image[None])))
+    save_image(
+        arguments.out, activation_grid(preview(image, loaded.config.data.bands), decoder_activations(network, image[None]))
+    )
     print(f"written: {arguments.out}")
 
 

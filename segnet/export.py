@@ -50,7 +50,8 @@ class ExportResult(NamedTuple):
 def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequence[Path] = ()) -> ExportResult:
     """Write `model` to `path` in the format of its suffix: .onnx, .xml (OpenVINO, weights in a .bin beside it) or .pt2.
 
-    The file computes float32 `logits` (B, K, H, W) from a float32 `image` (B, C, H, W) in 0..255, for any B, H and W
+    The file computes float32 `logits` (B, K, H, W) from a float32 `image` (B, C, H, W) in 0..255, or of the pictures' own values
+    where the network scales them (data.scale train or [low, high]), for any B, H and W
     (.pt2: H and W of at least `model.total_stride`, see `trace`). With calibration `pictures`, for .xml only, its convolutions
     compute in int8.
     Raises UserError, with nothing written: (config) for another suffix, (data) for a picture that cannot be read, (environment)
@@ -213,6 +214,9 @@ def largest_difference(model: EncoderDecoder, exported: Predict, smallest: int =
         for batch in (1, 3):
             generator = torch.Generator().manual_seed(height)
             image = torch.randint(0, 256, (batch, model.in_channels, height, width), generator=generator).float()
+            if model.normalize.has_ranges:
+                low, high = model.normalize.low, model.normalize.high
+                image = low + image * ((high - low) / 250) - (high - low) / 100  # some values are outside of the ranges
             expected, found = model(image), exported(image)
             if found.shape != expected.shape:
                 return math.inf

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX, ClassSet
+from segnet.config.sections import RGB, Bands
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -17,11 +18,23 @@ def to_array(image: Tensor) -> np.ndarray:
     return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
 
 
-def preview(image: Tensor) -> Tensor:
-    """An image (C, H, W) uint8 as (3, H, W) R, G, B to look at: its first three bands, or its first one as grey."""
-    if len(image) == 3:
+def preview(image: Tensor, bands: Bands = RGB) -> Tensor:
+    """An image (C, H, W) as (3, H, W) uint8 R, G, B to look at: the bands of `bands.rgb`, the first three, or the first one.
+
+    Values that the network scales are scaled as it does; where that is not known yet, by their own smallest and largest.
+    """
+    count = len(image)
+    shown = [band - 1 for band in bands.rgb] if bands.rgb else [0, 1, 2] if count >= 3 else [0, 0, 0]
+    image = image if shown == [0, 1, 2] == list(range(count)) else image[shown]
+    if image.dtype == torch.uint8:
         return image
-    return image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
+    if bands.ranges:
+        low, high = torch.tensor([bands.ranges[band] for band in shown])[..., None, None].unbind(1)
+    elif bands.scale == "dtype":
+        low, high = torch.tensor([0.0, 255.0])
+    else:
+        low, high = image.min(), image.max() + 1e-12
+    return ((image.cpu() - low) * (255 / (high - low))).clamp(0, 255).round().to(torch.uint8)
 
 
 def colorize(mask: Tensor, classes: ClassSet) -> np.ndarray:

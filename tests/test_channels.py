@@ -7,33 +7,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exported_networks import Exporter
 from helpers import refused, tiny_mask, write_split
 from image_cases import CASES, COLOR, GREY
 from PIL import Image
 
 from segnet.classes import ClassSet
-from segnet.config.loading import config_to_yaml, override_config
+from segnet.config.loading import config_to_yaml, load_config, override_config
 from segnet.config.sections import AugmentConfig, Bands, Config
 from segnet.data.checking import check_dataset
 from segnet.data.colors import brighten, contrast_bands, draw_changes
+from segnet.data.dataset import SegmentationDataset
 from segnet.data.images import image_to_tensor, open_image
 from segnet.data.mask_files import open_mask, save_mask
 from segnet.data.sampler import SampleKey
+from segnet.data.statistics import percentile_ranges
+from segnet.data.transforms import mean_color
 from segnet.export import export_model
 from segnet.inference.exported import Metadata, load_exported
 from segnet.inference.loaded_model import load_model
 from segnet.inference.predictor import Predictor
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.initialization import build_model
-from segnet.runs.checkpoint import load_checkpoint
+from segnet.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from segnet.system.errors import ExitCode
 from segnet.tasks.choice import build_task
 from segnet.training.data import open_train_set
 from segnet.training.loop import train
 from segnet.visualization import preview
 
-NOTE = "note: augment.saturation and augment.hue are off: they need R, G, B, and data.channels is {}\n"
+NOTE = "note: off are augment.saturation and augment.hue, which need 8-bit R, G, B; these images have {} channels"
 
 
 def write_bands(root: Path, classes: ClassSet, channels: int) -> None:
@@ -76,17 +78,6 @@ def test_a_run_on_pictures_of_n_bands(
         load_model(tmp_path / "run", ["data.channels=3"])
 
 
-def test_an_exported_network_of_one_channel(tiny_config: Config, tmp_path: Path, exported: Exporter) -> None:
-    pytest.importorskip("onnxruntime")
-    config = override_config(tiny_config, ["data.channels=1"])
-    model = build_model(config.model, 3, 1).eval()
-    export_model(model, Metadata(config, 0, None), tmp_path / "grey.onnx")
-    network = load_exported(tmp_path / "grey.onnx").model
-    assert network.in_channels == 1
-    image = torch.randint(0, 256, (2, 1, 13, 18), dtype=torch.uint8)
-    torch.testing.assert_close(network(image), model(image), rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_one_channel_is_the_luma(case: str) -> None:
     picture, expected = CASES[case]
@@ -102,7 +93,7 @@ def test_other_bands_are_those_of_the_file(tmp_path: Path) -> None:
         picture = CASES[name][0]
         assert np.array_equal(image_to_tensor(picture, bands=Bands(len(name))).permute(1, 2, 0).numpy(), np.asarray(picture))
     Image.fromarray(COLOR).save(tmp_path / "a.png")
-    remedy = "give pictures of 4 bands, or set data.channels=3"
+    remedy = "set data.channels=3 for all of its bands, or give pictures of 4 bands"
     with refused(ExitCode.DATA, "a.png", "3 bands (R, G, B), where data.channels is 4", remedy):
         open_image(tmp_path / "a.png", bands=Bands(4))
     with refused(ExitCode.DATA, "picture: 1 band (L), where data.channels is 2", "set data.channels=1"):
@@ -132,7 +123,7 @@ def test_contrast_and_brightness_of_bands() -> None:
     assert contrast_bands(image, 0.5).flatten(1).tolist() == [[25, 75], [200, 201], [7, 7], [255, 255]]
     assert brighten(image, 2.0).flatten(1).tolist() == [[0, 200], [255, 255], [14, 14], [255, 255]]
     everything = AugmentConfig(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
-    assert {operation for operation, _ in draw_changes(everything, Bands(4))} == {brighten, contrast_bands}
+    assert len(draw_changes(everything, Bands(4))) == 2
     assert len(draw_changes(everything)) == 4
 
 
@@ -152,3 +143,132 @@ def test_previews_are_rgb() -> None:
     bands = torch.arange(8, dtype=torch.uint8).reshape(4, 1, 2)
     assert preview(bands)[:, 0, 0].tolist() == [0, 2, 4]
     assert preview(bands[:1])[:, 0, 1].tolist() == [1, 1, 1]
+
+
+def write_deep_bands(root: Path, classes: ClassSet) -> None:
+    """The set of `write_bands` as arrays of 16 bits in 1000..6000, of four bands that differ in range; a corner is ignored."""
+    write_bands(root, classes, 4)
+    for path in sorted((root / "JPEGImages").iterdir()):
+        pixels = np.asarray(Image.open(path)).astype(np.uint16)
+        path.unlink()
+        np.save(path.with_suffix(".npy"), pixels * np.array([5, 10, 15, 20], np.uint16) + 1000)
+
+
+@pytest.fixture
+def deep_config(tiny_config: Config, tiny_classes: ClassSet, tmp_path: Path) -> Config:
+    """`tiny_config` for four bands of 16 bits, scaled by the percentiles of the train split."""
+    write_deep_bands(tmp_path / "bands", tiny_classes)
+    return override_config(tiny_config, [f"data.root={tmp_path / 'bands'}", "data.channels=4", "data.scale=train"])
+
+
+def test_a_run_on_deep_pictures_keeps_its_scale(
+    deep_config: Config, tiny_classes: ClassSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.stack([np.load(path) for path in sorted((tmp_path / "bands" / "JPEGImages").glob("train*"))])
+    ranges = tuple(tuple(np.percentile(pixels[..., band], (0.1, 99.9), method="inverted_cdf").tolist()) for band in range(4))
+    changes = ["augment.brightness=0.5", "augment.contrast=0.5", "data.cache=disk", "data.rgb=[4, 2, 1]"]
+    config = override_config(deep_config, changes)
+    best = train(config, tmp_path / "run")
+    checkpoint = load_checkpoint(best)
+    assert checkpoint.config.data.scale == ranges
+    assert load_config(tmp_path / "run" / "config.yaml").data.scale == ranges
+    assert checkpoint.weights["normalize.low"].flatten().tolist() == [low for low, _ in ranges]
+    assert train(config, tmp_path / "run", resume=True) == best
+    assert "the run is complete" in capsys.readouterr().out
+
+    predictor = Predictor(tmp_path / "run", ["device=cpu"])
+    picture = tmp_path / "bands" / "JPEGImages" / "val_0.npy"
+    found = predictor.predict(picture)
+    assert torch.equal(predictor.predict(np.load(picture)).mask, found.mask)
+    assert torch.equal(predictor.predict(np.load(picture).astype(np.float64)).mask, found.mask)
+    low, high = ranges[3]
+    red = ((np.load(picture)[..., 3] - low) * (255 / (high - low))).clip(0, 255).round()
+    assert np.array_equal(found.image[0].numpy(), red.astype(np.uint8))  # data.rgb names band 4
+    with pytest.raises(ValueError, match=r"expected an array \(H, W, 4\) of numbers; got \(9, 9, 3\) uint8"):
+        predictor.predict(np.zeros((9, 9, 3), np.uint8))
+    with refused(ExitCode.CONFIG, "was trained with data.scale", "leave data.scale out"):
+        load_model(tmp_path / "run", ["data.scale=dtype"])
+
+
+def test_the_exported_network_takes_the_stored_values_of_deep_pictures(deep_config: Config, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    ranges = ((1000.0, 1300.0), (1000.0, 1600.0), (1005.0, 1900.0), (1100.0, 6000.0))
+    config = override_config(deep_config, [f"data.scale={[list(pair) for pair in ranges]}"])
+    torch.manual_seed(0)
+    model = build_model(config.model, 3, 4, ranges=ranges).eval()
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(config, 0, None, dict(model.state_dict())))
+    assert export_model(model, Metadata(config, 0, None), tmp_path / "deep.onnx").difference < 1e-4
+    found = {name: Predictor(tmp_path / name, ["device=cpu"]) for name in ("best.pt", "deep.onnx")}
+    for picture in sorted((tmp_path / "bands" / "JPEGImages").iterdir()):
+        a, b = (predictor.predict(picture, probabilities=True).probabilities for predictor in found.values())
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    network = load_exported(tmp_path / "deep.onnx").model
+    image = torch.from_numpy(np.load(picture).astype(np.float32)).permute(2, 0, 1)[None]
+    torch.testing.assert_close(network(image), model(image), rtol=1e-3, atol=1e-4)
+
+
+def test_scaling_in_the_network_is_scaling_before_it(deep_config: Config) -> None:
+    torch.manual_seed(0)
+    plain = build_model(deep_config.model, 3, 4).eval()
+    scaling = build_model(deep_config.model, 3, 4, ranges=[(100, 1100), (0, 65535), (-1, 1), (5, 6)]).eval()
+    scaling.load_state_dict(plain.state_dict(), strict=False)
+    low, high = torch.tensor([100.0, 0, -1, 5]), torch.tensor([1100.0, 65535, 1, 6])
+    shares = torch.rand(2, 4, 9, 11) * 1.2 - 0.1
+    image = low.view(-1, 1, 1) + shares * (high - low).view(-1, 1, 1)
+    torch.testing.assert_close(scaling(image), plain(shares.clamp(0, 1) * 255), rtol=1e-3, atol=1e-3)
+
+
+def test_percentiles_are_exact_and_leave_out_what_holds_nothing(tmp_path: Path, tiny_classes: ClassSet) -> None:
+    write_deep_bands(tmp_path, tiny_classes)
+    rng = np.random.default_rng(0)
+    for kind in (np.uint16, np.int16, np.float32):
+        every = []
+        for path in sorted((tmp_path / "JPEGImages").glob("train*")):
+            values = (rng.normal(0, 4000, (20, 24, 4)) + 12000 * (kind is np.uint16)).clip(-30000, 60000).astype(kind)
+            if kind is np.float32:
+                values[:3] = np.nan
+            np.save(path, values)
+            every.append(values[3:] if kind is np.float32 else values)
+        ranges = percentile_ranges(SegmentationDataset(tmp_path, "train", tiny_classes, bands=Bands(4, "stored")))
+        pixels = np.concatenate(every).reshape(-1, 4)
+        expected = np.percentile(pixels, (0.1, 99.9), axis=0, method="inverted_cdf").T
+        error = np.ptp(pixels) / 65535 if kind is np.float32 else 0
+        assert np.abs(np.array(ranges) - expected).max() <= error
+    for path in sorted((tmp_path / "JPEGImages").glob("train*")):
+        np.save(path, np.full((20, 24, 4), 7, np.uint16))
+    assert percentile_ranges(SegmentationDataset(tmp_path, "train", tiny_classes, bands=Bands(4, "stored"))) == ((7, 8),) * 4
+
+
+def test_check_warns_where_each_deep_picture_has_a_scale_of_its_own(tmp_path: Path, tiny_classes: ClassSet) -> None:
+    write_deep_bands(tmp_path, tiny_classes)
+    own, common = (
+        check_dataset(tmp_path, ["train"], tiny_classes, bands=bands).warnings for bands in (Bands(4), Bands(4, "stored"))
+    )
+    assert "4 of 4 pictures are deeper than 8 bits, and each is scaled by its own values: 'train_" in str(own[-1])
+    assert "set data.scale=train" in str(own[-1])
+    assert not any("deeper" in str(warning) for warning in common)
+
+
+def test_changes_of_deep_images_stay_in_their_ranges() -> None:
+    image = torch.tensor([[[1000.0, 2000.0]], [[0.0, 1.0]]])
+    ranges = ((1000, 3000), (0, 1))
+    assert brighten(image, 1.5, ranges).flatten(1).tolist() == [[1000, 2500], [0, 1]]
+    assert brighten(image, 9.0, ranges).flatten(1).tolist() == [[1000, 3000], [0, 1]]
+    assert contrast_bands(image, 0.5, ranges).flatten(1).tolist() == [[1250, 1750], [0.25, 0.75]]
+    assert mean_color(Bands(2, "stored", ranges)) == (1000 + 2000 * 114 / 255, 114 / 255)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("data.scale=[3, 3]", "scale: write the smaller value first, then the larger one"),
+        ("data.scale=[[0, 1], [0, 1]]", "scale: 2 pairs for 4 channels"),
+        ("data.rgb=[1, 2, 5]", "rgb: [1, 2, 5] are not three of the bands 1 to 4"),
+        ("data.rgb=[1, 2, 2]", "rgb: [1, 2, 2] are not three of the bands 1 to 4"),
+        ("data.channels=65", "less than or equal to 64"),
+        ("data.scale=percent", "'picture', 'dtype' or 'train'"),
+    ],
+)
+def test_mistakes_in_the_keys_of_bands(change: str, found: str, tiny_config: Config) -> None:
+    with refused(ExitCode.CONFIG, found):
+        override_config(tiny_config, ["data.channels=4", change])

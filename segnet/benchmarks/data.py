@@ -28,7 +28,7 @@ from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler, SampleKey
 from segnet.system.files import make_folder
 from segnet.tasks.choice import build_task
-from segnet.training.data import open_train_set
+from segnet.training.data import augment, open_train_set, resolve_scale
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, for values in 0..1
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -57,6 +57,8 @@ def benchmark_data(config: Config, pictures: int, rounds: int) -> Facts:
     """
     torch.set_num_threads(1)
     from_files, from_cache = (open_train_set(config, build_task(config)) for _ in range(2))
+    config = resolve_scale(config, from_files)
+    augment(from_cache, config)
     chosen = _spread_places(len(from_files), pictures)
     size = config.train.batch_size
     workers = config.data.workers

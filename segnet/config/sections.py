@@ -7,7 +7,7 @@ number, let the program choose. The meaning of each key is also printed in confi
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -20,6 +20,7 @@ PLAIN_PICTURES = "images"  # in a data folder of plain names: its pictures; its 
 MAX_CHANNELS = 64  # of an image
 
 PathText = Annotated[str, Field(min_length=1)]
+BandNumber = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -166,10 +167,21 @@ class ModelConfig(Section):
         return (*[add] * len(others), add and (last.pool or bool(self.neck)))
 
 
+Range = tuple[float, float]
+
+
 class Bands(NamedTuple):
     """What the network sees of the bands of a picture."""
 
     channels: int = 3
+    scale: Literal["picture", "dtype", "stored"] = "picture"  # what reading does to the values; stored: the network scales them
+    ranges: tuple[Range, ...] = ()  # of each channel where they are scaled by the network: the values that become 0 and 255
+    rgb: tuple[int, ...] = ()  # the numbers, from 1, of the channels that show R, G, B; empty: unknown
+
+    @property
+    def are_colors(self) -> bool:
+        """Whether images are R, G, B in 0..255, uint8."""
+        return self.channels == 3 and self.scale == "picture" and not self.rgb
 
 
 RGB = Bands()
@@ -195,6 +207,13 @@ class DataConfig(Section):
     channels: int = Field(default=3, ge=1, le=MAX_CHANNELS)
     """Bands of a picture that the network sees. 3: R, G and B; grey is repeated, alpha is dropped. 1: grey; colours become their
     luma. Any other number: pictures have exactly so many bands, alpha among them."""
+    scale: Literal["picture", "dtype", "train"] | Range | tuple[Range, ...] = "picture"
+    """The values that become 0 and 255. picture: those of 8 bits stay; in a deeper picture its own smallest and largest value.
+    dtype: the range of the stored type, 0 to 1 for floats. train: of each band the percentiles 0.1 and 99.9 over the train split;
+    the run's config.yaml and checkpoints hold the values. [low, high], or one such pair for each band: these."""
+    rgb: tuple[BandNumber, BandNumber, BandNumber] | None = None
+    """The numbers, from 1, of the bands that show red, green and blue: in previews, and for the first layer of pretrained
+    weights. null: previews show the first three, and pretrained weights treat all bands alike where there are not three."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
@@ -241,6 +260,13 @@ class DataConfig(Section):
             raise ValueError(f"{len(self.colors)} colors for {count} classes")
         if len(set(self.mask_classes.names)) != count:
             raise ValueError("two classes have the same name")
+        ranges = self.bands.ranges
+        if ranges and len(ranges) != self.channels:
+            raise ValueError(f"scale: {len(ranges)} pairs for {self.channels} channels")
+        if any(low >= high for low, high in ranges):
+            raise ValueError("scale: write the smaller value first, then the larger one")
+        if self.rgb and (max(self.rgb) > self.channels or len(set(self.rgb)) < 3):
+            raise ValueError(f"rgb: {list(self.rgb)} are not three of the bands 1 to {self.channels}")
         if self.ignore_index < count:
             name = self.mask_classes.names[self.ignore_index]
             raise ValueError(f"ignore_index: {self.ignore_index} is the id of class '{name}'; see prepare_data.py convert --map")
@@ -249,7 +275,13 @@ class DataConfig(Section):
     @property
     def bands(self) -> Bands:
         """What the network sees of the bands of a picture."""
-        return Bands(self.channels)
+        rgb = self.rgb or ()
+        if self.scale in ("picture", "dtype"):
+            return Bands(self.channels, self.scale, (), rgb)
+        if self.scale == "train":
+            return Bands(self.channels, "stored", (), rgb)
+        pairs = tuple(pair for pair in self.scale if isinstance(pair, tuple))
+        return Bands(self.channels, "stored", pairs or (cast(Range, self.scale),) * self.channels, rgb)
 
     @property
     def class_set(self) -> ClassSet:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from segnet.config.sections import RGB, Bands
 from segnet.system.digests import DIGEST_BYTES, digest_of
 from segnet.system.distributed import is_main
 from segnet.system.errors import ExitCode, UserError
@@ -61,20 +62,31 @@ class Undecoded(NamedTuple):
 
     digest: str  # of everything that the decoded samples depend on
     pixels: Sequence[int]  # height × width of each sample
-    decode: Callable[[int], tuple[Tensor, Tensor]]  # index -> image (C, H, W), mask (H, W), both uint8
-    channels: int
+    decode: Callable[[int], tuple[Tensor, Tensor]]  # index -> image (C, H, W) of `_type_of(bands)`, mask (H, W) uint8
+    bands: Bands = RGB
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Of an image and its mask."""
+        return self.bands.channels * _type_of(self.bands).itemsize + 1
+
+
+def _type_of(bands: Bands) -> np.dtype:
+    """The type of the values of images."""
+    return np.dtype(np.uint8 if bands.scale == "picture" else np.float32)
 
 
 class DecodedSamples:
     """Images and masks in one file that is mapped into memory, so that all workers share what one has read from disk.
 
     The file, little-endian: 16 bytes that identify the format, 16 of the digest, the count N as 8, N records (offset,
-    height, width), then for each sample its image (H, W, C) and its mask (H, W), a byte a value.
+    height, width), then for each sample its image (H, W, C) and its mask (H, W), a byte a value; four bytes a value of an image
+    of float32.
     """
 
-    def __init__(self, path: Path, channels: int) -> None:
+    def __init__(self, path: Path, bands: Bands = RGB) -> None:
         self.path = path
-        self.channels = channels
+        self.bands = bands
         self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))  # "c": writing to a sample leaves the file as it is
         start = len(_MAGIC) + DIGEST_BYTES
         count = int(self._bytes[start : start + 8].view("<i8")[0])
@@ -84,15 +96,17 @@ class DecodedSamples:
         return len(self._records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image (C, H, W) and mask (H, W), uint8, with the values and the memory order that decoding gives."""
+        """Image (C, H, W) and mask (H, W), with the types, values and the memory order that decoding gives."""
         offset, height, width = (int(value) for value in self._records[index])
-        middle = offset + self.channels * height * width
+        channels, kind = self.bands.channels, _type_of(self.bands)
+        middle = offset + channels * height * width * kind.itemsize
         end = middle + height * width
-        image = torch.from_numpy(self._bytes[offset:middle].reshape(height, width, self.channels))
+        values = np.require(self._bytes[offset:middle].view(kind), requirements="A")  # float32 may lie at any byte
+        image = torch.from_numpy(values.reshape(height, width, channels))
         return image.permute(2, 0, 1), torch.from_numpy(self._bytes[middle:end].reshape(height, width))
 
-    def __reduce__(self) -> tuple[type[DecodedSamples], tuple[Path, int]]:
-        return DecodedSamples, (self.path, self.channels)  # a worker maps the file itself
+    def __reduce__(self) -> tuple[type[DecodedSamples], tuple[Path, Bands]]:
+        return DecodedSamples, (self.path, self.bands)  # a worker maps the file itself
 
 
 def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
@@ -119,7 +133,7 @@ def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
             found = f"cannot be written ({error.strerror})"
             raise UserError(ExitCode.ENVIRONMENT, error.filename or folder, found, remedy) from None
     try:
-        return DecodedSamples(path, source.channels)
+        return DecodedSamples(path, source.bands)
     except OSError as error:  # such as ENODEV, on file systems of networks or containers
         found = f"its file system cannot map files into memory ({error.strerror})"
         raise UserError(ExitCode.ENVIRONMENT, path, found, remedy) from None
@@ -131,7 +145,7 @@ def _head(source: Undecoded) -> bytes:
 
 def _size(source: Undecoded) -> int:
     """Bytes of the whole file."""
-    return len(_head(source)) + len(source.pixels) * _RECORD.itemsize + (source.channels + 1) * sum(source.pixels)
+    return len(_head(source)) + len(source.pixels) * _RECORD.itemsize + source.bytes_per_pixel * sum(source.pixels)
 
 
 def _is_whole(path: Path, source: Undecoded) -> bool:

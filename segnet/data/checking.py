@@ -18,7 +18,7 @@ from tqdm import tqdm
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.data_folder import root_fault
 from segnet.config.sections import RGB, Bands
-from segnet.data.images import open_image
+from segnet.data.images import open_raster
 from segnet.data.label_faults import label_faults, label_warnings
 from segnet.data.layout import mask_path, masks_folder, split_path
 from segnet.data.listing import is_hidden
@@ -42,6 +42,7 @@ class _Pair(NamedTuple):
     pixels: tuple[int, ...] = ()  # pixels of each label 0..255; empty: not read
     look: Look | None = None  # of the picture
     reordered: bool = False  # the palette of the mask holds the class colours in another order
+    stretched: tuple[float, float] | None = None  # the range of values by which a deep picture is scaled on its own
 
 
 class SplitReport(NamedTuple):
@@ -140,6 +141,7 @@ def check_dataset(
         faults += label_faults(root, split, seen, classes, train)
         warnings += label_warnings(root, split, seen, classes, train, seen_in.get(train, set()))
         warnings += _mask_warnings(root, split, sound[split], classes)
+        warnings += _scale_warnings(root, split, sound[split])
     looks = {name: pair.look for name, pair in pairs.items() if pair.look}
     warnings += same_file_warnings(root, ids_of, looks, apart) + near_twin_warnings(root, ids_of, looks, apart, train)
     reports = [_split_report(split, ids, pairs, classes) for split, ids in ids_of.items()]
@@ -181,13 +183,13 @@ def _read_pairs(files: Sequence[tuple[Path | None, Path | None]], classes: Class
 
 def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet, bands: Bands) -> _Pair:
     faults = list[UserError]()
-    image = mask = palette = None
+    image = mask = palette = valid = stretched = None
     look = None
     try:
         if picture:
-            image = open_image(picture, bands=bands)
+            image, valid, stretched, _ = open_raster(picture, bands=bands)
             content = hashlib.blake2b(picture.read_bytes(), digest_size=16).digest()
-            look = Look(content, difference_hash(preview(image).numpy()))
+            look = Look(content, difference_hash(preview(image, bands).numpy()))
     except (UserError, OSError) as error:
         faults.append(_fault(error, picture))
     try:
@@ -200,9 +202,11 @@ def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet, bands
         faults.append(_fault(error, path))
     if faults or image is None or mask is None:
         return _Pair(faults)
+    if valid is not None:
+        mask = mask.where(valid, IGNORE_INDEX)
     pixels = np.bincount(mask.numpy().reshape(-1), minlength=256)
     reordered = palette is not None and _is_reordered(np.flatnonzero(pixels[: len(classes)]).tolist(), palette, classes)
-    return _Pair([], (mask.shape[0], mask.shape[1]), tuple(pixels.tolist()), look, reordered)
+    return _Pair([], (mask.shape[0], mask.shape[1]), tuple(pixels.tolist()), look, reordered, stretched)
 
 
 def _is_reordered(used: list[int], palette: np.ndarray, classes: ClassSet) -> bool:
@@ -246,6 +250,19 @@ def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: Cla
     if absent and pairs:
         warnings.append(data_error(path, f"no pixel of {', '.join(absent)}", "see whether that is so"))
     return warnings
+
+
+def _scale_warnings(root: Path, split: str, pairs: dict[str, _Pair]) -> list[UserError]:
+    """The warning of deep pictures that are scaled by their own values, where these differ: a value then means many things."""
+    ranges = {name: pair.stretched for name, pair in pairs.items() if pair.stretched}
+    if len(set(ranges.values())) < 2:
+        return []
+    widths = {name: high - low for name, (low, high) in ranges.items()}
+    extremes = (min(widths, key=widths.__getitem__), max(widths, key=widths.__getitem__))
+    shown = ", ".join(f"'{name}' {ranges[name][0]:g}..{ranges[name][1]:g}" for name in extremes)
+    found = f"{len(ranges)} of {len(pairs)} pictures are deeper than 8 bits, and each is scaled by its own values: {shown}"
+    remedy = "set data.scale=train, so that a value means the same in all of them; data.scale=picture is the default"
+    return [data_error(split_path(root, split), found, remedy)]
 
 
 def _is_binary(pair: _Pair) -> bool:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from segnet.config.sections import RGB, AugmentConfig, Bands
+from segnet.config.sections import RGB, AugmentConfig, Bands, Range
 
 ARITHMETIC = 2  # counts up where a change of this file changes the values; checkpoints hold it
 
 Change = tuple[Callable[[Tensor, float], Tensor], float]
-"""An operation on an image (C, H, W) uint8, which returns one of the same kind, and its factor."""
+"""An operation on an image (C, H, W), which returns one of the same type, and its factor."""
 
 DrawChanges = Callable[[], Sequence[Change]]
 """Draws the changes of one sample, in their order, from torch's global generator."""
@@ -29,25 +30,29 @@ def no_changes() -> tuple[Change, ...]:
     return ()
 
 
-def need_rgb(config: AugmentConfig) -> list[str]:
-    """The keys of `config` that are on and change colours, which images of other bands than R, G, B do not have."""
-    return [key for key in ("saturation", "hue") if getattr(config, key)]
+def turned_off(config: AugmentConfig, bands: Bands) -> list[str]:
+    """The keys of `config` that are on and that `bands` rule out: changes of colour need 8-bit R, G, B, gamma and JPEG 8 bits."""
+    keys = [] if bands.are_colors else ["saturation", "hue"]
+    if bands.scale != "picture":
+        keys += ["gamma", "jpeg"]
+    return [key for key in keys if getattr(config, key)]
 
 
 def draw_changes(config: AugmentConfig, bands: Bands = RGB) -> tuple[Change, ...]:
     """The changes of one sample, in their order, drawn from torch's global generator.
 
-    What is off draws no random number. Images of other bands than R, G, B keep their saturation and hue.
+    What is off draws no random number; so does what is turned off by `bands`.
     """
-    if bands.channels != 3:
-        config = config.model_copy(update=dict.fromkeys(need_rgb(config), 0.0))
-    is_color = bands.channels == 3
+    config = config.model_copy(update=dict.fromkeys(turned_off(config, bands), 0.0))
+    brightness, contrast = functional.adjust_brightness_image, adjust_contrast
+    if not bands.are_colors:
+        brightness, contrast = partial(brighten, ranges=bands.ranges), partial(contrast_bands, ranges=bands.ranges)
     changes: list[Change | None] = []
     if config.brightness or config.contrast or config.saturation or config.hue:
         order = torch.randperm(4).tolist()
         changes += [
-            _draw(functional.adjust_brightness_image if is_color else brighten, config.brightness, around=1),
-            _draw(adjust_contrast if is_color else contrast_bands, config.contrast, around=1),
+            _draw(brightness, config.brightness, around=1),
+            _draw(contrast, config.contrast, around=1),
             _draw(functional.adjust_saturation_image, config.saturation, around=1),
             _draw(adjust_hue, config.hue, around=0),
         ]
@@ -92,15 +97,27 @@ def adjust_contrast(image: Tensor, factor: float) -> Tensor:
     return image.mul(factor).add_(mean, alpha=1 - factor).clamp_(0, 255).to(torch.uint8)
 
 
-def brighten(image: Tensor, factor: float) -> Tensor:
-    """The image (C, H, W) uint8 multiplied by `factor`."""
-    return image.mul(factor).clamp_(0, 255).to(torch.uint8)
+def brighten(image: Tensor, factor: float, ranges: Sequence[Range] = ()) -> Tensor:
+    """The image (C, H, W) multiplied by `factor`, after the `ranges` of its channels became 0..255; it keeps its own range."""
+    low, high = _limits(image, ranges)
+    return _clamped(image.sub(low).mul_(factor).add_(low), low, high, image.dtype)
 
 
-def contrast_bands(image: Tensor, factor: float) -> Tensor:
-    """The image (C, H, W) uint8, each band blended with its own mean, of which a part of 1 - `factor` is taken."""
+def contrast_bands(image: Tensor, factor: float, ranges: Sequence[Range] = ()) -> Tensor:
+    """The image (C, H, W), each band blended with its own mean, of which a part of 1 - `factor` is taken."""
+    low, high = _limits(image, ranges)
     mean = (image.sum(dim=(1, 2), keepdim=True, dtype=torch.float64) / image[0].numel()).float()
-    return image.mul(factor).add_(mean * (1 - factor)).clamp_(0, 255).to(torch.uint8)
+    return _clamped(image.mul(factor).add_(mean * (1 - factor)), low, high, image.dtype)
+
+
+def _limits(image: Tensor, ranges: Sequence[Range]) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest value of each channel, (C, 1, 1) float32: those of its range, or 0 and 255."""
+    limits = torch.tensor(ranges or [(0.0, 255.0)], device=image.device)[..., None, None]
+    return limits[:, 0], limits[:, 1]
+
+
+def _clamped(values: Tensor, low: Tensor, high: Tensor, kind: torch.dtype) -> Tensor:
+    return torch.minimum(torch.maximum(values, low), high).to(kind)
 
 
 def adjust_gamma(image: Tensor, gamma: float) -> Tensor:

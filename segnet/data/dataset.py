@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from segnet.classes import ClassSet
+from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import RGB, Bands, DataConfig
 from segnet.data.cache import FOLDER, DecodedSamples, Undecoded, open_decoded
 from segnet.data.colors import Change, DrawChanges, change_colors, no_changes
-from segnet.data.images import open_image, pixel_count
+from segnet.data.images import open_raster, pixel_count
 from segnet.data.label_faults import label_faults, label_warnings
 from segnet.data.layout import mask_path, split_path
 from segnet.data.mask_files import open_mask
@@ -35,7 +35,7 @@ from segnet.system.files import is_inside, short_name
 class Sample(NamedTuple):
     """An image and the truth that its task compares the answer with. A batch has a leading dimension B and a tuple of ids."""
 
-    image: Tensor  # (C, H, W) uint8
+    image: Tensor  # (C, H, W) uint8; float32 where `Bands.scale` is not "picture"
     truth: Tensor  # of a segmentation: (H, W) uint8 class ids; `IGNORE_INDEX` is not scored
     id: str
     colors: Sequence[Change] | Sequence[Sequence[Change]] = ()  # still to be made: of an image, or of each image of a batch
@@ -96,11 +96,11 @@ class SegmentationDataset(Dataset[Sample]):
         Raises UserError (environment) when it cannot be made, (data) as `read`.
         """
         self.decoded = None
-        bands = () if self.bands == RGB else self.bands
-        digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *bands, *self.ids, *content_digests(self).tolist())
+        kind = () if self.bands.are_colors else self.bands[:2]  # ranges and previews are the network's
+        digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *kind, *self.ids, *content_digests(self).tolist())
         with ThreadPoolExecutor() as pool:
             pixels = list(pool.map(pixel_count, self.pictures))
-        source = Undecoded(digest, pixels, lambda index: self.read(index)[:2], self.bands.channels)
+        source = Undecoded(digest, pixels, lambda index: self.read(index)[:2], self.bands)
         self.decoded = open_decoded(folder or self.root / FOLDER, self.file_name, source)
 
     @property
@@ -114,14 +114,17 @@ class SegmentationDataset(Dataset[Sample]):
         return short_name(self.split.replace("/", "_"))
 
     def read(self, index: int) -> Sample:
-        """The sample without augmentation. Raises UserError (data) when a file is damaged or the two sizes differ."""
+        """The sample without augmentation; its mask is `IGNORE_INDEX` where the picture holds nothing.
+
+        Raises UserError (data) when a file is damaged or the two sizes differ.
+        """
         if self.decoded:
             return Sample(*self.decoded[index], self.ids[index])
-        image = open_image(self.pictures[index], bands=self.bands)
+        image, valid, *_ = open_raster(self.pictures[index], bands=self.bands)
         mask = self.read_mask(index)
         path = mask_path(self.root, self.ids[index])
         raise_first(size_faults((image.shape[1], image.shape[2]), (mask.shape[0], mask.shape[1]), path))
-        return Sample(image, mask, self.ids[index])
+        return Sample(image, mask if valid is None else mask.where(valid, IGNORE_INDEX), self.ids[index])
 
     def read_mask(self, index: int) -> Tensor:
         """The mask of a sample from its file, (H, W) uint8."""

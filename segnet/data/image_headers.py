@@ -20,6 +20,8 @@ Source = Path | io.BytesIO
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")  # Pillow's names; files of other formats are refused unread
 UNREAD_TIFF = "a TIFF that is damaged, or whose depth or bands are not read"
+MAX_PIXELS = 100_000_000
+TiffTags = TiffImagePlugin.ImageFileDirectory_v2
 _WARNING_FILTERS = threading.Lock()  # the filters belong to the whole process: one thread at a time may change them
 
 
@@ -57,17 +59,17 @@ def reason_unread(error: Exception, source: Source) -> str:
     kind = format_of(source)
     if kind:
         return f"a {kind}"
-    start = _first_bytes(source)
-    if start == _PNG_SIGNATURE:
+    start = first_bytes(source)
+    if start == PNG_SIGNATURE:
         return "a damaged PNG"
     return UNREAD_TIFF if start[:4] in TiffImagePlugin.PREFIXES else "unknown format"
 
 
-def _first_bytes(source: Source) -> bytes:
-    """The first eight bytes; none where the file cannot be read."""
+def first_bytes(source: Source, count: int = 8) -> bytes:
+    """The first bytes; none where the file cannot be read."""
     try:
         with reading(source) as file:
-            return file.read(8)
+            return file.read(count)
     except OSError:
         return b""
 
@@ -77,9 +79,9 @@ BITS_TAG = 258
 PHOTOMETRIC_TAG = 262
 SAMPLE_FORMAT_TAG = 339
 _SAMPLES_TAG = 277
-_EXTRA_SAMPLES_TAG = 338
+EXTRA_SAMPLES_TAG = 338
 _TIFF_BANDS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric interpretation (RGB, CMYK, YCbCr, Lab) -> bands; all others have one
-_TIFF_ALPHA = ((1,), (2,), (999,))  # extra samples that are alpha; 999 is written by Corel Draw
+TIFF_ALPHA = ((1,), (2,), (999,))  # extra samples that are alpha; 999 is written by Corel Draw
 
 
 def what_is_cut(picture: Image.Image) -> str | None:
@@ -88,7 +90,7 @@ def what_is_cut(picture: Image.Image) -> str | None:
     Pillow holds at most four bands of 8 bits. It silently keeps only the upper 8 bits of deeper colours.
     """
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return _what_is_cut_of_tiff(picture.tag_v2)
+        return what_is_cut_of_tiff(picture.tag_v2)
     if not isinstance(picture, ImageFile.ImageFile) or not picture.tile:
         return None
     if picture.format == "BMP" and picture.mode in ("1", "L"):
@@ -113,12 +115,37 @@ def _bits_of_bmp(picture: ImageFile.ImageFile) -> int:
     return start[24] if is_os2_header else start[28]
 
 
-def _what_is_cut_of_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str | None:
+def read_tiff_tags(source: Source) -> TiffTags | None:
+    """The tags of the first picture in a TIFF; None when they cannot be read. Pillow opens only depths and bands that it
+    knows."""
+    try:
+        with _WARNING_FILTERS, warnings.catch_warnings(), reading(source) as file:
+            warnings.simplefilter("ignore")
+            header = file.read(8)
+            if header[2:4] in (b"+\0", b"\0+"):  # BigTIFF
+                header += file.read(8)
+            tags = TiffTags(header)
+            file.seek(tags.next)
+            tags.load(file)
+            return tags
+    except MemoryError:
+        raise
+    except Exception:  # Pillow fails on damaged tags with exceptions of every kind
+        return None
+
+
+def bands_of_tiff(tags: TiffTags) -> int:
+    """The number of bands of a TIFF, alpha among them."""
+    return max(tags.get(_SAMPLES_TAG, 1), _TIFF_BANDS.get(tags.get(PHOTOMETRIC_TAG, 0), 1))
+
+
+def what_is_cut_of_tiff(tags: TiffTags) -> str | None:
+    """`what_is_cut` from the tags of a TIFF."""
     photometric = tags.get(PHOTOMETRIC_TAG, 0)
     bits = max(tags.get(BITS_TAG, (1,)))
     bands = _TIFF_BANDS.get(photometric, 1)
-    samples = max(tags.get(_SAMPLES_TAG, 1), bands)
-    has_alpha = tags.get(_EXTRA_SAMPLES_TAG, ())[:1] in _TIFF_ALPHA
+    samples = bands_of_tiff(tags)
+    has_alpha = tags.get(EXTRA_SAMPLES_TAG, ())[:1] in TIFF_ALPHA
     if samples > bands + has_alpha:
         return f"{samples} bands, which are not grey, RGB or CMYK, nor one of them with alpha"
     if samples > 1 and bits > 8:
@@ -157,7 +184,7 @@ def read_ppm_header(path: Path) -> PpmHeader:
         return PpmHeader(tile.codec_name, tile.offset, int(str(largest)))
 
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _PNG_METADATA = frozenset(  # chunks that define neither the pixels of the first frame nor, except for texts, its orientation
     {*_PNG_TEXT, b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"tIME", b"bKGD", b"hIST", b"sPLT"}
@@ -173,7 +200,7 @@ def has_png_end(picture: Image.Image) -> bool:
     assert picture.fp
     before = picture.fp.tell()
     try:
-        picture.fp.seek(len(_PNG_SIGNATURE))
+        picture.fp.seek(len(PNG_SIGNATURE))
         while len(start := picture.fp.read(8)) == 8:
             length, kind = int.from_bytes(start[:4], "big"), start[4:]
             if kind == b"IEND":
@@ -191,10 +218,10 @@ def png_without_metadata(source: Source) -> io.BytesIO | None:
     Raises ValueError when a text that may hold an orientation is larger than 16 MiB.
     """
     with reading(source) as file:
-        if file.read(len(_PNG_SIGNATURE)) != _PNG_SIGNATURE:
+        if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
             return None
         kept = io.BytesIO()
-        kept.write(_PNG_SIGNATURE)
+        kept.write(PNG_SIGNATURE)
         while len(start := file.read(8)) == 8:
             length, kind = int.from_bytes(start[:4], "big"), start[4:]
             place = file.tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,28 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageEr
 from torch import Tensor
 
 from segnet.config.sections import RGB, Bands
+from segnet.data.deep_pictures import (
+    ARRAY_SUFFIX,
+    CONVERT_DEPTH,
+    Values,
+    limits_of,
+    merge_bytes,
+    nodata_of,
+    other_byte,
+    read_deep_values,
+    require_bands,
+    require_few_pixels,
+    size_of_deep,
+)
 from segnet.data.image_headers import (
     BITS_TAG,
     FORMATS,
+    MAX_PIXELS,
+    PNG_SIGNATURE,
     SAMPLE_FORMAT_TAG,
     UNREAD_TIFF,
     Source,
+    first_bytes,
     format_of,
     has_png_end,
     png_without_metadata,
@@ -26,34 +43,65 @@ from segnet.data.image_headers import (
     reason_unread,
     what_is_cut,
 )
+from segnet.data.scaling import Raster, scale_values, where_valid
 from segnet.system.errors import UserError, data_error
 from segnet.system.files import atomic_write
 
-SUFFIXES = frozenset(  # of files in one of `FORMATS`, in lower case
+SUFFIXES = frozenset(  # of files in one of `FORMATS` and of arrays, in lower case
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ARRAY_SUFFIX}
 )
-MAX_PIXELS = 100_000_000
 _LOSSY = {"JPEG": "JPEG changes", "WEBP": "WebP may change"}
-_CONVERT_DEPTH = "convert it to grey, RGB or RGBA of 8 bits a band"
 
 
 def open_image(path: Path | str, content: bytes | None = None, *, bands: Bands = RGB) -> Tensor:
-    """The picture at `path` as (C, H, W) uint8, turned upright by its EXIF orientation.
+    """The image of `open_raster`, (C, H, W)."""
+    return open_raster(path, content, bands=bands).image
+
+
+def open_raster(path: Path | str, content: bytes | None = None, *, bands: Bands = RGB) -> Raster:
+    """The picture at `path`, turned upright by its EXIF orientation, with the channels that `bands` asks for.
 
     `content` is used in place of the bytes of the file; error messages still name `path`.
 
     Three channels are R, G, B: grey is repeated, palettes are resolved, transparency is dropped and leaves the colour under it,
-    CMYK is converted. One channel is grey: colours become their luma, (299 R + 587 G + 114 B) / 1000 as in Pillow's mode L.
-    Any other number are the bands of the picture, alpha among them.
-    Deeper grey integers and floats are scaled from smallest..largest value to 0..255.
-    Raises UserError (data) when the file is missing, damaged, of another format, of more than 100 million pixels, of
-    colours of more than 8 bits, of bands that are not grey, RGB or CMYK with or without alpha, or of another number of bands
-    than `bands.channels`, where that is not 1 or 3.
+    CMYK is converted. One channel is grey: colours become their luma, 0.299 R + 0.587 G + 0.114 B as in Pillow's mode L. Any
+    other number are the bands of the picture, alpha among them.
+
+    `bands.scale` says what becomes of the values. picture: 8 bits stay as they are; deeper integers and floats are scaled from
+    the smallest..largest value of the picture to 0..255 and rounded. dtype: the range of the stored type, 0..1 for floats,
+    becomes 0..255. stored: none is changed; the network scales them. Pixels without a value (NaN, infinity, or GDAL's nodata in
+    all bands) get the mean of the others, 0 where the values become 8 bits.
+    Raises UserError (data) when the file is missing, damaged, of another format, of more than 100 million pixels, of a depth
+    that is not read, or of other bands than `bands.channels`.
     """
     path = Path(path)
-    picture = open_picture(path, FORMATS, content=content, remedy_if_cut=_CONVERT_DEPTH).picture
-    return image_to_tensor(picture, path, bands=bands)
+    _require_file(path, content)
+    source: Source = path if content is None else io.BytesIO(content)
+    start = first_bytes(source, 26)
+    values = _read_deep_png(path, source, start) or read_deep_values(path, source, start, bands.channels)
+    if values is None:
+        picture = open_picture(path, FORMATS, content=content, remedy_if_cut=CONVERT_DEPTH).picture
+        return _raster_of(picture, path, bands)
+    require_bands(path, values.array.shape[2], values.colors, bands.channels)
+    return scale_values(values, bands)
+
+
+def _require_file(path: Path, content: bytes | None) -> None:
+    if content is None and not path.is_file():
+        raise data_error(path, "not a file" if path.exists() else "no such file", "name an existing picture")
+
+
+def _read_deep_png(path: Path, source: Source, start: bytes) -> Values | None:
+    """The values of a PNG with colours of 16 bits; None for another picture. `start` are its first 26 bytes."""
+    if not start.startswith(PNG_SIGNATURE) or start[24:25] != b"\x10" or start[25:26] not in (b"\2", b"\4", b"\6"):
+        return None
+    content = source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes()
+    opened = open_picture(path, ("PNG",), content=content)
+    low = open_picture(path, ("PNG",), content=content, raw_mode=other_byte(opened.raw_mode)).picture
+    array = merge_bytes(opened.raw_mode, opened.picture, low)
+    colors = {2: 1, 3: 3, 4: 3}[array.shape[2]]
+    return Values(array, colors, limits_of(array.dtype), _orientation(opened.picture))
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -61,7 +109,14 @@ def picture_size(path: Path) -> tuple[int, int]:
 
     Raises UserError (data) when the file is missing, of another format, or of more than 100 million pixels.
     """
-    picture = open_picture(path, FORMATS, decode=False).picture
+    try:
+        picture = open_picture(path, FORMATS, decode=False).picture
+    except UserError:
+        size = size_of_deep(path) if path.is_file() else None
+        if size is None:
+            raise
+        require_few_pixels(path, size)
+        return size
     return picture.height, picture.width
 
 
@@ -79,25 +134,32 @@ class OpenPicture(NamedTuple):
 
 
 def open_picture(
-    path: Path, formats: tuple[str, ...], *, content: bytes | None = None, decode: bool = True, remedy_if_cut: str | None = None
+    path: Path,
+    formats: tuple[str, ...],
+    *,
+    content: bytes | None = None,
+    decode: bool = True,
+    remedy_if_cut: str | None = None,
+    raw_mode: str | None = None,
 ) -> OpenPicture:
     """The first frame of a picture file, decoded and the file closed; without `decode` only the header is read.
 
     `content` is used in place of the bytes of the file; error messages still name `path`. With `remedy_if_cut` a picture
-    of which a decoder would drop bits or bands is refused with this remedy; without it they are dropped.
+    of which a decoder would drop bits or bands is refused with this remedy; without it they are dropped. A `raw_mode` replaces
+    Pillow's own, which says which bits of the file it keeps.
     Raises UserError (data) when the file is missing, not whole, of a format not in `formats`, or of too many pixels.
     """
-    if content is None and not path.is_file():
-        raise data_error(path, "not a file" if path.exists() else "no such file", "name an existing picture")
+    _require_file(path, content)
     source: Source = path if content is None else io.BytesIO(content)
+    open_it = partial(_open, path, formats=formats, decode=decode, remedy_if_cut=remedy_if_cut, raw_mode=raw_mode)
     try:
         try:
-            return _open(path, source, formats, decode, remedy_if_cut)
+            return open_it(source)
         except (ValueError, UnidentifiedImageError):  # Pillow raises them for a PNG with texts or profiles that it does not read
             bare = png_without_metadata(source)
             if bare is None:
                 raise
-        return _open(path, bare, formats, decode, remedy_if_cut)
+        return open_it(bare)
     except Image.DecompressionBombError:  # Pillow checks the size first, against a higher limit
         raise data_error(path, f"more than {MAX_PIXELS:,} pixels", "make it smaller") from None
     except Exception as error:  # decoders fail on damaged bytes with exceptions of every kind
@@ -113,7 +175,9 @@ def open_picture(
         raise data_error(path, f"not a readable picture ({reason})", remedy) from None
 
 
-def _open(path: Path, source: Source, formats: tuple[str, ...], decode: bool, remedy_if_cut: str | None) -> OpenPicture:
+def _open(
+    path: Path, source: Source, formats: tuple[str, ...], decode: bool, remedy_if_cut: str | None, raw_mode: str | None
+) -> OpenPicture:
     """`open_picture` without its translation of exceptions: raises what the decoder raises."""
     with read_header(source, formats, Image.DecompressionBombWarning) as picture:  # MAX_PIXELS decides in place of the warning
         if picture.width * picture.height > MAX_PIXELS:
@@ -121,7 +185,9 @@ def _open(path: Path, source: Source, formats: tuple[str, ...], decode: bool, re
             raise data_error(path, found, "make it smaller")
         if remedy_if_cut and (cut := what_is_cut(picture)):
             raise data_error(path, cut, remedy_if_cut)
-        raw_mode = raw_mode_of(picture)
+        stored_as = raw_mode_of(picture)
+        if raw_mode and isinstance(picture, ImageFile.ImageFile):
+            picture.tile = [tile._replace(args=raw_mode) for tile in picture.tile]
         if decode:
             is_whole = picture.format != "PNG" or has_png_end(picture)  # Pillow decodes a PNG without its last chunk
             picture.load()
@@ -129,47 +195,54 @@ def _open(path: Path, source: Source, formats: tuple[str, ...], decode: bool, re
                 raise OSError("image file is truncated")
         if isinstance(picture.info.get("transparency"), str):
             del picture.info["transparency"]  # a text chunk of that name, which Pillow would take for a colour
-        return OpenPicture(picture, raw_mode)
+        return OpenPicture(picture, stored_as)
 
 
-def image_to_tensor(picture: Image.Image, path: Path | None = None, *, bands: Bands = RGB) -> Tensor:
-    """A Pillow picture as (C, H, W) uint8, by the rules of `open_image`. Error messages name `path`.
+def image_to_tensor(picture: Image.Image, *, bands: Bands = RGB) -> Tensor:
+    """The image of a Pillow picture, by the rules of `open_raster`.
 
     Raises UserError (data) when it is not decoded yet and decoding would drop bits or bands, or when it has other bands.
     """
-    path = path or Path(str(getattr(picture, "filename", "")) or "picture")
+    path = Path(str(getattr(picture, "filename", "")) or "picture")
     if isinstance(picture, ImageFile.ImageFile) and picture.tile and (cut := what_is_cut(picture)):
-        raise data_error(path, cut, _CONVERT_DEPTH)
+        raise data_error(path, cut, CONVERT_DEPTH)
+    return _raster_of(picture, path, bands).image
+
+
+def _raster_of(picture: Image.Image, path: Path, bands: Bands) -> Raster:
+    """The raster of a decoded picture whose values Pillow holds."""
+    tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
+    nodata = nodata_of(tags) if tags is not None else None
+    if picture.mode.startswith(("I", "F")):
+        require_bands(path, 1, 1, bands.channels)
+        array = read_numbers(picture)[..., None]
+        return scale_values(Values(array, 1, _limits_of(picture, array), _orientation(picture), nodata), bands)
     turn = _TURN_UPRIGHT.get(_orientation(picture))
     if turn is not None:
         picture = picture.transpose(turn)
-    if picture.mode.startswith(("I", "F")):
-        picture = _to_eight_bits(picture)
+    valid = None if nodata is None else where_valid(np.asarray(picture), nodata)
     if picture.mode == "La":
         picture = picture.convert("LA")  # Pillow cannot convert La to RGB in one step
+    if bands.channels in (1, 3):
+        pixels = _colors_of(picture, bands.channels)
+    else:
+        names = picture.getbands()
+        found = f"{len(names)} band{'' if len(names) == 1 else 's'} ({', '.join(names)})"
+        require_bands(path, len(names), 0, bands.channels, found)
+        pixels = np.array(picture)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)  # (C, H, W)
+    return Raster(image if bands.scale == "picture" else image.float(), valid)
+
+
+def _colors_of(picture: Image.Image, channels: int) -> np.ndarray:
+    """(H, W, 3) or (H, W, 1) uint8: the colours of a picture or its luma."""
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA")  # resolves a transparent palette entry without a warning
-    if bands.channels not in (1, 3):
-        return _all_bands(picture, path, bands.channels)
-    if bands.channels == 3 or picture.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+    if channels == 3 or picture.mode not in ("1", "L", "LA", "RGB", "RGBA"):
         picture = picture if picture.mode == "RGB" else picture.convert("RGB")
-    if bands.channels == 1:
-        picture = picture if picture.mode == "L" else picture.convert("L")
-        return torch.from_numpy(np.array(picture))[None]  # (1, H, W)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (C, H, W)
-
-
-def _all_bands(picture: Image.Image, path: Path, channels: int) -> Tensor:
-    """(C, H, W) uint8: all bands of a decoded picture. Raises UserError (data) when their number is not `channels`."""
-    count = len(picture.getbands())
-    if count != channels:
-        found = f"{_plural(count, 'band')} ({', '.join(picture.getbands())}), where data.channels is {channels}"
-        raise data_error(path, found, f"give pictures of {_plural(channels, 'band')}, or set data.channels={count}")
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    if channels == 3:
+        return np.array(picture)
+    return np.array(picture if picture.mode == "L" else picture.convert("L"))[..., None]
 
 
 _TURN_UPRIGHT = {  # EXIF orientation (EXIF 2.3, tag 0x0112) -> the transposition that undoes it
@@ -194,27 +267,27 @@ def _orientation(picture: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    """A picture of mode I or F with smallest..largest finite value scaled to 0..255; values that are not finite become 0."""
-    values = read_numbers(picture)
-    finite = np.isfinite(values)
-    low = float(values.min(where=finite, initial=values.max(where=finite, initial=0)))
-    high = float(values.max(where=finite, initial=low))
-    scaled = np.zeros(values.shape, np.uint8)
-    for start in range(0, len(values) if high > low else 0, 256):  # 256 rows at a time bound the memory of the float64 values
-        rows = slice(start, start + 256)
-        levels = (np.where(finite[rows], values[rows], low).astype(np.float64) - low) * (255.0 / (high - low))
-        scaled[rows] = levels.round().astype(np.uint8)
-    return Image.fromarray(scaled)
+def _limits_of(picture: Image.Image, array: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest value that the file of a picture of mode I or F can hold, 0 and 1 for floats."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(BITS_TAG) == (12,):
+        return 0.0, 4095.0
+    if picture.format == "PPM" and picture.mode == "I":
+        return 0.0, 65535.0
+    return limits_of(array.dtype)
 
 
 def read_numbers(picture: Image.Image) -> np.ndarray:
-    """(H, W) values of a decoded picture of mode I or F; Pillow reads unsigned 32-bit integers of a TIFF as signed ones."""
+    """(H, W) values of a decoded picture of mode I or F in the type of its file, where that is a TIFF of 16 or 32 bits.
+
+    Pillow reads unsigned 32-bit integers as signed ones, and holds signed 16-bit integers as 32-bit ones.
+    """
     values = np.asarray(picture)
     if picture.mode != "I" or not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return values
-    unsigned = picture.tag_v2.get(BITS_TAG) == (32,) and picture.tag_v2.get(SAMPLE_FORMAT_TAG, (1,)) == (1,)
-    return values.view(np.uint32) if unsigned else values
+    bits, unsigned = picture.tag_v2.get(BITS_TAG), picture.tag_v2.get(SAMPLE_FORMAT_TAG, (1,)) == (1,)
+    if bits == (32,) and unsigned:
+        return values.view(np.uint32)
+    return values.astype(np.int16) if bits == (16,) and not unsigned else values
 
 
 def encode_webp(picture: np.ndarray, *, quality: int | None = None) -> bytes:

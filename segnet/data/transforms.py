@@ -1,4 +1,4 @@
-"""Joint transformations of an image and its mask, both uint8 before and after."""
+"""Joint transformations of an image and its mask, which keep their types: uint8, and float32 for deep images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Window(NamedTuple):
     height: int
     width: int
 
-    def of(self, pixels: Tensor, fill: tuple[int, ...]) -> Tensor:
+    def of(self, pixels: Tensor, fill: tuple[float, ...]) -> Tensor:
         """The window (height, width, C) of `pixels` (H, W, C), with `fill` (C values) beyond their borders."""
         whole_height, whole_width = pixels.shape[:2]
         top, bottom = max(0, self.top), max(0, min(whole_height, self.top + self.height))
@@ -49,9 +49,12 @@ class Window(NamedTuple):
         return window
 
 
-def mean_color(bands: Bands) -> tuple[int, ...]:
+def mean_color(bands: Bands) -> tuple[float, ...]:
     """The value of each channel that stands for the mean colour of ImageNet: the network subtracts about the same."""
-    return _MEAN_COLOR if bands.channels == 3 else (_MEAN_GREY,) * bands.channels
+    mean = _MEAN_COLOR if bands.channels == 3 else (_MEAN_GREY,) * bands.channels
+    if not bands.ranges:
+        return mean
+    return tuple(low + (high - low) * value / 255 for (low, high), value in zip(bands.ranges, mean, strict=True))
 
 
 class RandomZoomCrop:
@@ -63,7 +66,7 @@ class RandomZoomCrop:
     """
 
     def __init__(
-        self, size: tuple[int, int], scale: tuple[float, float], rotation: float = 0.0, fill: tuple[int, ...] = _MEAN_COLOR
+        self, size: tuple[int, int], scale: tuple[float, float], rotation: float = 0.0, fill: tuple[float, ...] = _MEAN_COLOR
     ) -> None:
         self.size, self.scale, self.rotation, self.fill = size, scale, rotation, fill
 
@@ -157,6 +160,7 @@ class TrainTransform:
         self, config: AugmentConfig, bands: Bands = RGB, *, balance: Balance | None = None, donors: Donors | None = None
     ) -> None:
         self.config = config
+        self.jpeg = config.jpeg if bands.scale == "picture" else 0.0  # of other images than those of 8 bits there are no JPEGs
         self.fill = mean_color(bands)
         self.balance = balance
         self.donors = donors
@@ -172,7 +176,7 @@ class TrainTransform:
             image, mask = paste_object(image, mask, donor, donor_mask, class_id)
         if happens(self.config.cutout):
             image, mask = cut_out(image, mask, self.fill)
-        if happens(self.config.jpeg):
+        if happens(self.jpeg):
             image = compressed(image, int(torch.randint(20, 91, ())))  # here and not in `colors`: a GPU cannot
         return image, mask
 
@@ -194,7 +198,7 @@ class TrainTransform:
         return image, mask
 
 
-def cut_out(image: Tensor, mask: Tensor, fill: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def cut_out(image: Tensor, mask: Tensor, fill: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Copies in which a random rectangle of the image has the values `fill` and that of the mask is `IGNORE_INDEX`.
 
     Its area is 2 to 20 percent of the image, its height 0.3 to 3.3 times its width unless that exceeds the image

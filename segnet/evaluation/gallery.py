@@ -57,7 +57,7 @@ def predicted(
             continue
         sample = dataset.read(rows[score.id])
         maps = predict_maps(model, sample.image[None], inference)
-        yield ReportPicture(score, preview(sample.image), sample.truth, maps.mask[0], maps.uncertainty[0])
+        yield ReportPicture(score, preview(sample.image, dataset.bands), sample.truth, maps.mask[0], maps.uncertainty[0])
 
 
 def worst_and_best(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:

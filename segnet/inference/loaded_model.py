@@ -47,7 +47,7 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     _require_trained_classes(classes, checkpoint.config, path)
     _require_trained_bands(config, checkpoint.config, path)
     with torch.device("meta"):  # allocates no memory before the shapes are known to fit
-        model = EncoderDecoder(config.model, len(classes), config.data.channels)
+        model = EncoderDecoder(config.model, len(classes), config.data.channels, config.data.bands.ranges)
     load_weights(model, convert_decoder_weights(checkpoint.weights, checkpoint.config.model, config.model), path)
     model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config, path, checkpoint.step, checkpoint.score)
@@ -71,10 +71,11 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
 
 def _require_trained_bands(config: Config, trained: Config, path: Path) -> None:
     """Raise UserError (config) when `config` asks for other bands than those that the network was trained on."""
-    own, given = trained.data.channels, config.data.channels
-    if given != own:
-        found = f"was trained with data.channels {own}, not {given}"
-        raise UserError(ExitCode.CONFIG, path, found, "leave data.channels out, or train another network")
+    for key in ("channels", "scale"):
+        own, given = getattr(trained.data, key), getattr(config.data, key)
+        if given != own:
+            found = f"was trained with data.{key} {own}, not {given}"
+            raise UserError(ExitCode.CONFIG, path, found, f"leave data.{key} out, or train another network")
 
 
 def _require_trained_classes(classes: ClassSet, trained: Config, path: Path) -> None:

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segnet.classes import ClassSet
+from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import Bands
-from segnet.data.images import image_to_tensor, open_image
+from segnet.data.deep_pictures import Values, limits_of
+from segnet.data.images import image_to_tensor, open_raster
 from segnet.data.mask_files import save_mask
+from segnet.data.scaling import scale_values
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_model
@@ -75,19 +77,27 @@ class Predictor:
         self.weights_digest = _weights_digest(model)
         self.model = prepare_to_predict(model, self.config.inference)
 
-    def predict(self, picture: Picture, *, probabilities: bool = False) -> Prediction:
+    def predict(self, picture: Picture, *, probabilities: bool = False, valid: Tensor | None = None) -> Prediction:
         """The prediction for a path, a Pillow picture, or uint8 values: array (H, W, C) or tensor (C, H, W).
 
-        C is data.channels of the network's configuration; three channels are R, G, B. An array (H, W) is grey.
+        C is data.channels of the network's configuration; three channels are R, G, B. An array (H, W) is grey. Where data.scale
+        is not "picture", arrays are of any integers or floats, scaled as such pictures, and tensors of float32.
+
+        The mask is `IGNORE_INDEX` where a picture file, or `valid` (H, W) bool, says that the picture holds nothing.
 
         A picture may have any size; a large one is predicted in windows. `probabilities` requests those of all K classes:
         4·K bytes a pixel.
         Raises UserError (data) for a file that is not a picture, ValueError for an array or tensor of another shape or type.
         """
-        image = _as_image(picture, self.config.data.bands)
+        bands = self.config.data.bands
+        if isinstance(picture, Path | str):
+            picture, valid, *_ = open_raster(picture, bands=bands)
+        image = _as_image(picture, bands)
         maps = predict(self.model, image[None], self.config.inference, self.answers, keep_mean=probabilities)
+        if valid is not None:
+            maps = maps._replace(mask=maps.mask.where(valid, IGNORE_INDEX))
         found: dict[str, Any] = {name: None if values is None else values[0].numpy() for name, values in maps._asdict().items()}
-        return Prediction(to_array(preview(image)), self.classes, **found)
+        return Prediction(to_array(preview(image, bands)), self.classes, **found)
 
 
 def _weights_digest(model: Network) -> str:
@@ -99,21 +109,30 @@ def _weights_digest(model: Network) -> str:
     return content.hexdigest()
 
 
-def _as_image(picture: Picture, bands: Bands) -> Tensor:
-    """(C, H, W) uint8 on the CPU. Raises as `Predictor.predict`."""
-    if isinstance(picture, Path | str):
-        return open_image(picture, bands=bands)
+def _as_image(picture: Image.Image | np.ndarray | Tensor, bands: Bands) -> Tensor:
+    """(C, H, W) uint8, or float32 where `bands.scale` is not "picture", on the CPU. Raises as `Predictor.predict`."""
     if isinstance(picture, Image.Image):
         return image_to_tensor(picture, bands=bands)
     count = bands.channels
+    if bands.scale != "picture" and not isinstance(picture, Tensor):
+        return _as_deep_image(np.asarray(picture), bands)
     image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
     if image.dim() == 2 and count in (1, 3):
         image = image.expand(count, -1, -1)  # grey
     elif image.dim() == 3 and not isinstance(picture, Tensor):
         image = image.movedim(-1, 0)
-    if image.dim() != 3 or image.shape[0] != count or image.dtype != torch.uint8 or not image.numel():
+    expected = torch.uint8 if bands.scale == "picture" else torch.float32
+    if image.dim() != 3 or image.shape[0] != count or image.dtype != expected or not image.numel():
         kind = "RGB" if count == 3 else f"{count} channels"
         grey = ", or grey (H, W)" if count in (1, 3) else ""
         forms = f"{kind} as array (H, W, {count}) or tensor ({count}, H, W){grey}"
-        raise ValueError(f"expected uint8: {forms}; got {tuple(picture.shape)} {picture.dtype}")
+        raise ValueError(f"expected {str(expected).removeprefix('torch.')}: {forms}; got {tuple(picture.shape)} {picture.dtype}")
     return image.cpu()
+
+
+def _as_deep_image(array: np.ndarray, bands: Bands) -> Tensor:
+    """(C, H, W) float32 of an array (H, W, C) or, for one channel, (H, W). Raises ValueError for another shape or type."""
+    whole = array[..., None] if array.ndim == 2 else array
+    if whole.ndim != 3 or whole.shape[2] != bands.channels or whole.dtype.kind not in "uif" or not whole.size:
+        raise ValueError(f"expected an array (H, W, {bands.channels}) of numbers; got {array.shape} {array.dtype}")
+    return scale_values(Values(whole, bands.channels, limits_of(whole.dtype)), bands).image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Self
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segnet.config.sections import ModelConfig, NeckLayerConfig, NormalizationConfig, Recompute, StageConfig
+from segnet.config.sections import ModelConfig, NeckLayerConfig, NormalizationConfig, Range, Recompute, StageConfig
 from segnet.layers.convolution import Convolution
 from segnet.layers.deconvolution import Deconvolution, deconvolve
 from segnet.layers.pooling import Size, max_pool, max_unpool
@@ -42,7 +43,9 @@ class EncoderDecoder(nn.Module):
     encoder_is_frozen = False  # see `freeze_encoder`
     too_many_pixels: float = math.inf  # of the images of one call, for which memory was too small
 
-    def __init__(self, config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS) -> None:
+    def __init__(
+        self, config: ModelConfig, num_classes: int, in_channels: int = IN_CHANNELS, ranges: Sequence[Range] = ()
+    ) -> None:
         super().__init__()
         self.architecture = config
         self.in_channels = in_channels
@@ -50,7 +53,7 @@ class EncoderDecoder(nn.Module):
         self.field_of_view = field_of_view(config)
         self.total_stride = config.total_stride
         self.has_skip = config.has_skip  # by encoder stage
-        self.normalize = Normalize(config.normalization, in_channels)
+        self.normalize = Normalize(config.normalization, in_channels, ranges)
         self.encoder = nn.ModuleList()
         self.pooling = nn.ModuleList()
         self.encoder_dropout = nn.ModuleList()
@@ -90,7 +93,7 @@ class EncoderDecoder(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """The (B, K, H, W) logits of a (B, C, H, W) image, uint8 or float in 0..255."""
+        """The (B, K, H, W) logits of a (B, C, H, W) image, uint8 or float: in 0..255, or any values where it has ranges."""
         with self._recomputation():
             x = self.normalize(image)
             pooled, skips = [], []
@@ -128,20 +131,33 @@ class EncoderDecoder(nn.Module):
 
 
 class Normalize(nn.Module):
-    """(image - mean) / std for each channel, of values in 0..255. A part of the network, so that all users of it agree."""
+    """(image - mean) / std for each channel, of values in 0..255. A part of the network, so that all users of it agree.
+
+    With `ranges`, a pair (low, high) for each channel, low..high becomes 0..255 before, and values outside become 0 or 255.
+    """
 
     mean: Tensor
     std: Tensor
+    low: Tensor
+    high: Tensor
 
-    def __init__(self, config: NormalizationConfig, channels: int) -> None:
+    def __init__(self, config: NormalizationConfig, channels: int, ranges: Sequence[Range] = ()) -> None:
         super().__init__()
+        self.has_ranges = bool(ranges)
+        if ranges:
+            low, high = zip(*ranges, strict=True)
+            self.register_buffer("low", torch.tensor(low).view(1, -1, 1, 1))
+            self.register_buffer("high", torch.tensor(high).view(1, -1, 1, 1))
         mean, std = config.of(channels)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.local_response = config.local_response
 
     def forward(self, image: Tensor) -> Tensor:
-        x = (image - self.mean) / self.std
+        x = image
+        if self.has_ranges:
+            x = ((x - self.low) * (255 / (self.high - self.low))).clamp(0, 255)
+        x = (x - self.mean) / self.std
         return F.local_response_norm(x, size=5, alpha=1e-4, beta=0.75) if self.local_response else x
 
 

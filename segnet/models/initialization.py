@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from segnet.config.architectures import load_architecture
-from segnet.config.sections import ModelConfig
+from segnet.config.sections import ModelConfig, Range
 from segnet.layers.convolution import flipped
 from segnet.layers.deconvolution import Deconvolution
 from segnet.models.encoder_decoder import IN_CHANNELS, EncoderDecoder
 from segnet.models.pretrained import load_encoder
 
 
-def build_model(config: ModelConfig | str, num_classes: int, in_channels: int = IN_CHANNELS) -> EncoderDecoder:
+def build_model(
+    config: ModelConfig | str,
+    num_classes: int,
+    in_channels: int = IN_CHANNELS,
+    *,
+    ranges: Sequence[Range] = (),
+    rgb: Sequence[int] = (),
+) -> EncoderDecoder:
     """A network with its first weights, in channels_last memory format. `config` may be a name, such as "segnet_basic".
+
+    `ranges` are the values of each channel that become 0 and 255, see `Normalize`; `rgb` are the numbers, from 1, of the channels
+    that get the pretrained kernels of R, G, B, see `load_encoder`.
 
     All layers get He's; then encoder and neck get those of `config.encoder_weights`, unless that is null; then the decoder
     gets the transposed kernels of the encoder, if `config.decoder_weights` is "mirrored". Those of `config.weights` are not read
@@ -22,10 +34,10 @@ def build_model(config: ModelConfig | str, num_classes: int, in_channels: int = 
     Raises UserError: (checkpoint) when the encoder's weights are missing or do not fit; (config) for an unknown name.
     """
     config = load_architecture(config) if isinstance(config, str) else config
-    model = EncoderDecoder(config, num_classes, in_channels)
+    model = EncoderDecoder(config, num_classes, in_channels, ranges)
     _initialize(model)
     if config.encoder_weights is not None:
-        load_encoder(model.encoder, model.neck, config.encoder_weights)
+        load_encoder(model.encoder, model.neck, config.encoder_weights, rgb=rgb)
     if config.decoder_weights == "mirrored":
         mirror_encoder(model)
     return model.to(memory_format=torch.channels_last)

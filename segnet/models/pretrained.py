@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,32 +11,41 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
+from segnet.system.distributed import say
 from segnet.system.errors import ExitCode, UserError, first_line
 from segnet.system.files import place_of, require_digest
 
 _DOWNLOADS = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg16_bn": VGG16_BN_Weights.IMAGENET1K_V1}
 
 
-def load_encoder(encoder: nn.ModuleList, neck: nn.Sequential, source: str) -> None:
+def load_encoder(encoder: nn.ModuleList, neck: nn.Sequential, source: str, *, rgb: Sequence[int] = ()) -> None:
     """Copy the weights of a checkpoint's encoder and neck, or of torchvision's VGG16, into an encoder and a neck.
 
     `source` is "vgg16" or "vgg16_bn" (downloaded once, verified by checksum, cached by torch), a file with such weights, a run
     folder (its best checkpoint) or a checkpoint. VGG16 gives its convolutions, its batch normalisation (vgg16_bn), and its
     fully connected layers, if the file holds them, as the first convolutions of the neck (DeconvNet).
+    Where the encoder has other than the weights' three channels, or `rgb` names those for VGG16's R, G, B, the kernels of its
+    first layer are those of `kernels_of_bands`, and a line says so.
     Raises UserError (checkpoint) for the first parameter that is missing or has another shape, and for weights of layers with
     batch normalisation where these layers have none; then nothing was copied.
     """
     weights = _read_weights(source)
     if any(name.endswith("running_mean") for name in weights) and not any(True for _ in encoder.buffers()):
         raise _source_error(source, "its layers have batch normalisation, those of this network have none (model.batch_norm)")
-    if any(name.startswith("encoder.") for name in weights):
+    is_own = any(name.startswith("encoder.") for name in weights)
+    if is_own:
         targets = [*_own_names("encoder", encoder), *_own_names("neck", neck)]
     else:
         targets = [*_encoder_names(encoder, with_norm="features.1.weight" in weights)]  # in vgg16 that place holds a ReLU
         targets += _neck_names(neck) if "classifier.0.weight" in weights else []
     pairs = []
+    first = targets[0][0]
     for name, parameter in targets:
         values = weights.get(name)
+        other_order = bool(rgb) and not is_own
+        if name == first and values is not None and values.shape[1:2] == (3,) and (other_order or parameter.shape[1] != 3):
+            values = kernels_of_bands(values, parameter.shape[1], rgb)
+            say(f"{source}: {_described(parameter.shape[1], rgb)}")
         if values is None:
             raise _source_error(source, f"no '{name}' in it, its first tensor is '{next(iter(weights), '')}'")
         flat = name.startswith("classifier.") and values.numel() == parameter.numel()
@@ -47,6 +56,30 @@ def load_encoder(encoder: nn.ModuleList, neck: nn.Sequential, source: str) -> No
     with torch.no_grad():
         for parameter, values in pairs:
             parameter.copy_(values.reshape(parameter.shape))
+
+
+def kernels_of_bands(kernels: Tensor, channels: int, rgb: Sequence[int] = ()) -> Tensor:
+    """The first layer (K, channels, k, k) of a network for other bands, from `kernels` (K, 3, k, k) for R, G, B.
+
+    One channel gets the sum over R, G, B: for a grey picture the layer then gives what it gave for the picture as RGB. Otherwise
+    the channels whose numbers, from 1, are in `rgb` get the kernels of R, G, B, and the others the mean of the three; all are
+    multiplied by 3 / channels, so that a picture with equal bands gives what it gave as RGB.
+    """
+    mean = kernels.mean(dim=1, keepdim=True)
+    bands = mean.repeat(1, channels, 1, 1)
+    for place, band in enumerate(rgb):
+        bands[:, band - 1] = kernels[:, place]
+    return bands * (3 / channels)
+
+
+def _described(channels: int, rgb: Sequence[int]) -> str:
+    """What `kernels_of_bands` does, in words."""
+    if channels == 1:
+        return "its kernels for R, G, B are summed for the one band"
+    if not rgb:
+        return f"the mean of its kernels for R, G, B goes to all {channels} bands, times 3/{channels}"
+    others = "" if channels == 3 else f", their mean to the others, all times 3/{channels}"
+    return f"its kernels for R, G, B go to bands {', '.join(map(str, rgb))}{others}"
 
 
 def _source_error(source: str, found: str) -> UserError:

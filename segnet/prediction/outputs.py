@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from segnet.classes import ClassSet
+from segnet.config.sections import RGB, Bands
 from segnet.data.images import encode_image
 from segnet.data.mask_files import encode_mask
 from segnet.data.rle import encode_rle
@@ -97,7 +98,7 @@ def _write_json(file: BinaryIO, named: NamedPrediction) -> None:
             "share": int(pixels[i]) / (height * width),
             "rle": {"size": [height, width], "counts": encode_rle((columns == i).T)},
         }
-        for i in np.flatnonzero(pixels)
+        for i in np.flatnonzero(pixels[: len(named.classes)])  # without pixels where the picture holds nothing
     ]
     means = {
         "confidence": float(prediction.confidence.mean(dtype=np.float64)),
@@ -140,10 +141,11 @@ def need_probabilities(kinds: Iterable[str]) -> bool:
     return any(OUTPUTS[kind].needs_probabilities for kind in kinds)
 
 
-def bytes_per_pixel(kinds: Sequence[str], num_classes: int) -> int:
+def bytes_per_pixel(kinds: Sequence[str], num_classes: int, bands: Bands = RGB) -> int:
     """The memory that a pixel takes from the reading of its picture to the end of writing, about."""
+    deep = 0 if bands.are_colors else 8 * bands.channels  # the values as stored and as float32
     own = max((OUTPUTS[kind].memory for kind in kinds), default=0)
-    return _BYTES_PER_PIXEL + own + (4 * num_classes if need_probabilities(kinds) else 0)
+    return _BYTES_PER_PIXEL + deep + own + (4 * num_classes if need_probabilities(kinds) else 0)
 
 
 def require_size(kinds: Iterable[str], picture: Path, side: int) -> None:

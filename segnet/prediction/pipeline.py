@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segnet.data.images import open_image, pixel_count
+from segnet.data.images import open_raster, pixel_count
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Runtime
 from segnet.inference.predictor import Prediction, Predictor
@@ -110,7 +110,8 @@ class _Header(NamedTuple):
 class _Image(NamedTuple):
     """A picture that was read."""
 
-    values: Tensor  # (C, H, W) uint8
+    values: Tensor  # (C, H, W) uint8; float32 for deep pictures
+    valid: Tensor | None  # (H, W) bool: where the picture holds something; None: everywhere
     digest: str  # SHA-256 of the file
 
 
@@ -139,7 +140,7 @@ class FolderPrediction:
         self.kinds = existing.kinds
         self.keep_probabilities = need_probabilities(self.kinds)
         self.overwrite = overwrite
-        self.max_pixels = MEMORY // bytes_per_pixel(self.kinds, len(predictor.classes))
+        self.max_pixels = MEMORY // bytes_per_pixel(self.kinds, len(predictor.classes), predictor.config.data.bands)
         self.lanes = _lanes(predictor)
 
     def has_room(self, in_flight: Sequence[_Reading | _Writing], pixels: int) -> bool:
@@ -162,9 +163,9 @@ class FolderPrediction:
         digest = hashlib.sha256(content).hexdigest()
         if not self.overwrite and self.existing.are_valid(job, digest):
             return None
-        image = open_image(job.picture, content, bands=self.predictor.config.data.bands)
-        require_size(self.kinds, job.picture, max(image.shape))
-        return _Image(image, digest)
+        raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
+        require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
+        return _Image(raster.image, raster.valid, digest)
 
     def _require_short_names(self, job: Job) -> None:
         """Raise UserError (data) when the name of an output is longer than the file system of the folder allows."""
@@ -188,14 +189,17 @@ class FolderPrediction:
                 return _Writing(0, _finished(Result(job, skipped=True)))
             if self.lanes > 1 and pixels * self.lanes <= WINDOW**2:
                 return _Writing(pixels, writers.submit(self._predict_and_write, job, image))
-            prediction = self.predictor.predict(image.values, probabilities=self.keep_probabilities)
+            prediction = self._prediction(image)
         except Exception as error:
             return _Writing(0, _finished(_failed(error, job)))
         return _Writing(pixels, writers.submit(self.write, job, image.digest, prediction))
 
+    def _prediction(self, image: _Image) -> Prediction:
+        return self.predictor.predict(image.values, probabilities=self.keep_probabilities, valid=image.valid)
+
     def _predict_and_write(self, job: Job, image: _Image) -> Result:
         try:
-            prediction = self.predictor.predict(image.values, probabilities=self.keep_probabilities)
+            prediction = self._prediction(image)
         except Exception as error:
             return _failed(error, job)
         return self.write(job, image.digest, prediction)

@@ -80,4 +80,4 @@ class Segmentation(Task[Maps]):
 
     def draw(self, sample: Sample, answer: Maps) -> list[np.ndarray]:
         """(H, W, 3) uint8 each: the image, its truth and the predicted mask in the colours of the classes."""
-        return comparison_row(preview(sample.image), sample.truth, answer.mask[0], self.classes)
+        return comparison_row(preview(sample.image, self.data.bands), sample.truth, answer.mask[0], self.classes)

@@ -8,10 +8,10 @@ from pathlib import Path
 from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings
 from segnet.config.sections import Config
-from segnet.data.colors import draw_changes, need_rgb
+from segnet.data.colors import draw_changes, turned_off
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.donors import RareClasses, class_odds, rare_class_odds
-from segnet.data.statistics import class_statistics, pictures_of_classes
+from segnet.data.statistics import class_statistics, percentile_ranges, pictures_of_classes
 from segnet.data.transforms import Balance, TrainTransform
 from segnet.data.workers import require_open_files
 from segnet.system.distributed import say, world_size
@@ -41,25 +41,46 @@ def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDatas
 
 def open_train_set(config: Config, task: Task[AnswerType]) -> SegmentationDataset:
     """The train split, augmented as `config` says. Raises UserError (data) for its faults."""
-    bands = config.data.bands
-    dataset = task.open_split(config.data.train_split, transform=TrainTransform(config.augment, bands), seed=config.seed)
-    dataset.draw_colors = partial(draw_changes, config.augment, bands)
-    if bands.channels != 3 and (off := need_rgb(config.augment)):
-        say(f"note: augment.{' and augment.'.join(off)} are off: they need R, G, B, and data.channels is {bands.channels}")
-    if config.data.balance or config.augment.copy_paste:
-        dataset.transform = _favouring_rare_classes(config, dataset)
+    dataset = task.open_split(config.data.train_split, seed=config.seed)
+    transform = augment(dataset, config)
+    if config.augment.copy_paste and transform.donors is None:
+        say("note: augment.copy_paste has no effect, since no class has fewer training pixels than the median class")
+    if off := turned_off(config.augment, config.data.bands):
+        kind = f"{config.data.channels} channels of data.scale {_first_word(config.data.scale)}"
+        say(f"note: off are augment.{' and augment.'.join(off)}, which need 8-bit R, G, B; these images have {kind}")
     return dataset
 
 
-def _favouring_rare_classes(config: Config, dataset: SegmentationDataset) -> TrainTransform:
-    """The augmentation of `config`, with what its data.balance and augment.copy_paste need to know of the training masks."""
-    pixels = class_statistics(dataset).pixels
-    power = config.data.balance_power
-    balance = Balance(config.data.balance, class_odds(pixels, power)) if config.data.balance else None
-    rare = rare_class_odds(pixels, power)
-    if config.augment.copy_paste and not rare.any():
-        say("note: augment.copy_paste has no effect, since no class has fewer training pixels than the median class")
-    if not config.augment.copy_paste or not rare.any():
-        return TrainTransform(config.augment, config.data.bands, balance=balance)
-    donors = RareClasses(dataset.read, pictures_of_classes(dataset), rare)
-    return TrainTransform(config.augment, config.data.bands, balance=balance, donors=donors)
+def _first_word(scale: object) -> str:
+    return scale if isinstance(scale, str) else "[low, high]"
+
+
+def augment(dataset: SegmentationDataset, config: Config) -> TrainTransform:
+    """Let `dataset` change its samples as `config` says; the transform that does so, but for colours."""
+    bands = config.data.bands
+    balance = donors = None
+    if config.data.balance or config.augment.copy_paste:
+        pixels, power = class_statistics(dataset).pixels, config.data.balance_power
+        if config.data.balance:
+            balance = Balance(config.data.balance, class_odds(pixels, power))
+        rare = rare_class_odds(pixels, power)
+        if config.augment.copy_paste and rare.any():
+            donors = RareClasses(dataset.read, pictures_of_classes(dataset), rare)
+    transform = TrainTransform(config.augment, bands, balance=balance, donors=donors)
+    dataset.transform = transform
+    dataset.draw_colors = partial(draw_changes, config.augment, bands)
+    return transform
+
+
+def resolve_scale(config: Config, dataset: SegmentationDataset, began: Config | None = None) -> Config:
+    """`config` with the values that data.scale "train" means: those of the run that `began`, else measured on the train split.
+
+    The dataset, which is that split, is augmented anew, since its changes of colour depend on the values. Other configurations
+    are returned as they are. Raises UserError (data) for a damaged picture.
+    """
+    if config.data.scale != "train":
+        return config
+    ranges = began.data.scale if began and not isinstance(began.data.scale, str) else percentile_ranges(dataset)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"scale": ranges})})
+    augment(dataset, config)
+    return config

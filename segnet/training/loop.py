@@ -42,7 +42,7 @@ from segnet.system.files import write_text
 from segnet.system.processes import stop_signals
 from segnet.tasks.choice import build_task
 from segnet.tasks.task import AnswerType, Task
-from segnet.training.data import open_data
+from segnet.training.data import open_data, resolve_scale
 from segnet.training.precision import resolve_precisions
 from segnet.training.reporting import Reporter
 from segnet.training.resuming import RunPictures, restore, start_from, training_values
@@ -72,6 +72,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         with agreed():
             pictures = RunPictures.of(train_set, val_set)
             found = newest_checkpoint(run) if resume else None
+            config = resolve_scale(config, train_set, found[1].config if found else None)
+            task = build_task(config)
             config, stored = resolve_precisions(config, device, found[1] if found else None)
             state = build_state(config, task.channels, device, pretrained=found is None)
             if found:

@@ -15,7 +15,7 @@ from segnet.system.devices import choose_device
 from segnet.system.distributed import say
 from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.choice import build_task
-from segnet.training.data import open_data
+from segnet.training.data import open_data, resolve_scale
 from segnet.training.precision import resolve_precisions
 from segnet.training.schedule import due
 from segnet.training.step import build_state, to_device, train_step
@@ -31,6 +31,7 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     config, _ = resolve_precisions(config, device, None)
     task = build_task(config)
     train_set, _ = open_data(config, task)
+    config = resolve_scale(config, train_set)
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
     shown = set(torch.unique(batch.truth).tolist()) - {IGNORE_INDEX}

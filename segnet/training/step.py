@@ -104,7 +104,8 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
     """
     torch.manual_seed(derive_seed(config.seed, "weights"))
     architecture = config.model if pretrained else config.model.model_copy(update={"encoder_weights": None})
-    model = build_model(architecture, channels, config.data.channels).to(device)
+    bands = config.data.bands
+    model = build_model(architecture, channels, bands.channels, ranges=bands.ranges, rgb=bands.rgb).to(device)
     model.recompute = config.train.recompute
     model.use_kernel(config.train.kernel == "native")
     if world_size() > 1 and device.type == "cuda":

@@ -21,22 +21,14 @@ Data = ExitCode.DATA
 BANDS = np.arange(HEIGHT * WIDTH * 6, dtype=np.uint8).reshape(HEIGHT, WIDTH, 6)
 WIDE = BANDS.astype(np.uint16) * 16  # of a camera of 12 bits
 CUT: dict[str, tuple[Callable[[Path], object], str]] = {  # what a decoder would cut, and what is said of it
-    "PNG RGB 16": (lambda p: write_png(p, WIDE[..., :3], 16, 2), "RGB of 16 bits a band"),
-    "PNG grey with alpha 16": (lambda p: write_png(p, WIDE[..., :2], 16, 4), "grey with alpha of 16 bits a band"),
-    "PNG RGBA 16": (lambda p: write_png(p, WIDE[..., :4], 16, 6), "RGBA of 16 bits a band"),
-    "TIFF RGB 16": (lambda p: write_tiff(p, WIDE[..., :3], 16, 2), "3 bands of 16 bits"),
-    "TIFF RGBA 16": (lambda p: write_tiff(p, WIDE[..., :4], 16, 2, extra=(2,)), "4 bands of 16 bits"),
     "TIFF CMYK 16": (lambda p: write_tiff(p, WIDE[..., :4], 16, 5), "4 bands of 16 bits"),
-    "TIFF grey with alpha 16": (lambda p: write_tiff(p, WIDE[..., :2], 16, 1, extra=(2,)), "a TIFF that is damaged, or"),
     "TIFF RGB and infrared": (lambda p: write_tiff(p, BANDS[..., :4], 8, 2, extra=(0,)), "4 bands, which are not grey, RGB"),
     "TIFF of 4 bands": (lambda p: write_tiff(p, BANDS[..., :4], 8, 2), "4 bands, which are not grey, RGB"),
     "TIFF of 5 bands": (lambda p: write_tiff(p, BANDS[..., :5], 8, 2, extra=(0, 0)), "5 bands, which are not grey, RGB"),
     "TIFF of 6 bands": (lambda p: write_tiff(p, BANDS, 8, 2, extra=(2, 0, 0)), "6 bands, which are not grey, RGB"),
     "TIFF CMYK and one": (lambda p: write_tiff(p, BANDS[..., :5], 8, 5, extra=(0,)), "5 bands, which are not grey, RGB"),
     "TIFF of 2 bands": (lambda p: write_tiff(p, BANDS[..., :2], 8, 1, extra=(0,)), "2 bands, which are not grey, RGB"),
-    "TIFF of 7 bands": (lambda p: write_tiff(p, noise(4, 4, 7), 8, 1, extra=(0,) * 6), "a TIFF that is damaged, or"),
-    "TIFF signed 8": (lambda p: write_tiff(p, GREY.view(np.int8), 8, 1, kind=2), "signed integers of 8 bits"),
-    "TIFF white is zero 16": (lambda p: write_tiff(p, WIDE[..., 0], 16, 0), "grey of 16 bits whose smallest value is white"),
+    "TIFF of 7 bands": (lambda p: write_tiff(p, noise(4, 4, 7), 8, 1, extra=(0,) * 6), "7 bands, which are not grey, RGB"),
     "PPM 65535": (lambda p: p.write_bytes(b"P6 1 1 65535\n" + bytes(6)), "RGB of 16 bits a band"),
     "PPM 1000": (lambda p: p.write_bytes(b"P6 1 1 1000\n" + bytes(6)), "RGB of 16 bits a band"),
     "PPM in words": (lambda p: p.write_bytes(b"P3 1 1 1000\n0 999 5\n"), "RGB of 16 bits a band"),
@@ -56,7 +48,7 @@ def test_a_picture_that_a_decoder_would_cut_is_refused(case: str, tmp_path: Path
     write(tmp_path / "deep.jpg")
     with refused(Data, "deep.jpg", found, "convert it to grey, RGB or RGBA of 8 bits a band"):
         open_image(tmp_path / "deep.jpg")
-    if "damaged" not in found:
+    if not found.startswith("7"):
         with Image.open(tmp_path / "deep.jpg") as picture, refused(Data, "deep.jpg", found):
             image_to_tensor(picture)
 

@@ -48,7 +48,7 @@ def test_values_that_are_not_finite_do_not_spoil_a_float_picture() -> None:
     assert rgb(image_to_tensor(Image.fromarray(values)))[1, :, 0].tolist() == [0, 128, 255]
 
 
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".gif", ".pgm", ".pbm", ".pfm"}))  # which have no colours
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".gif", ".pgm", ".pbm", ".pfm", ".npy"}))  # which have no colours
 def test_every_announced_suffix_is_read(suffix: str, tmp_path: Path) -> None:
     path, flat = tmp_path / f"picture{suffix}", np.full((HEIGHT, WIDTH, 3), 100, np.uint8)
     Image.fromarray(flat).save(path, {".jfi": "JPEG", ".jif": "JPEG", ".dib": "BMP"}.get(suffix))

@@ -26,8 +26,10 @@ from PIL import Image
 from predictions import RunInFork, output_bytes, predict_all, predict_script, run_jobs, written
 from ranks import Ranks
 
-from segnet.data.images import open_image
+from segnet.config.sections import Bands
+from segnet.data.images import open_raster
 from segnet.data.mask_files import encode_mask
+from segnet.data.scaling import Raster
 from segnet.inference.predictor import Predictor
 from segnet.prediction import outputs as output_files
 from segnet.prediction import pipeline
@@ -165,11 +167,11 @@ def test_results_come_in_order_and_memory_is_bounded(
             alone = pixels > 0 and flying == pixels
             most = max(most, 0 if alone else flying)
 
-    def slow_open(path: Path, content: bytes) -> torch.Tensor:
+    def slow_open(path: Path, content: bytes, *, bands: Bands) -> Raster:
         time.sleep(dice.random() / 100)
-        image = open_image(path, content)
-        count(image[0].numel())
-        return image
+        raster = open_raster(path, content, bands=bands)
+        count(raster.image[0].numel())
+        return raster
 
     def slow_save(file: BinaryIO, named: NamedPrediction) -> None:
         time.sleep(dice.random() / 100)
@@ -177,7 +179,7 @@ def test_results_come_in_order_and_memory_is_bounded(
         count(-named.prediction.mask.numel())
 
     monkeypatch.setattr(pipeline, "MEMORY", limit * 24)
-    monkeypatch.setattr(pipeline, "open_image", slow_open)
+    monkeypatch.setattr(pipeline, "open_raster", slow_open)
     monkeypatch.setitem(OUTPUTS, "mask", Output(".png", slow_save))
     assert written(run_jobs(predictor, tmp_path / "in", tmp_path / "out")) == [f"{number:02}" for number in range(40)]
     assert flying == 0
@@ -199,7 +201,7 @@ SHORTAGES = {
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-@pytest.mark.parametrize("where", ["open_image", "predict", "write"])
+@pytest.mark.parametrize("where", ["open_raster", "predict", "write"])
 def test_too_little_memory_fails_one_picture(
     where: str, shortage: str, predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +214,7 @@ def test_too_little_memory_fails_one_picture(
 def fail_at_second(where: str, error: Exception, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise `error` at the second picture that is opened, predicted or written."""
     calls = itertools.count(1)
-    owner, name = {"open_image": (pipeline, where), "predict": (predictor, where), "write": (output_files, "encode_mask")}[where]
+    owner, name = {"open_raster": (pipeline, where), "predict": (predictor, where), "write": (output_files, "encode_mask")}[where]
     original = getattr(owner, name)
 
     def failing(*arguments: object, **options: object) -> object:
@@ -223,7 +225,7 @@ def fail_at_second(where: str, error: Exception, predictor: Predictor, monkeypat
     monkeypatch.setattr(owner, name, failing)
 
 
-@pytest.mark.parametrize("where", ["open_image", "predict", "write"])
+@pytest.mark.parametrize("where", ["open_raster", "predict", "write"])
 def test_a_bug_in_any_thread_keeps_its_traceback(
     where: str, predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,7 +237,7 @@ def test_a_bug_in_any_thread_keeps_its_traceback(
     assert threading.active_count() == threads
 
 
-@pytest.mark.parametrize("where", ["open_image", "write"])
+@pytest.mark.parametrize("where", ["open_raster", "write"])
 def test_what_the_system_refuses_fails_one_picture(
     where: str, predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,7 +159,7 @@ def show_comparison(arguments: argparse.Namespace) -> None:
         sample = dataset.read(dataset.ids.index(name))
         prediction = predictor.predict(sample.image)
         mask, uncertainty = torch.from_numpy(prediction.mask), torch.from_numpy(prediction.uncertainty)
-        cells = comparison_row(preview(sample.image), sample.truth, mask, classes)
+        cells = comparison_row(preview(sample.image, data.bands), sample.truth, mask, classes)
         columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(uncertainty))])
     save_image(arguments.out, grid(list(zip(*columns, strict=True)), gap=6))
     print(f"written: {arguments.out}")

@@ -17,6 +17,8 @@ from segnet.data.image_headers import (
     BITS_TAG,
     EXTRA_SAMPLES_TAG,
     MAX_PIXELS,
+    NODATA_TAG,
+    ORIENTATION_TAG,
     PHOTOMETRIC_TAG,
     SAMPLE_FORMAT_TAG,
     TIFF_ALPHA,
@@ -34,8 +36,6 @@ from segnet.system.errors import data_error, first_line
 ARRAY_SUFFIX = ".npy"
 CONVERT_DEPTH = "convert it to grey, RGB or RGBA of 8 bits a band"
 _ARRAY_MAGIC = b"\x93NUMPY"
-_NODATA_TAG = 42113  # of GDAL: a text
-_ORIENTATION_TAG = 274
 
 
 class Values(NamedTuple):
@@ -154,7 +154,7 @@ def _read_tiff(path: Path, source: Source, tags: TiffTags, channels: int) -> Val
     array = _decode_tiff(path, source, (*_size_of(tags), bands), found or f"{bands} bands of {bits} bits")
     if photometric == 0:
         array = ~array  # the smallest value is white
-    return Values(array, bands - alpha, limits_of(array.dtype), tags.get(_ORIENTATION_TAG, 1), nodata_of(tags))
+    return Values(array, bands - alpha, limits_of(array.dtype), tags.get(ORIENTATION_TAG, 1), nodata_of(tags))
 
 
 def _decode_tiff(path: Path, source: Source, shape: tuple[int, int, int], found: str) -> np.ndarray:
@@ -194,7 +194,7 @@ def _tifffile(path: Path, found: str) -> ModuleType:
 def nodata_of(tags: TiffTags) -> float | None:
     """The value of pixels that hold nothing, which GDAL stores as a text; None without one."""
     try:
-        return float(str(tags.get(_NODATA_TAG)).strip("\0 "))
+        return float(str(tags.get(NODATA_TAG)).strip("\0 "))
     except ValueError:
         return None
 

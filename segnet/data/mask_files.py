@@ -190,11 +190,16 @@ def _ids_of_ppm(picture: Image.Image, path: Path) -> np.ndarray:
 
 def encode_mask(mask: Tensor | np.ndarray, classes: ClassSet) -> bytes:
     """(H, W) class ids as a palette PNG, the format of Pascal VOC."""
+    file = io.BytesIO()
+    palette_picture(mask, classes).save(file, "PNG")
+    return file.getvalue()
+
+
+def palette_picture(mask: Tensor | np.ndarray, classes: ClassSet) -> Image.Image:
+    """(H, W) class ids as a Pillow picture of mode P in the colours of the classes."""
     picture = Image.fromarray(np.asarray(mask, dtype=np.uint8))
     picture.putpalette(classes.palette)  # makes it mode P
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
+    return picture
 
 
 def save_mask(path: Path, mask: Tensor | np.ndarray, classes: ClassSet) -> None:

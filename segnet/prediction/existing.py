@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from segnet.data.georeference import WORLD_SUFFIX, world_file
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import Job, real_path
 from segnet.prediction.manifest import Manifest, Record
@@ -32,8 +33,13 @@ class ExistingOutputs:
         self.manifest = Manifest(out)
 
     def targets(self, job: Job) -> list[Path]:
-        """The output files of a job, one for each kind."""
-        return [output_path(job.output, kind) for kind in self.kinds]
+        """The output files of a job: one for each kind, then `world_target`."""
+        return [*(output_path(job.output, kind) for kind in self.kinds), *filter(None, [self.world_target(job)])]
+
+    def world_target(self, job: Job) -> Path | None:
+        """The file beside the mask into which the world file of the picture is copied; None where there is none."""
+        has_world = "mask" in self.kinds and world_file(job.picture) is not None
+        return job.output.with_name(job.output.name + WORLD_SUFFIX) if has_world else None
 
     def name_of(self, path: Path) -> str:
         """The name of a file in the manifest and in JSON outputs: relative to `out`, so that both may be moved together."""
@@ -78,6 +84,9 @@ class ExistingOutputs:
 
     def are_valid(self, job: Job, digest: str) -> bool:
         """True when all targets of `job` exist and were made from a picture with this digest, with the same settings."""
+        world, target = world_file(job.picture), self.world_target(job)
+        if world and target and not (target.is_file() and target.read_bytes() == world.read_bytes()):
+            return False
         return all(os.path.exists(path) and self._is_valid(path, digest) for path in self.targets(job))
 
     def _is_valid(self, path: Path, digest: str) -> bool:

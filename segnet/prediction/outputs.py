@@ -12,6 +12,7 @@ import numpy as np
 
 from segnet.classes import ClassSet
 from segnet.config.sections import RGB, Bands
+from segnet.data.georeference import Georeference, encode_geotiff
 from segnet.data.images import encode_image
 from segnet.data.mask_files import encode_mask
 from segnet.data.rle import encode_rle
@@ -44,6 +45,7 @@ class NamedPrediction(NamedTuple):
     prediction: Prediction
     classes: ClassSet
     options: Options = PLAIN
+    georeference: Georeference | None = None  # of the picture; None: it has none, or no output needs it
 
 
 class Output(NamedTuple):
@@ -54,6 +56,7 @@ class Output(NamedTuple):
     needs_probabilities: bool = False  # whether `write` reads `Prediction.probabilities`
     max_side: int | None = None  # pixels; None: no limit
     memory: int = 0  # bytes a pixel, about, that `write` takes beside the prediction
+    needs_georeference: bool = False  # whether `write` reads `NamedPrediction.georeference`
 
 
 def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
@@ -120,6 +123,12 @@ def _write_areas(file: BinaryIO, named: NamedPrediction) -> None:
     file.write(encode_areas(picture_areas(named.picture, named.prediction.mask, named.prediction.confidence, named.classes)))
 
 
+def _write_geotiff(file: BinaryIO, named: NamedPrediction) -> None:
+    """The mask as a palette TIFF with the georeference of the picture."""
+    assert named.georeference
+    file.write(encode_geotiff(named.prediction.mask, named.classes, named.georeference))
+
+
 OUTPUTS: dict[str, Output] = {  # by the name that --save takes
     "mask": Output(".png", _write_mask),
     "overlay": Output(".overlay.jpg", _write_overlay, max_side=_MAX_JPEG),
@@ -128,6 +137,7 @@ OUTPUTS: dict[str, Output] = {  # by the name that --save takes
     "json": Output(".json", _write_json),
     "polygons": Output(GEOJSON, _write_polygons, memory=_REGIONS),
     "areas": Output(AREAS, _write_areas, memory=_REGIONS),
+    "geotiff": Output(".tif", _write_geotiff, needs_georeference=True),
 }
 
 
@@ -139,6 +149,11 @@ def output_path(stem: Path, kind: str) -> Path:
 def need_probabilities(kinds: Iterable[str]) -> bool:
     """True when one of `kinds` is written from the probabilities of all classes."""
     return any(OUTPUTS[kind].needs_probabilities for kind in kinds)
+
+
+def need_georeference(kinds: Iterable[str]) -> bool:
+    """True when one of `kinds` is written with the georeference of the picture."""
+    return any(OUTPUTS[kind].needs_georeference for kind in kinds)
 
 
 def bytes_per_pixel(kinds: Sequence[str], num_classes: int, bands: Bands = RGB) -> int:

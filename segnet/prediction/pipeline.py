@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 from collections import deque
@@ -16,13 +17,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from segnet.data.georeference import Georeference, read_georeference, world_file
 from segnet.data.images import open_raster, pixel_count
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Runtime
 from segnet.inference.predictor import Prediction, Predictor
 from segnet.prediction.existing import ExistingOutputs, jobs_digest, settings_digest
 from segnet.prediction.inputs import Job, require_free_targets
-from segnet.prediction.outputs import OUTPUTS, PLAIN, NamedPrediction, Options, bytes_per_pixel, need_probabilities, require_size
+from segnet.prediction.outputs import (
+    OUTPUTS,
+    PLAIN,
+    NamedPrediction,
+    Options,
+    bytes_per_pixel,
+    need_georeference,
+    need_probabilities,
+    output_path,
+    require_size,
+)
 from segnet.prediction.summary import Result
 from segnet.system.devices import memory_is_full
 from segnet.system.distributed import agreed, is_main, require_same_on_all_ranks, this_ranks_part
@@ -113,6 +125,7 @@ class _Image(NamedTuple):
     values: Tensor  # (C, H, W) uint8; float32 for deep pictures
     valid: Tensor | None  # (H, W) bool: where the picture holds something; None: everywhere
     digest: str  # SHA-256 of the file
+    georeference: Georeference | None  # None: no output needs it
 
 
 class _Reading(NamedTuple):
@@ -165,12 +178,16 @@ class FolderPrediction:
             return None
         raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
-        return _Image(raster.image, raster.valid, digest)
+        georeference = read_georeference(io.BytesIO(content)) if need_georeference(self.kinds) else None
+        if georeference is None and need_georeference(self.kinds):
+            found = "has no georeference (tags 33550 and 33922, or 34264) that a GeoTIFF could take over"
+            raise data_error(job.picture, found, "predict it without geotiff")
+        return _Image(raster.image, raster.valid, digest, georeference)
 
     def _require_short_names(self, job: Job) -> None:
         """Raise UserError (data) when the name of an output is longer than the file system of the folder allows."""
         limit = longest_name(self.existing.out)
-        for kind, target in zip(self.kinds, self.existing.targets(job), strict=True):
+        for kind, target in zip((*self.kinds, "world file"), self.existing.targets(job), strict=False):
             length = len(os.fsencode(target.name))
             if length > limit:
                 found = f"the name of its {kind} would have {length} bytes; {limit} fit"
@@ -192,7 +209,7 @@ class FolderPrediction:
             prediction = self._prediction(image)
         except Exception as error:
             return _Writing(0, _finished(_failed(error, job)))
-        return _Writing(pixels, writers.submit(self.write, job, image.digest, prediction))
+        return _Writing(pixels, writers.submit(self.write, job, image.digest, prediction, image.georeference))
 
     def _prediction(self, image: _Image) -> Prediction:
         return self.predictor.predict(image.values, probabilities=self.keep_probabilities, valid=image.valid)
@@ -202,17 +219,21 @@ class FolderPrediction:
             prediction = self._prediction(image)
         except Exception as error:
             return _failed(error, job)
-        return self.write(job, image.digest, prediction)
+        return self.write(job, image.digest, prediction, image.georeference)
 
-    def write(self, job: Job, digest: str, prediction: Prediction) -> Result:
+    def write(self, job: Job, digest: str, prediction: Prediction, georeference: Georeference | None = None) -> Result:
         """Write the outputs of a job. Runs in a writer thread. Raises UserError (environment) when the disk is full."""
         try:
             make_folder(job.output.parent)
             record = self.existing.announce(job, digest)
-            named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options)
-            for kind, target in zip(self.kinds, self.existing.targets(job), strict=True):
-                with atomic_write(target) as file:
+            named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options, georeference)
+            for kind in self.kinds:
+                with atomic_write(output_path(job.output, kind)) as file:
                     OUTPUTS[kind].write(file, named)
+            world, world_target = world_file(job.picture), self.existing.world_target(job)
+            if world and world_target:
+                with atomic_write(world_target) as file:
+                    file.write(world.read_bytes())
             self.existing.finish(record)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

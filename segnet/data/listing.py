@@ -20,7 +20,7 @@ _LEFT_BY_TOOLS = frozenset(  # names, in lower case, that archivers, network dri
 )
 _OTHER_FORMATS = frozenset(  # suffixes, in lower case, of pictures and films whose formats are not read
     {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".jxr", ".mpo", ".tga", ".dds", ".ico", ".pcx", ".qoi"}
-    | {".psd", ".psb", ".xcf", ".svg", ".svgz", ".eps", ".pdf", ".exr", ".hdr", ".npy", ".dcm", ".nii", ".fits", ".svs", ".czi"}
+    | {".psd", ".psb", ".xcf", ".svg", ".svgz", ".eps", ".pdf", ".exr", ".hdr", ".dcm", ".nii", ".fits", ".svs", ".czi"}
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw"}
     | {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg"}
 )

@@ -73,7 +73,7 @@ def test_a_link_to_a_folder_around_is_named_and_not_followed(tmp_path: Path) -> 
 
 
 def test_what_looks_like_a_picture_and_is_none_of_ours_is_named(tmp_path: Path) -> None:
-    for name in ("a.HEIC", "b.dng", "c.dcm", "d.npy"):
+    for name in ("a.HEIC", "b.dng", "c.dcm", "d.exr"):
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
     for name in ("e", "f.jpg_large", "g.jpg "):
         write_picture(tmp_path / name)
@@ -81,7 +81,7 @@ def test_what_looks_like_a_picture_and_is_none_of_ours_is_named(tmp_path: Path) 
         (tmp_path / name).write_text("{}")
     content = "a picture by its content alone"
     assert passed(tmp_path) == {
-        **{name: f"{name[2:].upper()} is not read" for name in ("a.HEIC", "b.dng", "c.dcm", "d.npy")},
+        **{name: f"{name[2:].upper()} is not read" for name in ("a.HEIC", "b.dng", "c.dcm", "d.exr")},
         **{"e": "a picture without a suffix", "f.jpg_large": content, "g.jpg ": content},
     }
     line = str(left_out_warning(left_out(list_pictures(tmp_path))))

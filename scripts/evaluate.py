@@ -1,32 +1,27 @@
-"""Score a trained network on a split: IoU, precision and recall per class, boundaries, calibration, and every picture.
+"""Score a trained network on a split, and every picture: IoU per class, boundaries and calibration; of denoising PSNR and SSIM.
 
 examples:
   python scripts/evaluate.py runs/sample
   python scripts/evaluate.py runs/camvid --split test inference.flip=horizontal
   python scripts/evaluate.py runs/camvid/last.pt --out /tmp/scores device=cpu
 
-It writes metrics.json, confusion.csv, pictures.csv and report.html, a page to look at. Two evaluations of one split are compared
-by scripts/compare.py. Under torchrun the ranks share the pictures.
+It writes metrics.json, pictures.csv, of a segmentation confusion.csv, and report.html, a page to look at. Two evaluations of one
+split are compared by scripts/compare.py. Under torchrun the ranks share the pictures.
 """
 
 import argparse
 import datetime
+import sys
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from segnet.classes import merge_text
 from segnet.config.data_folder import class_warnings
 from segnet.config.sections import InferenceConfig
-from segnet.data.dataset import open_split, require_useful_labels, warn
+from segnet.data.dataset import warn
 from segnet.data.loader import build_loader
-from segnet.evaluation.gallery import predicted, worst_and_best
-from segnet.evaluation.report import write_report
-from segnet.evaluation.results import evaluation_table, save_evaluation
 from segnet.evaluation.scoring import count_split
-from segnet.evaluation.shown import ShownPictures
-from segnet.evaluation.weak_classes import weak_class_lines
+from segnet.evaluation.writers import Scored, build_writer
 from segnet.inference.loaded_model import load_model
 from segnet.inference.precision import precision_of
 from segnet.system.command_line import count_up_to, run_command
@@ -34,8 +29,7 @@ from segnet.system.devices import choose_device, describe_device, explain_full_m
 from segnet.system.distributed import agreed, is_main, process_group
 from segnet.system.files import make_folder
 from segnet.system.processes import stop_signals_interrupt
-from segnet.tasks.segmentation import ClassProbabilities
-from segnet.tasks.segmentation_score import EvaluationCounts
+from segnet.tasks.choice import build_task
 
 
 def main() -> None:
@@ -49,13 +43,13 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     with stop_signals_interrupt(), process_group(torch.device("cpu")):  # ranks exchange counts alone, and these are on the CPU
         with agreed(), explain_full_memory("set device=cpu"):
-            model, classes, config, checkpoint, *_ = load_model(arguments.source, arguments.overrides)
+            model, _, config, checkpoint, *_ = load_model(arguments.source, arguments.overrides)
             device = choose_device(config.device)
             model.to(device)
             precision = precision_of(config.inference, model)
             split = arguments.split or config.data.val_split
-            dataset = open_split(config.data, split)
-            require_useful_labels(dataset, config.data)
+            task = build_task(config)
+            dataset = task.open_split(split)
             warn(class_warnings(config.data))
             out = arguments.out or checkpoint.parent / "evaluation" / split
             if is_main():
@@ -64,37 +58,30 @@ def main() -> None:
             print(f"evaluate {checkpoint} on {split}, {describe_device(device)} in {precision}", flush=True)
             warn_if_emulated(precision, "inference.precision")
         loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
-        counts = EvaluationCounts(dataset.ids, len(classes))
-        seen = ShownPictures(counts, arguments.pictures)
-        count_split(model, loader, config.inference, ClassProbabilities(), seen)
+        counts = task.evaluation_counts(dataset)
+        writer = build_writer(config)
+        seen = writer.watch(counts, arguments.pictures)
+        count_split(model, loader, config.inference, task.answers, seen)
         evaluation = counts.evaluation()
     if not is_main():
         return
-    paths = save_evaluation(out, evaluation, classes, split=split)
-    advice = weak_class_lines(evaluation.scores, classes, config.loss)
-    print("\n".join([evaluation_table(evaluation, classes), *(f"not learnt: {line}" for line in advice)]), flush=True)
-    shown = worst_and_best(evaluation.pictures, arguments.pictures)
+    paths = writer.save(out, evaluation, split=split)
+    print(writer.table(evaluation), flush=True)
+    for warning in evaluation.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
     usual = dict(InferenceConfig())
     facts = {
         "checkpoint": str(checkpoint),
         "data": f"{config.data.root}, {split}",
         "inference": ", ".join(f"{key} {value}" for key, value in config.inference if value != usual[key]) or "one view, whole",
-        **({"merged classes": merged} if (merged := merge_text(classes)) else {}),
         "device": describe_device(device),
         "precision": str(precision),
         "torch": torch.__version__,
         "evaluated": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    write_report(
-        out / "report.html",
-        evaluation,
-        tqdm(predicted(model, dataset, shown, config.inference, seen.kept), "report", len(shown), leave=False, disable=None),
-        classes,
-        title=f"{checkpoint.resolve().parent.name} on {split}",
-        facts=facts,
-        curves=checkpoint.parent / "metrics.csv",
-        advice=advice,
-    )
+    title = f"{checkpoint.resolve().parent.name} on {split}"
+    scored = Scored(model, dataset, config.inference, seen, arguments.pictures, checkpoint.parent / "metrics.csv")
+    writer.report(out / "report.html", evaluation, scored, title=title, facts=facts)
     print("written:", *paths, out / "report.html")
 
 

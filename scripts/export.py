@@ -47,7 +47,7 @@ def main() -> None:
     if report.difference is not None:
         print(f"same logits on odd and even sizes, up to {report.difference:.1e} of the largest")
     if report.agreement is not None:
-        print(f"int8 from {len(pictures)} pictures: {report.agreement:.2%} of their pixels keep their class")
+        print(f"int8 from {len(pictures)} pictures: {report.agreement:.2%} of their pixels keep their answer")
     print("written:", *report.files)
 
 

@@ -1,4 +1,4 @@
-"""Predict masks for pictures: a picture, a folder (searched recursively) or a quoted glob.
+"""Predict masks, or restore pictures: a picture, a folder (searched recursively) or a quoted glob.
 
 examples:
   python scripts/predict.py runs/sample street.jpg --out masks
@@ -28,7 +28,7 @@ from segnet.prediction.areas import PixelSize, collect_areas
 from segnet.prediction.collected import collect_polygons
 from segnet.prediction.inputs import passed_over, plan_jobs, plan_split
 from segnet.prediction.manifest import require_own_table
-from segnet.prediction.outputs import OUTPUTS, Options
+from segnet.prediction.outputs import OUTPUTS, Options, outputs_of
 from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import Result, Summary, failure_table, summarize
 from segnet.system.command_line import run_command
@@ -41,7 +41,7 @@ from segnet.vectors.formats import FORMATS
 
 
 def main() -> ExitCode:
-    arguments, save = parse_arguments()
+    arguments, named = parse_arguments()
     out = Path(arguments.out)
     last_words = "stopping takes too long: leaving at once; the same command goes on from here"
     patience = timedelta(days=30)  # between the two exchanges of the ranks, at the beginning and at the end
@@ -53,6 +53,7 @@ def main() -> ExitCode:
             jobs = [] if arguments.split else plan_jobs(inputs, out, keep_suffix=arguments.keep_suffix)
             left = passed_over(inputs, out)
             predictor = Predictor(arguments.source, overrides)
+            save = choose_outputs(named, predictor.config.task)
             if arguments.split:
                 jobs = plan_split(predictor.config.data, arguments.split, out)
         noun = "picture" if len(jobs) == 1 else "pictures"
@@ -80,16 +81,24 @@ def main() -> ExitCode:
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
 
 
-def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
-    """The arguments, and the kinds of output that --save names."""
+def choose_outputs(named: list[str] | None, task: str) -> list[str]:
+    """The kinds of output that are `named`, or the usual one of the task. Raises UserError (config) for those of other tasks."""
+    offered = outputs_of(task)
+    if odd := [kind for kind in named or () if kind not in offered]:
+        raise config_error(f"--save {odd[0]}", f"not an output of task {task}", f"choose of {', '.join(offered)}")
+    return named or offered[:1]
+
+
+def parse_arguments() -> tuple[argparse.Namespace, list[str] | None]:
+    """The arguments, and the kinds of output that --save names; None without it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
     inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=horizontal"
     parser.add_argument("inputs", nargs="*", metavar="INPUT|KEY=VALUE", help=inputs_help)
     parser.add_argument("--split", metavar="NAME", help="predict the pictures of this split of the run's data, e.g. val")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")
-    save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask)"
-    parser.add_argument("--save", default="mask", metavar="KINDS", help=save_help)
+    save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask, of denoising restored)"
+    parser.add_argument("--save", metavar="KINDS", help=save_help)
     polygons_help = f"also write the polygons of all pictures for another tool: {', '.join(FORMATS)}"
     parser.add_argument("--polygons", choices=list(FORMATS), metavar="FORMAT", help=polygons_help)
     simplify_help = "leave out corners of polygons that are at most PX pixels beside the rest; prints the IoU that this costs"
@@ -100,15 +109,16 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--keep-suffix", action="store_true", help=suffix_help)
     parser.add_argument("--overwrite", action="store_true", help="predict every picture again and replace existing outputs")
     arguments = parser.parse_intermixed_args()
-    save = [kind for kind in arguments.save.split(",") if kind]
-    if not save or not set(save) <= OUTPUTS.keys():
+    save = None if arguments.save is None else [kind for kind in arguments.save.split(",") if kind]
+    if save is not None and not (save and set(save) <= OUTPUTS.keys()):
         parser.error(f"--save {arguments.save}: choose of {', '.join(OUTPUTS)}")
-    if arguments.polygons and "polygons" not in save:
-        save.append("polygons")
+    if arguments.polygons:
+        save = ["mask"] if save is None else save
+        save += [] if "polygons" in save else ["polygons"]
     if not 0 <= arguments.simplify <= 1000:
         parser.error(f"--simplify {arguments.simplify:g}: expected 0 to 1000 pixels")
     for option, kind, given in (("--simplify", "polygons", arguments.simplify), ("--pixel-size", "areas", arguments.pixel_size)):
-        if given and kind not in save:
+        if given and kind not in (save or ()):
             parser.error(f"{option} changes {kind} alone: add {kind} to --save")
     if not arguments.out:
         parser.error("--out: an empty name; . is this folder")

@@ -29,6 +29,7 @@ from segnet.importing.recognition import FORMATS, NAMES
 from segnet.importing.report import import_table
 from segnet.importing.source import Choices, Overlap, merged_error
 from segnet.importing.writing import Unlabelled, import_set
+from segnet.preparation.clean_pictures import copy_pictures
 from segnet.preparation.mask_values import list_values, proposed_command, values_table
 from segnet.preparation.masks import conversion_json, conversion_lines, convert_masks, parse_rules
 from segnet.preparation.plan import Prepared
@@ -65,6 +66,8 @@ def main() -> ExitCode | None:
     _define_sample(commands.add_parser("sample", help="generate pictures of balls, crates, cones, rings and stars"))
     for name in PUBLIC_SETS:
         _define_public(commands.add_parser(name, help=ABOUT[name]), "data/camvid" if name == "camvid" else "data/voc")
+    about = "copy folders of pictures into a data folder without masks, for task denoise"
+    _define_pictures(commands.add_parser("pictures", help=about))
     about = "name every fault of a data set at once (exit code 3), and count its classes"
     _define_check(commands.add_parser("check", help=about))
     about = "make masks of colours, of 0 and 255 or of other ids fit; exact or refused"
@@ -109,6 +112,24 @@ def _prepare_public(arguments: argparse.Namespace) -> None:
 def _print_counts(root: Path, done: Prepared) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in done.counts.items())
     print(f"{root}: {counts}" + ("" if done.changed else " (complete already: nothing to do)"))
+
+
+def _define_pictures(pictures: argparse.ArgumentParser) -> None:
+    pictures.add_argument("train", type=Path, nargs="+", metavar="FOLDER", help="of pictures to train on")
+    pictures.add_argument("--test", type=Path, action="append", default=[], metavar="FOLDER", help="of others; repeatable")
+    pictures.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")
+    about = "of the pictures to train on, held out for validation (default: 0.1)"
+    pictures.add_argument("--val", type=_share, default=0.1, metavar="SHARE", help=about)
+    about = "another seed, other pictures held out (default: 0)"
+    pictures.add_argument("--seed", type=count_up_to(2**31), default=0, metavar="N", help=about)
+
+    def run(arguments: argparse.Namespace) -> None:
+        done = copy_pictures(arguments.train, arguments.test, arguments.out, val=arguments.val, seed=arguments.seed)
+        _print_counts(arguments.out, done)
+        for folder in (*arguments.train, *arguments.test):
+            _warn_of_left_out(folder)
+
+    pictures.set_defaults(run=run)
 
 
 def _define_check(check: argparse.ArgumentParser) -> None:
@@ -199,7 +220,7 @@ def _define_convert(convert: argparse.ArgumentParser) -> None:
 
 
 def _warn_of_left_out(folder: Path) -> None:
-    """Warn of files that look like masks and are not read."""
+    """Warn of files that look like pictures or masks and are not read."""
     if left := left_out(list_pictures(folder)):
         print(f"warning: {left_out_warning(left)}", file=sys.stderr)
 

@@ -14,15 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from segnet.classes import merge_text
 from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings
 from segnet.config.key_page import configuration_page
 from segnet.config.loading import config_schema, config_to_yaml, load_config
 from segnet.config.template import config_template
-from segnet.data.dataset import SegmentationDataset, warn
+from segnet.data.dataset import warn
 from segnet.data.images import open_image, save_image
 from segnet.data.sampler import ResumableSampler
 from segnet.inference.loaded_model import load_model
@@ -34,7 +32,7 @@ from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
 from segnet.tasks.choice import build_task
 from segnet.training.data import open_train_set, resolve_scale
-from segnet.visualization import activation_grid, comparison_row, contact_sheet, enlarge, grid, preview, uncertainty_map
+from segnet.visualization import activation_grid, enlarge, grid, preview
 
 
 def main() -> None:
@@ -107,7 +105,7 @@ def show_model(arguments: argparse.Namespace) -> None:
     """Print the table of a network: one row per part."""
     printing_is_the_result()
     config = load_config(arguments.config, arguments.overrides)
-    parts = summarize(config.model, len(config.data.class_set), tuple(arguments.size), config.data.channels)
+    parts = summarize(config.model, build_task(config).channels, tuple(arguments.size), config.data.channels)
     print(f"{'part':<12}{'output (C, h, w)':>18}{'parameters':>14}{'GMAC':>9}{'winner bytes':>14}")
     for part in parts:
         shape = "×".join(map(str, part.shape))
@@ -122,12 +120,10 @@ def show_augmentation(arguments: argparse.Namespace) -> None:
     """Draw the first samples that a run with this configuration trains on."""
     config = load_config(arguments.config, arguments.overrides)
     dataset = open_train_set(config, build_task(config))
-    bands = resolve_scale(config, dataset).data.bands
+    task = build_task(resolve_scale(config, dataset))
     sampler = ResumableSampler(len(dataset), arguments.count, seed=config.seed, start=0, total=1)
     samples = [dataset[key] for key in sampler.batch(0)]
-    save_image(
-        arguments.out, contact_sheet([(preview(sample.image, bands), sample.truth) for sample in samples], dataset.classes)
-    )
+    save_image(arguments.out, task.draw_samples(samples))
     print(f"{', '.join(sample.id for sample in samples)}\nwritten: {arguments.out}")
 
 
@@ -145,11 +141,11 @@ def show_stages(arguments: argparse.Namespace) -> None:
 
 
 def show_comparison(arguments: argparse.Namespace) -> None:
-    """Draw one column per picture: the image, its truth, its prediction and the uncertainty."""
+    """Draw one column per picture: the image, its truth, the answer and its uncertainty; of denoising the difference."""
     predictor = Predictor(arguments.source)
     data = predictor.config.data
-    classes = predictor.classes
-    dataset = SegmentationDataset(Path(data.root), data.val_split, classes, bands=data.bands)
+    task = predictor.task
+    dataset = task.open_split(data.val_split)
     warn(class_warnings(data))
     columns = []
     for name in arguments.ids:
@@ -157,10 +153,9 @@ def show_comparison(arguments: argparse.Namespace) -> None:
             remedy = f"choose e.g. {dataset.ids[0]}"
             raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
         sample = dataset.read(dataset.ids.index(name))
-        prediction = predictor.predict(sample.image)
-        mask, uncertainty = torch.from_numpy(prediction.mask), torch.from_numpy(prediction.uncertainty)
-        cells = comparison_row(preview(sample.image, data.bands), sample.truth, mask, classes)
-        columns.append([enlarge(cell, 2) for cell in (*cells, uncertainty_map(uncertainty))])
+        answer = predictor.answer(sample.image[None])
+        cells = (*task.draw(sample, answer), task.draw_doubt(sample, answer))
+        columns.append([enlarge(cell, 2) for cell in cells])
     save_image(arguments.out, grid(list(zip(*columns, strict=True)), gap=6))
     print(f"written: {arguments.out}")
 

@@ -46,9 +46,10 @@ def main() -> None:
     where = f"{describe_device(device)} in {choose_train_precision(config.train, device)}"
     if arguments.overfit_one_batch:
         print(f"overfit one batch of {arguments.config} on {where}", flush=True)
-        miou = overfit_one_batch(config, arguments.overfit_one_batch).miou
-        print(f"mIoU {100 * miou:.1f} on that batch after {arguments.overfit_one_batch} steps")
-        if not miou >= 0.9:
+        measure, learnt = overfit_one_batch(config, arguments.overfit_one_batch)
+        value = f"{100 * measure.value:.1f}" if measure.is_share else f"{measure.value:.{measure.digits}f}"
+        print(f"{measure.title} {value} on that batch after {arguments.overfit_one_batch} steps")
+        if not learnt:
             remedy = "give it more STEPS or another optim.lr; if that does not help, look at the pictures and masks"
             raise UserError(ExitCode.NUMERIC, arguments.config, "the network did not learn a single batch", remedy)
         return

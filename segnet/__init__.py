@@ -9,7 +9,7 @@ layers/         what the project exists for: pooling · native · convolution ·
 config/         every setting, typed and checked: yaml_files · sections · advice · renamed · validation ·
                 architectures · data_folder · loading · arguments · key_text · template · key_page
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
-metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration
+metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration · psnr · ssim
 regions/        connected regions of a mask and their outlines: labelling · rims · filling · simplification · shapes
 visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder ·
@@ -19,17 +19,18 @@ data/           from files to batches: layout · remedies · image_headers · de
                 listing · split_forms · split_lists · sample_files · label_faults · twins · checking · check_report ·
                 dataset · donors · loader · statistics
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
-                public_sets · unpacking · division · written_lists · splitting · mask_values
+                clean_pictures · public_sets · unpacking · division · written_lists · splitting · mask_values
 importing/      labels of other tools made masks: files · class_file · source · painting · polygons · label_masks · coco ·
                 labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat ·
                 folder_pairs · recognition · writing · report · recipe
 vectors/        polygons as files of other tools: archive · geojson · coco · labelme · cvat · yolo · formats
 runs/           what a run folder holds: checkpoint · transfer · environment · log · folder
-tasks/          what a network is for: task · segmentation_score · segmentation · choice
+tasks/          what a network is for: task · segmentation_score · segmentation · noise · denoising_data ·
+                denoising_score · denoising · choice
 inference/      from an image to an answer, in memory: exported · precision · windows · loaded_model · answers ·
                 predictor
 evaluation/     from a split to a score: charts · markup · scoring · weak_classes · gallery · shown · results ·
-                report · comparison
+                report · restoration_results · restoration_report · writers · comparison · restoration_comparison
 prediction/     from files to files: manifest · inputs · areas · outputs · existing · summary · pipeline · collected
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop

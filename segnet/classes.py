@@ -151,3 +151,4 @@ _SAMPLE: dict[str, Color] = {
 SAMPLE = class_set(tuple(_SAMPLE), tuple(_SAMPLE.values()))
 
 CLASS_SETS = {"voc": VOC, "camvid": CAMVID, "sample": SAMPLE}
+NO_CLASSES = class_set(())  # of a task without classes

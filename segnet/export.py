@@ -30,13 +30,15 @@ from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import fold
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder, move_into_place, short_name
+from segnet.tasks.choice import build_task
 
 TOLERANCE = 1e-3  # largest error of a logit of the file, relative to the largest logit
-AGREEMENT = 0.9  # smallest fraction of pixels for which a quantised network and the original predict the same class
+AGREEMENT = 0.9  # smallest fraction of pixels for which a quantised network and the original give the same answer
 CALIBRATION_SIDE = 1024  # pixels; of a larger calibration picture the middle is used
 METADATA_FILE = "segnet.json"  # in a .pt2 file
 
 Predict = Callable[[Tensor], Tensor]
+Agree = Callable[[Tensor, Tensor], Tensor]  # as `Answers.agree` of tasks/task.py
 
 
 class ExportResult(NamedTuple):
@@ -44,7 +46,9 @@ class ExportResult(NamedTuple):
 
     files: tuple[Path, ...]
     difference: float | None  # largest error of a logit, relative to the largest logit; None for a quantised network
-    agreement: float | None  # of a quantised network: fraction of the calibration pixels that keep their class
+    agreement: (
+        float | None
+    )  # of a quantised network: fraction of the calibration pixels that keep their answer, such as their class
 
 
 def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequence[Path] = ()) -> ExportResult:
@@ -72,7 +76,8 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
         temporary = Path(name) / path.name
         try:
             files = _write(model, metadata, temporary, pictures)
-            report = _check(model, temporary, path, pictures, metadata.config.data.bands)
+            agreement = partial(_agreement, bands=metadata.config.data.bands, agree=build_task(metadata.config).answers.agree)
+            report = _check(model, temporary, path, pictures, agreement)
             targets = tuple(path.with_name(file.name) for file in files)
             for file, target in zip(files, targets, strict=True):  # weights first: an old .xml beside them is refused
                 move_into_place(file, target)
@@ -155,22 +160,23 @@ def _calibration_image(picture: Path, bands: Bands) -> np.ndarray:
     return image[None, :, top:, left:][..., :CALIBRATION_SIDE, :CALIBRATION_SIDE].float().contiguous().numpy()
 
 
-def _check(model: EncoderDecoder, temporary: Path, path: Path, pictures: Sequence[Path], bands: Bands) -> ExportResult:
+def _check(
+    model: EncoderDecoder, temporary: Path, path: Path, pictures: Sequence[Path], agreement: Callable[..., float]
+) -> ExportResult:
     """How closely the `temporary` file agrees with the network. Raises UserError (checkpoint) for `path` if it does not."""
     try:
         exported = _open(temporary)
         if pictures:
-            return ExportResult((), None, _require_agreement(model, exported, path, pictures, bands))
+            return ExportResult((), None, _require_agreement(agreement(model, exported, pictures), path))
         return ExportResult((), _require_same_logits(model, exported, path), None)
     except UserError as error:
         raise UserError(error.code, path, error.found, error.remedy) from None
 
 
-def _require_agreement(model: EncoderDecoder, exported: Predict, path: Path, pictures: Sequence[Path], bands: Bands) -> float:
-    """`_agreement` on the calibration pictures. Raises UserError (checkpoint) if it is below AGREEMENT."""
-    same = _agreement(model, exported, pictures, bands)
+def _require_agreement(same: float, path: Path) -> float:
+    """The fraction `same` of the calibration pixels. Raises UserError (checkpoint) if it is below AGREEMENT."""
     if not same >= AGREEMENT:
-        found = f"in int8 {1 - same:.1%} of the calibration pixels change their class; nothing was written"
+        found = f"in int8 {1 - same:.1%} of the calibration pixels change their answer; nothing was written"
         remedy = "give more pictures of the kind that the network is for, or leave out --int8"
         raise UserError(ExitCode.CHECKPOINT, path, found, remedy)
     return same
@@ -226,12 +232,12 @@ def largest_difference(model: EncoderDecoder, exported: Predict, smallest: int =
 
 
 @torch.no_grad()
-def _agreement(model: EncoderDecoder, exported: Predict, pictures: Sequence[Path], bands: Bands) -> float:
-    """The fraction of the pixels of up to eight `pictures` for which both networks predict the same class."""
+def _agreement(model: EncoderDecoder, exported: Predict, pictures: Sequence[Path], *, bands: Bands, agree: Agree) -> float:
+    """The fraction of the pixels of up to eight `pictures` for which both networks give the same answer."""
     same = total = 0
     for picture in pictures[:: max(1, len(pictures) // 8)][:8]:
         image = torch.from_numpy(_calibration_image(picture, bands))
-        equal = model(image).argmax(dim=1) == exported(image).argmax(dim=1)
+        equal = agree(model(image), exported(image))
         same += int(equal.sum())
         total += equal.numel()
     return same / total

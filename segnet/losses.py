@@ -1,6 +1,6 @@
 """The loss that training minimises, and class weights.
 
-The loss is a sum over pixels divided by a count that depends on the masks alone. Each part of a batch, and each rank, divides
+The loss is a sum over pixels divided by a count that depends on the truth alone. Each part of a batch, and each rank, divides
 its sum by the count of the whole batch; these quotients add up to the loss of the batch, and their gradients to its gradient.
 """
 
@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,28 @@ class CrossEntropy:
             logits, mask.long(), weight, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=self.smoothing
         )  # (B, H, W), 0 where ignored
         return losses.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageError:
+    """The error of images, averaged over the scored values: those whose truth is a number."""
+
+    kind: Literal["mse", "l1"] = "mse"  # the mean of the squared, or of the absolute differences
+
+    def counts(self, truth: Tensor) -> Tensor:
+        """The divisor of the loss for (B, C, H, W) truth, a float64 scalar: the number of scored values."""
+        return (~truth.isnan()).sum().double()
+
+    def __call__(self, outputs: Tensor, truth: Tensor, counts: Tensor | None = None) -> Tensor:
+        """The scalar loss of (B, C, H, W) images and their truth, both in 0..255 and divided by 255 first. NaN is not scored.
+
+        It is divided by `counts` (default: those of `truth`). Loss and gradient are 0 if nothing is scored.
+        """
+        counts = self.counts(truth) if counts is None else counts
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        differences = (outputs - truth).where(~truth.isnan(), 0) / 255
+        errors = differences.square() if self.kind == "mse" else differences.abs()
+        return errors.sum() / counts.to(errors.dtype).where(counts > 0, math.inf)
 
 
 def median_frequency_weights(pixels: Sequence[int], pixels_of_pictures: Sequence[int], power: float = 1.0) -> Tensor:

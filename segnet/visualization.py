@@ -37,6 +37,14 @@ def preview(image: Tensor, bands: Bands = RGB) -> Tensor:
     return ((image.cpu() - low) * (255 / (high - low))).clamp(0, 255).round().to(torch.uint8)
 
 
+_GAIN = 5
+
+
+def draw_difference(image: Tensor, truth: Tensor) -> Tensor:
+    """(C, H, W) uint8: the difference of two images in 0..255, five times as large, on grey of 128."""
+    return (128 + _GAIN * (image.float() - truth.float())).round().clamp(0, 255).byte()
+
+
 def colorize(mask: Tensor, classes: ClassSet) -> np.ndarray:
     """The mask (H, W) in the colours of its classes, (H, W, 3) uint8."""
     palette = np.asarray(classes.palette, dtype=np.uint8).reshape(256, 3)

@@ -86,7 +86,7 @@ def test_int8_computes_in_bytes_and_says_how_many_pixels_agree(tiny_config, tmp_
 
     monkeypatch.setattr(export, "AGREEMENT", 1.1)
     before = folder_bytes(tmp_path)
-    with refused(ExitCode.CHECKPOINT, "a.xml: in int8", "change their class; nothing was written"):
+    with refused(ExitCode.CHECKPOINT, "a.xml: in int8", "change their answer; nothing was written"):
         export_model(model, Metadata(tiny_config, 7, None), tmp_path / "a.xml", pictures)
     assert folder_bytes(tmp_path) == before
 

@@ -75,11 +75,14 @@ def load_data_folder(root: Path) -> DataConfig:
 def with_folder_classes(tree: Tree, origins: Origins) -> tuple[Tree, Origins]:
     """`tree` with the classes of the data folder's classes.yaml where it names none itself, and the origins of all keys.
 
+    A task without classes has none.
     Raises UserError: (config) for a mistake in classes.yaml, (data) where the folder is missing.
     """
     data = tree.get("data")
     if not isinstance(data, dict) or "classes" in data or not isinstance(root := data.get("root"), str):
         return tree, origins
+    if tree.get("task") == "denoise":
+        return {**tree, "data": {**data, "classes": "none"}}, origins
     path = Path(root) / CLASSES_FILE
     if "\0" in root or not os.path.lexists(path):
         if root and (fault := root_fault(Path(root))):
@@ -129,9 +132,13 @@ def class_warnings(data: DataConfig) -> list[UserError]:
 
 
 def folder_classes(data: DataConfig) -> ClassSet | None:
-    """The classes in the data folder's classes.yaml; None without that file. Raises UserError (config) for a mistake in it."""
+    """The classes in the data folder's classes.yaml; None without that file, or for a task without classes.
+
+    Raises UserError (config) for a mistake in it.
+    """
     root = Path(data.root)
-    return load_data_folder(root).class_set if os.path.lexists(root / CLASSES_FILE) else None
+    named = data.classes != "none" and os.path.lexists(root / CLASSES_FILE)
+    return load_data_folder(root).class_set if named else None
 
 
 def class_remedy(own: ClassSet, expected: ClassSet) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from segnet.classes import CLASS_SETS, IGNORE_INDEX, ClassSet, class_set, merge_classes, merge_fault
+from segnet.classes import CLASS_SETS, IGNORE_INDEX, NO_CLASSES, ClassSet, class_set, merge_classes, merge_fault
 
 CLASSES_FILE = "classes.yaml"  # in a data folder: names, colors and ignore_index
 LISTS = "ImageSets/Segmentation"  # in a data folder: the lists of its splits
@@ -28,6 +28,8 @@ Positive = Annotated[float, Field(gt=0)]
 Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
 Share = Annotated[float, Field(ge=0.1, le=1)]
+Sigma = Annotated[float, Field(gt=0, le=255)]
+Quality = Annotated[int, Field(ge=1, le=100)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recompute = Literal["nothing", "activations", "stages"]
 TrainingKernel = Literal["auto", "torch", "native"]
@@ -123,6 +125,10 @@ class ModelConfig(Section):
     """The initial weights of the whole network: a run folder or checkpoint of this program, also one with other classes, bands
     or another decoder. Each layer is taken that has the same name and shape, the head's rows by the names of the classes; a table
     says what is new. It is read at the start of a run alone, and takes the place of encoder_weights. null: off."""
+    output: Literal["logits", "image", "residual"] = "logits"
+    """The values that the network gives. logits: those of the head, one per class. image: an image in 0..255, those of the head
+    times the standard deviation plus the mean of the normalisation. residual: the input minus what the head estimates of its
+    noise (Zhang et al. 2017, section 3)."""
     decoder_weights: Literal["he", "mirrored"] = "he"
     """The initial weights of the decoder. he: random (He et al. 2015). mirrored: each layer is the transpose of the encoder's
     layer that it undoes (Zeiler & Fergus 2014, section 2.1); a layer of another shape is random."""
@@ -193,9 +199,9 @@ class DataConfig(Section):
     root: PathText
     """The data folder. Relative paths start in the working folder, here and in cache_folder and encoder_weights; ~ and $NAME are
     not expanded."""
-    classes: Literal["voc", "camvid", "sample"] | tuple[str, ...] = Field(min_length=1, max_length=255)
+    classes: Literal["voc", "camvid", "sample", "none"] | tuple[str, ...] = Field(min_length=1, max_length=255)
     """A known class table, or the class names in the order of their ids. Left out, they are those of classes.yaml in the data
-    folder."""
+    folder. none: off, and the default of task denoise, whose pictures have no masks."""
     colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
     """R, G, B of each class, for masks and overlays. Empty: the colours of the class table, or VOC's."""
     ignore_index: Annotated[int, Field(ge=0, le=255)] = IGNORE_INDEX
@@ -248,7 +254,7 @@ class DataConfig(Section):
     @classmethod
     def _of_known_classes(cls, merge: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
         classes = info.data.get("classes", ())
-        names = CLASS_SETS[classes].names if isinstance(classes, str) else classes
+        names = CLASS_SETS.get(classes, NO_CLASSES).names if isinstance(classes, str) else classes
         if names and (fault := merge_fault(names, merge)):
             raise ValueError(fault)
         return merge
@@ -292,7 +298,7 @@ class DataConfig(Section):
     def mask_classes(self) -> ClassSet:
         """The classes of the mask files: names and colours as one table."""
         if isinstance(self.classes, str):
-            known = CLASS_SETS[self.classes]
+            known = CLASS_SETS.get(self.classes, NO_CLASSES)
             return class_set(known.names, self.colors or known.colors, ignore_index=self.ignore_index)
         return class_set(self.classes, self.colors, ignore_index=self.ignore_index)
 
@@ -345,9 +351,50 @@ class AugmentConfig(Section):
         return self
 
 
-class LossConfig(Section):
-    """The loss: cross-entropy over the pixels that are not ignored."""
+class NoiseConfig(Section):
+    """The noise of task denoise. Training draws it anew for each sample, as a function of seed, epoch and picture. A picture that
+    is scored has the same noise every time: that of numpy.random.RandomState(0). Noisy values are not clipped."""
 
+    kind: Literal["gaussian", "poisson", "speckle", "jpeg"] = "gaussian"
+    """gaussian: added, of one strength everywhere. poisson: of counted photons, its variance proportional to the value. speckle:
+    multiplied, its standard deviation proportional to the value. jpeg: the artefacts of compression."""
+    sigma: Sigma | tuple[Sigma, Sigma] = 25.0
+    """Standard deviation, in levels of 255; of poisson and speckle, that of white. Two numbers: drawn for each sample of training
+    between them."""
+    quality: Quality | tuple[Quality, Quality] = 10
+    """Quality of a JPEG, 1 to 100, in place of sigma. Two numbers: drawn for each sample of training between them."""
+    scored: tuple[Sigma, ...] = Field(default=(), max_length=8)
+    """The values of sigma, of jpeg those of quality, at which each picture is scored. Empty: the one of training; of two numbers,
+    their middle."""
+    target: Literal["clean", "noisy"] = "clean"
+    """The image that training compares with. noisy: the clean one with other noise of the same strength (Noise2Noise, Lehtinen et
+    al. 2018)."""
+    folder: PathText | None = None
+    """A folder of recorded noisy pictures, in the data folder; each has the name and the size of its clean picture. null: off,
+    noise is drawn."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> NoiseConfig:
+        for key, values in (("sigma", self.sigma), ("quality", self.quality)):
+            if isinstance(values, tuple) and values[0] > values[1]:
+                raise ValueError(f"{key}: {values[0]} is above {values[1]}; write the smaller first")
+        if self.kind == "jpeg" and any(value < 1 or value > 100 for value in self.scored):
+            raise ValueError("scored: a quality is 1 to 100")
+        if self.folder and self.scored:
+            raise ValueError("scored: recorded noise has no strength to choose; leave scored or folder out")
+        if self.folder and self.target == "noisy":
+            raise ValueError("target: noisy needs noise that is drawn; leave it or folder out")
+        if self.kind == "jpeg" and self.target == "noisy":
+            raise ValueError("target: noisy needs noise whose mean is the image, which JPEG's is not")
+        return self
+
+
+class LossConfig(Section):
+    """The loss: cross-entropy over the pixels that are not ignored, or of denoising the error of each value."""
+
+    kind: Literal["auto", "cross_entropy", "mse", "l1"] = "auto"
+    """mse: the mean squared error of values / 255. l1: the mean absolute error. auto: cross_entropy for a segmentation, mse for
+    denoising."""
     class_weights: Literal["none", "median_frequency", "enet"] = "none"
     """Weights per class, computed from the training masks. median_frequency: Eigen & Fergus 2015, section 6.3.2. enet: Paszke et
     al. 2016. none: off, every class has weight 1."""
@@ -466,9 +513,12 @@ class Config(Section):
     """Determines the order of samples, the augmentation, the initial weights and dropout."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """The device to compute on. auto: the GPU when there is one. mps, an Apple GPU, is refused: it has no float64."""
+    task: Literal["segmentation", "denoise"] = "segmentation"
+    """What the network is for. segmentation: a class for each pixel. denoise: a picture without its noise."""
     model: ModelConfig
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
+    noise: NoiseConfig = NoiseConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
@@ -491,4 +541,29 @@ class Config(Section):
             raise ValueError(
                 "inference.dropout_samples: this network has no dropout (model/bayesian_segnet.yaml has); set it to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_task(self) -> Config:
+        loss = self.loss
+        if self.task == "segmentation":
+            refused = {
+                "data.classes: none are for task denoise; name the classes": self.data.classes == "none",
+                "model.output: a segmentation has logits": self.model.output != "logits",
+                f"loss.kind: {loss.kind} is for task denoise; write cross_entropy": loss.kind in ("mse", "l1"),
+            }
+        else:
+            weighted = loss.class_weights != "none" or loss.label_smoothing > 0
+            refused = {
+                "data.classes: task denoise has none; leave them out, or write none": self.data.classes != "none",
+                "data.merge: task denoise has no classes; leave it out": bool(self.data.merge),
+                "data.scale: task denoise is for values of 8 bits; leave it at picture": self.data.scale != "picture",
+                "model.output: logits are for classes; write residual, or image": self.model.output == "logits",
+                "loss.kind: cross_entropy is for classes; write mse or l1": loss.kind == "cross_entropy",
+                "loss.class_weights and loss.label_smoothing are for classes; leave them out": weighted,
+                "data.balance and augment.copy_paste need masks; leave them out": self.data.balance + self.augment.copy_paste > 0,
+            }
+        for fault, is_there in refused.items():
+            if is_there:
+                raise ValueError(fault)
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,18 +36,68 @@ from segnet.system.files import is_inside, short_name
 class Sample(NamedTuple):
     """An image and the truth that its task compares the answer with. A batch has a leading dimension B and a tuple of ids."""
 
-    image: Tensor  # (C, H, W) uint8; float32 where `Bands.scale` is not "picture"
-    truth: Tensor  # of a segmentation: (H, W) uint8 class ids; `IGNORE_INDEX` is not scored
+    image: Tensor  # (C, H, W) uint8; float32 where `Bands.scale` is not "picture", or where a task says so
+    truth: Tensor  # of a segmentation: (H, W) uint8 class ids; `IGNORE_INDEX` is not scored. Of another task: as that says
     id: str
     colors: Sequence[Change] | Sequence[Sequence[Change]] = ()  # still to be made: of an image, or of each image of a batch
 
 
-class SegmentationDataset(Dataset[Sample]):
-    """The samples of one split of a dataset in VOC's layout.
+class SplitDataset(Dataset[Sample], ABC):
+    """The samples of one split of a dataset, for a task.
 
     The augmentation of a sample is a function of (seed, epoch, id, shrink) alone: it depends neither on the worker nor on
-    the samples before. The constructor raises UserError (data) for faults of the list, and for files that are missing or
-    lie elsewhere; reading a sample raises it for faults in the content of its files.
+    the samples before.
+    """
+
+    ids: list[str]
+
+    def __init__(self, root: Path, split: str, *, bands: Bands, transform: JointTransform, seed: int) -> None:
+        self.root = root
+        self.bands = bands
+        self.split = split
+        self.transform = transform
+        self.draw_colors: DrawChanges = no_changes
+        self.seed = seed
+        self.decoded: DecodedSamples | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        sample = self.before_colors(key)
+        return Sample(change_colors(sample.image, cast(Sequence[Change], sample.colors)), sample.truth, sample.id)
+
+    @abstractmethod
+    def before_colors(self, key: SampleKey) -> Sample:
+        """The augmented sample; its changes of colour may be drawn and still to be made."""
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """The sample without augmentation. Raises UserError (data) for a fault of its files."""
+
+    @abstractmethod
+    def files(self) -> list[list[Path]]:
+        """The files of each sample."""
+
+    @abstractmethod
+    def keep_decoded(self, folder: Path | None = None) -> None:
+        """Read samples from a file of decoded ones in `folder` (default: the data folder) from now on.
+
+        The file is made first unless it is there and fits the present content of the samples' files.
+        Raises UserError (environment) when it cannot be made, (data) as `read`.
+        """
+
+    @property
+    def file_name(self) -> str:
+        """The name of the split as part of a file name."""
+        return short_name(self.split.replace("/", "_"))
+
+
+class SegmentationDataset(SplitDataset):
+    """The samples of one split of a dataset in VOC's layout.
+
+    The constructor raises UserError (data) for faults of the list, and for files that are missing or lie elsewhere; reading a
+    sample raises it for faults in the content of its files.
     """
 
     def __init__(
@@ -59,25 +110,12 @@ class SegmentationDataset(Dataset[Sample]):
         transform: JointTransform = eval_transform,
         seed: int = 0,
     ) -> None:
-        self.root = root
-        self.split = split
+        super().__init__(root, split, bands=bands, transform=transform, seed=seed)
         self.classes = classes
-        self.bands = bands
-        self.transform = transform
-        self.draw_colors: DrawChanges = no_changes
-        self.seed = seed
         self.ids = read_split(root, split)
         pictures, faults = find_pictures(root, self.ids)
         raise_first(merge_alike(faults, lambda _: split_path(root, split)), limit=SHOWN)
         self.pictures = [pictures[name] for name in self.ids]
-        self.decoded: DecodedSamples | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, key: SampleKey) -> Sample:
-        sample = self.before_colors(key)
-        return Sample(change_colors(sample.image, cast(Sequence[Change], sample.colors)), sample.truth, sample.id)
 
     def before_colors(self, key: SampleKey) -> Sample:
         """The augmented sample, whose changes of colour are drawn and still to be made."""
@@ -90,11 +128,6 @@ class SegmentationDataset(Dataset[Sample]):
         return Sample(image, mask, sample.id, colors)
 
     def keep_decoded(self, folder: Path | None = None) -> None:
-        """Read samples from a file of decoded ones in `folder` (default: the data folder) from now on.
-
-        The file is made first unless it is there and fits the present content of pictures and masks.
-        Raises UserError (environment) when it cannot be made, (data) as `read`.
-        """
         self.decoded = None
         kind = () if self.bands.are_colors else self.bands[:2]  # ranges and previews are the network's
         digest = digest_of("decoded 1", PIL.__version__, *self.decoding, *kind, *self.ids, *content_digests(self).tolist())
@@ -107,11 +140,6 @@ class SegmentationDataset(Dataset[Sample]):
     def decoding(self) -> tuple[object, ...]:
         """The values that a decoded mask depends on besides its file."""
         return (self.classes, *self.classes.class_of_stored)
-
-    @property
-    def file_name(self) -> str:
-        """The name of the split as part of a file name."""
-        return short_name(self.split.replace("/", "_"))
 
     def read(self, index: int) -> Sample:
         """The sample without augmentation; its mask is `IGNORE_INDEX` where the picture holds nothing.
@@ -130,6 +158,10 @@ class SegmentationDataset(Dataset[Sample]):
         """The mask of a sample from its file, (H, W) uint8."""
         return open_mask(mask_path(self.root, self.ids[index]), self.classes)
 
+    def files(self) -> list[list[Path]]:
+        """The picture and the mask of each sample."""
+        return [[picture, mask_path(self.root, name)] for picture, name in zip(self.pictures, self.ids, strict=True)]
+
 
 def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval_transform, seed: int = 0) -> SegmentationDataset:
     """The split `split` of the dataset that a configuration names. No picture or mask is read; see `require_useful_labels`.
@@ -138,10 +170,16 @@ def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval
     """
     root = Path(data.root)
     dataset = SegmentationDataset(root, split, data.class_set, bands=data.bands, transform=transform, seed=seed)
+    require_unseen(data, split, dataset.ids)
+    return dataset
+
+
+def require_unseen(data: DataConfig, split: str, ids: Sequence[str]) -> None:
+    """Raise UserError (data) when `ids`, those of `split`, are in `data.train_split` as well, which is another split."""
+    root = Path(data.root)
     if split != data.train_split:
         train_ids, _ = parse_split(root, data.train_split)
-        raise_first(overlap_faults(root, data.train_split, train_ids, split, dataset.ids))
-    return dataset
+        raise_first(overlap_faults(root, data.train_split, train_ids, split, ids))
 
 
 def require_useful_labels(dataset: SegmentationDataset, data: DataConfig) -> None:
@@ -195,7 +233,6 @@ def _mask_if_sound(root: Path, name: str, classes: ClassSet) -> Tensor:
         return torch.empty(0)
 
 
-def content_digests(dataset: SegmentationDataset) -> Tensor:
-    """(N,) int64: for each sample of `dataset` a digest of the bytes of its picture and its mask."""
-    masks = [mask_path(dataset.root, name) for name in dataset.ids]
-    return digest_files(list(zip(dataset.pictures, masks, strict=True)))
+def content_digests(dataset: SplitDataset) -> Tensor:
+    """(N,) int64: for each sample of `dataset` a digest of the bytes of its files."""
+    return digest_files(dataset.files())

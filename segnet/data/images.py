@@ -104,6 +104,19 @@ def _read_deep_png(path: Path, source: Source, start: bytes) -> Values | None:
     return Values(array, colors, limits_of(array.dtype), _orientation(opened.picture))
 
 
+def require_8_bits(path: Path | str, content: bytes | None = None) -> None:
+    """Raise UserError (data) when a picture has more than 8 bits a band, by its header; see `open_raster` for other faults."""
+    path = Path(path)
+    _require_file(path, content)
+    start = first_bytes(path if content is None else io.BytesIO(content), 26)
+    deep = start.startswith(PNG_SIGNATURE) and start[24:25] == b"\x10"
+    if not deep:
+        picture = open_picture(path, FORMATS, content=content, decode=False).picture
+        deep = picture.mode.startswith(("I", "F")) or bool(what_is_cut(picture))
+    if deep:
+        raise data_error(path, "more than 8 bits a band", "convert it to 8 bits a band; deeper pictures are not denoised")
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """(height, width) of a picture or mask as stored, before its EXIF orientation, from the header alone.
 
@@ -318,3 +331,11 @@ def save_image(path: Path, image: Tensor | np.ndarray, *, full_color: bool = Fal
     content = encode_image(image, path.suffix, full_color=full_color)
     with atomic_write(path) as file:
         file.write(content)
+
+
+def compress(picture: np.ndarray, quality: int) -> np.ndarray:
+    """(H, W, 3) or (H, W) uint8 as a JPEG of a quality 1..100 shows it."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "JPEG", quality=quality)
+    with Image.open(file) as compressed:
+        return np.array(compressed)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segnet.data.colors import Change
-from segnet.data.dataset import Sample, SegmentationDataset
+from segnet.data.dataset import Sample, SplitDataset
 from segnet.data.sampler import SampleKey
 from segnet.data.workers import (
     choose_socket_folder,
@@ -31,7 +31,7 @@ from segnet.system.processes import kill_children, stop_signals_blocked
 class _ErrorsAsValues(Dataset[Sample]):
     """`dataset`, with the error of a sample as a value. Torch would turn one that is raised in a worker into a RuntimeError."""
 
-    def __init__(self, dataset: SegmentationDataset, colors_later: bool) -> None:
+    def __init__(self, dataset: SplitDataset, colors_later: bool) -> None:
         self.dataset = dataset
         self.colors_later = colors_later
 
@@ -108,7 +108,7 @@ class Loader(DataLoader[Sample]):
 
 
 def build_loader(
-    dataset: SegmentationDataset,
+    dataset: SplitDataset,
     batches: Sampler[list[SampleKey]] | None = None,
     *,
     workers: int,
@@ -138,6 +138,6 @@ def build_loader(
     )
 
 
-def split_of(loader: DataLoader[Sample]) -> SegmentationDataset:
+def split_of(loader: DataLoader[Sample]) -> SplitDataset:
     """The whole split that a loader of `build_loader` reads, on every rank."""
     return cast(_ErrorsAsValues, loader.dataset).dataset

@@ -26,9 +26,14 @@ def find_pictures(root: Path, ids: Sequence[str]) -> tuple[dict[str, Path], list
 
     The faults: a folder or a file that is missing, two pictures of one id, and those of `file_fault`. No file is opened.
     """
-    pictures, faults = _Search("picture", root).find_all(ids)
+    pictures, faults = find_unlabelled_pictures(root, ids)
     _, mask_faults = _Search("mask", root).find_all(ids)
     return pictures, faults + mask_faults
+
+
+def find_unlabelled_pictures(root: Path, ids: Sequence[str]) -> tuple[dict[str, Path], list[UserError]]:
+    """`find_pictures` of a dataset without masks."""
+    return _Search("picture", root).find_all(ids)
 
 
 class _Search:

@@ -51,15 +51,15 @@ def write_report(
         "title": text_of(title),
         "style": part("report.css"),
         "script": script,
-        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "script_digest": script_digest(script),
         "tiles": _tiles(evaluation),
         "class_rows": _class_rows(evaluation, classes),
         "advice": _advice(advice),
         "confusion": _confusion(evaluation.scores, classes),
-        "curves": _curves(curves),
+        "curves": learning_curve(curves, "miou", "mIoU", "%", factor=100.0),
         "reliability": _reliability(evaluation.reliability),
         "picture_rows": picture_rows(evaluation.pictures),
-        "fact_rows": _fact_rows(facts),
+        "fact_rows": fact_rows(facts),
     }
     used = sum(len(part.encode()) for part in parts.values())
     room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
@@ -84,7 +84,13 @@ def _navigation(there: Mapping[str, bool]) -> str:
     return "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in sections.items() if there.get(anchor, True))
 
 
-def _fact_rows(facts: Mapping[str, str]) -> str:
+def script_digest(script: str) -> str:
+    """The digest by which the content security policy of a page knows its own script."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def fact_rows(facts: Mapping[str, str]) -> str:
+    """The rows of a table of facts."""
     return "\n".join(f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(value)}</td></tr>' for key, value in facts.items())
 
 
@@ -172,8 +178,11 @@ def _reliability(reliability: Reliability) -> str:
     return f"<figure>{reliability_chart(chart, reliability)}{caption}</figure>{numbers}"
 
 
-def _curves(path: Path | None) -> str:
-    """The section with the learning curves, or nothing without a log."""
+def learning_curve(path: Path | None, name: str, title: str, unit: str, *, factor: float) -> str:
+    """The section with the curves of the loss and of a measure, or nothing without a log.
+
+    `name` is the measure's in metrics.csv, whose values times `factor` are in `unit`.
+    """
     if path is None or not path.is_file():
         return ""
     figures = []
@@ -182,12 +191,12 @@ def _curves(path: Path | None) -> str:
         words = f"From {loss[0][1]:.3g} at step {loss[0][0]:,.0f} to {loss[-1][1]:.3g} at step {loss[-1][0]:,.0f}."
         chart = Chart("Training loss by step", words, "step", "loss")
         figures.append(f"<figure>{line_chart(chart, loss)}<figcaption>Loss. {words}</figcaption></figure>")
-    miou = [(step, 100 * share) for step, share in _logged(path, "val_miou")]
-    if miou:
-        best = max(miou, key=lambda point: point[1])
-        words = f"Highest {best[1]:.1f}\u202f% at step {best[0]:,.0f}, last {miou[-1][1]:.1f}\u202f%."
-        chart = Chart("Validation mIoU by step", words, "step", "val mIoU, %")
-        figures.append(f"<figure>{line_chart(chart, miou, marked=best)}<figcaption>Val mIoU. {words}</figcaption></figure>")
+    values = [(step, factor * value) for step, value in _logged(path, f"val_{name}")]
+    if values:
+        best = max(values, key=lambda point: point[1])
+        words = f"Highest {best[1]:.1f}\u202f{unit} at step {best[0]:,.0f}, last {values[-1][1]:.1f}\u202f{unit}."
+        chart = Chart(f"Validation {title} by step", words, "step", f"val {title}, {unit}")
+        figures.append(f"<figure>{line_chart(chart, values, marked=best)}<figcaption>Val {title}. {words}</figcaption></figure>")
     if not figures:
         return ""
     heading = '<section id="training" aria-labelledby="training-heading"><h2 id="training-heading">Learning curves</h2>'

@@ -156,10 +156,10 @@ class PictureCounts(NamedTuple):
     pixels: Counts  # (N, K, 3)
 
 
-def read_counts(path: Path, split: str | None) -> PictureCounts:
-    """The counts in an evaluation folder, or in evaluation/<split> (default: val) of a run folder.
+def find_evaluation(path: Path, split: str | None) -> Path:
+    """The evaluation folder that is meant: `path` itself, or evaluation/<split> (default: val) of a run folder.
 
-    Raises UserError (data) where there are none, they are of another split, or their files are damaged.
+    Raises UserError (data) where there is none.
     """
     if not path.is_dir():
         raise UserError(ExitCode.DATA, path, "no such folder", "name a run folder, or one that evaluate.py wrote")
@@ -168,6 +168,15 @@ def read_counts(path: Path, split: str | None) -> PictureCounts:
     if not (folder / "metrics.json").exists() or not (folder / "pictures.csv").exists():
         remedy = "evaluate again" if given else f"run python scripts/evaluate.py {path} --split {split or 'val'}"
         raise UserError(ExitCode.DATA, folder, "no pictures.csv" if given else "not evaluated yet", remedy)
+    return folder
+
+
+def read_counts(path: Path, split: str | None) -> PictureCounts:
+    """The counts in an evaluation folder, or in evaluation/<split> (default: val) of a run folder.
+
+    Raises UserError (data) where there are none, they are of another split, or their files are damaged.
+    """
+    folder = find_evaluation(path, split)
     try:
         metrics = json.loads((folder / "metrics.json").read_text("utf-8-sig"))
         found, classes = str(metrics["split"]), tuple(str(row["name"]) for row in metrics["classes"])

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from segnet.config.sections import InferenceConfig
-from segnet.data.dataset import Sample
+from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.loader import split_of
 from segnet.data.workers import explain_lost_worker
 from segnet.inference.answers import predict, prepare_to_predict
@@ -52,6 +52,7 @@ def evaluate_fully(model: Network, loader: DataLoader[Sample], inference: Infere
     `loader` is one of `build_loader` over a split. Every rank gets the same Evaluation, that of one process, to the bit.
     """
     split = split_of(loader)
+    assert isinstance(split, SegmentationDataset)
     counts = EvaluationCounts(split.ids, len(split.classes))
     count_split(model, loader, inference or InferenceConfig(), ClassProbabilities(), counts)
     return counts.evaluation()

@@ -27,6 +27,7 @@ from segnet.config.sections import Config
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.field_of_view import field_of_view
 from segnet.system.errors import ExitCode, UserError, checkpoint_error, first_line
+from segnet.tasks.choice import build_task
 
 FORMAT = 2  # version of the metadata
 KEY = "segnet"  # of the metadata in the file
@@ -79,7 +80,7 @@ class Runtime(nn.Module):
         super().__init__()
         self._run = run
         self.in_channels = config.data.channels
-        self.num_classes = len(config.data.class_set)
+        self.num_classes = build_task(config).channels
         self.field_of_view = field_of_view(config.model)
         self.total_stride = config.model.total_stride
         self.device = torch.device("cpu")

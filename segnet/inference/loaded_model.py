@@ -17,6 +17,7 @@ from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import convert_decoder_weights
 from segnet.runs.checkpoint import find_checkpoint, load_checkpoint, load_weights
 from segnet.system.errors import ExitCode, UserError
+from segnet.tasks.choice import build_task
 
 
 class LoadedModel(NamedTuple):
@@ -47,7 +48,7 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     _require_trained_classes(classes, checkpoint.config, path)
     _require_trained_bands(config, checkpoint.config, path)
     with torch.device("meta"):  # allocates no memory before the shapes are known to fit
-        model = EncoderDecoder(config.model, len(classes), config.data.channels, config.data.bands.ranges)
+        model = EncoderDecoder(config.model, build_task(config).channels, config.data.channels, config.data.bands.ranges)
     load_weights(model, convert_decoder_weights(checkpoint.weights, checkpoint.config.model, config.model), path)
     model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config, path, checkpoint.step, checkpoint.score)

@@ -1,4 +1,4 @@
-"""Predictor: the mask of one picture, in Python. `segnet.prediction` writes the masks of many pictures as files."""
+"""Predictor: the mask of one picture, or the picture without its noise, in Python. `segnet.prediction` writes files of many."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from torch import Tensor
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import Bands
 from segnet.data.deep_pictures import Values, limits_of
-from segnet.data.images import image_to_tensor, open_raster
+from segnet.data.images import image_to_tensor, open_image, open_raster, require_8_bits, save_image
 from segnet.data.mask_files import save_mask
-from segnet.data.scaling import scale_values
+from segnet.data.scaling import Raster, scale_values
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_model
 from segnet.inference.precision import precision_of, resolve_precision
+from segnet.metrics.psnr import to_8_bits
 from segnet.system.devices import choose_device
 from segnet.system.errors import config_error
 from segnet.tasks.choice import build_task
+from segnet.tasks.denoising_score import Restored
+from segnet.tasks.segmentation_score import Maps
 from segnet.visualization import overlay, preview, to_array
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
@@ -57,8 +60,25 @@ class Prediction(NamedTuple):
         return overlay(torch.from_numpy(self.image).permute(2, 0, 1), torch.from_numpy(self.mask), self.classes, opacity=opacity)
 
 
+class Restoration(NamedTuple):
+    """The result of denoising one picture: NumPy arrays of the picture's own size."""
+
+    image: Bytes  # (H, W, C), upright: the noisy picture
+    restored: Bytes  # (H, W, C)
+    deviation: Floats | None  # (H, W) levels of 255: standard deviation between dropout samples; None without samples
+
+    def save(self, path: Path | str) -> None:
+        """Write the restored picture, grey or RGB, in the format of the suffix: JPEG, else PNG. Atomically."""
+        save_image(Path(path), as_picture(self.restored))
+
+
+def as_picture(values: Bytes) -> Bytes:
+    """(H, W, C) as a picture file holds it: (H, W) where C is 1."""
+    return values[..., 0] if values.shape[2] == 1 else values
+
+
 class Predictor:
-    """A trained network that predicts pictures."""
+    """A trained network that predicts pictures: `predict` of a segmentation, `restore` of a denoising."""
 
     def __init__(self, path: Path | str, overrides: Sequence[str] = ()) -> None:
         """Load a run folder, a checkpoint or an exported file.
@@ -73,7 +93,8 @@ class Predictor:
         model = loaded.model.to(self.device)
         self.precision = precision_of(config.inference, model)
         self.config = config.model_copy(update={"inference": resolve_precision(config.inference, model)})
-        self.answers = build_task(self.config).answers
+        self.path = loaded.path
+        self.task = build_task(self.config)
         self.weights_digest = _weights_digest(model)
         self.model = prepare_to_predict(model, self.config.inference)
 
@@ -89,15 +110,50 @@ class Predictor:
         4·K bytes a pixel.
         Raises UserError (data) for a file that is not a picture, ValueError for an array or tensor of another shape or type.
         """
+        self._require_task("segmentation")
         bands = self.config.data.bands
         if isinstance(picture, Path | str):
             picture, valid, *_ = open_raster(picture, bands=bands)
         image = _as_image(picture, bands)
-        maps = predict(self.model, image[None], self.config.inference, self.answers, keep_mean=probabilities)
+        maps: Maps = self.answer(image[None], keep_mean=probabilities)
         if valid is not None:
             maps = maps._replace(mask=maps.mask.where(valid, IGNORE_INDEX))
         found: dict[str, Any] = {name: None if values is None else values[0].numpy() for name, values in maps._asdict().items()}
         return Prediction(to_array(preview(image, bands)), self.classes, **found)
+
+    def restore(self, picture: Picture) -> Restoration:
+        """The restored picture, for pictures as `predict` takes. Raises as `predict`."""
+        self._require_task("denoise")
+        if isinstance(picture, Path | str):
+            require_8_bits(picture)
+            picture = open_image(picture, bands=self.config.data.bands)
+        image = _as_image(picture, self.config.data.bands)
+        answer: Restored = self.answer(image[None])
+        deviation = None if answer.deviation is None else answer.deviation[0].numpy()
+        return Restoration(to_array(image), to_array(to_8_bits(answer.image[0])), deviation)
+
+    def read(self, path: Path, content: bytes) -> Raster:
+        """The picture at `path`, whose bytes are `content`. Raises UserError (data) where the network cannot take it."""
+        if self.config.task == "denoise":
+            require_8_bits(path, content)
+        return open_raster(path, content, bands=self.config.data.bands)
+
+    def predict_or_restore(
+        self, image: Tensor, *, probabilities: bool = False, valid: Tensor | None = None
+    ) -> Prediction | Restoration:
+        """What the network is for: `predict` or `restore`, of an image of `read`."""
+        if self.config.task == "denoise":
+            return self.restore(image)
+        return self.predict(image, probabilities=probabilities, valid=valid)
+
+    def answer(self, images: Tensor, *, keep_mean: bool = False) -> Any:
+        """The answer of the network's task for (B, C, H, W) images in 0..255: `Maps` or `Restored`."""
+        return predict(self.model, images, self.config.inference, self.task.answers, keep_mean=keep_mean)
+
+    def _require_task(self, task: str) -> None:
+        if self.config.task != task:
+            remedy = "call restore" if self.config.task == "denoise" else "call predict"
+            raise config_error(self.path, f"a network for task {self.config.task}", remedy)
 
 
 def _weights_digest(model: Network) -> str:

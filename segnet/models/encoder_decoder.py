@@ -53,6 +53,7 @@ class EncoderDecoder(nn.Module):
         self.field_of_view = field_of_view(config)
         self.total_stride = config.total_stride
         self.has_skip = config.has_skip  # by encoder stage
+        self.output = config.output
         self.normalize = Normalize(config.normalization, in_channels, ranges)
         self.encoder = nn.ModuleList()
         self.pooling = nn.ModuleList()
@@ -93,7 +94,10 @@ class EncoderDecoder(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """The (B, K, H, W) logits of a (B, C, H, W) image, uint8 or float: in 0..255, or any values where it has ranges."""
+        """The (B, K, H, W) logits of a (B, C, H, W) image, uint8 or float: in 0..255, or any values where it has ranges.
+
+        With another `output` it is the image that this asks for.
+        """
         with self._recomputation():
             x = self.normalize(image)
             pooled, skips = [], []
@@ -108,7 +112,17 @@ class EncoderDecoder(nn.Module):
                 x = upsample(x, pooled.pop())  # back to the size before the pooling that this stage mirrors
                 x = self.add_skip(x, skips.pop())
                 x = stage(x)
-            return self.head(x)
+            return self._finish(image, self.head(x))
+
+    def _finish(self, image: Tensor, values: Tensor) -> Tensor:
+        """The output of the network, from the values of the head."""
+        match self.output:
+            case "logits":
+                return values
+            case "image":
+                return values * self.normalize.std + self.normalize.mean
+            case "residual":
+                return image - values * self.normalize.std
 
     def use_kernel(self, on: bool) -> None:
         """Let the compiled kernel compute 3×3 convolutions of training where it is faster, or never. See `convolve_natively`."""

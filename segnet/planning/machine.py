@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from segnet.config.sections import Config
-from segnet.data.dataset import Sample, SegmentationDataset
+from segnet.data.dataset import Sample, SegmentationDataset, SplitDataset
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
 from segnet.evaluation.scoring import count_split
@@ -168,8 +168,9 @@ def _evaluation_seconds(config: Config, task: Task[AnswerType], state: TrainStat
     return first + each * (total - 1 + min(DRAWN, total))  # some are drawn for TensorBoard, and predicted again for that
 
 
-def _part_of(dataset: SegmentationDataset, places: list[int]) -> SegmentationDataset:
+def _part_of(dataset: SplitDataset, places: list[int]) -> SegmentationDataset:
     """`dataset`, left with the samples at these places alone."""
+    assert isinstance(dataset, SegmentationDataset)
     dataset.ids = [dataset.ids[place] for place in places]
     dataset.pictures = [dataset.pictures[place] for place in places]
     return dataset
@@ -178,7 +179,7 @@ def _part_of(dataset: SegmentationDataset, places: list[int]) -> SegmentationDat
 def _seconds_of_validation(config: Config, task: Task[AnswerType], state: TrainState, dataset: SegmentationDataset) -> float:
     loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
     started = time.perf_counter()
-    count_split(state.scored_model, loader, config.inference, task.answers, task.validation_counts())
+    count_split(state.scored_model, loader, config.inference, task.answers, task.validation_counts(dataset))
     return time.perf_counter() - started
 
 

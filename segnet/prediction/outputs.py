@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from segnet.data.georeference import Georeference, encode_geotiff
 from segnet.data.images import encode_image
 from segnet.data.mask_files import encode_mask
 from segnet.data.rle import encode_rle
-from segnet.inference.predictor import Prediction
+from segnet.inference.predictor import Prediction, Restoration, as_picture
 from segnet.prediction.areas import SUFFIX as AREAS
 from segnet.prediction.areas import encode_areas, picture_areas
 from segnet.regions.shapes import trace_shapes
@@ -48,15 +48,23 @@ class NamedPrediction(NamedTuple):
     georeference: Georeference | None = None  # of the picture; None: it has none, or no output needs it
 
 
+class NamedRestoration(NamedTuple):
+    """All that an output of a denoising is written from."""
+
+    picture: str  # the path of the picture, relative to the folder of all outputs
+    prediction: Restoration
+
+
 class Output(NamedTuple):
     """A kind of output file."""
 
     suffix: str  # appended to the picture's name without its own suffix
-    write: Callable[[BinaryIO, NamedPrediction], object]  # the content of the file, into an open file
+    write: Callable[[BinaryIO, Any], object]  # the content of the file, from a NamedPrediction or a NamedRestoration
     needs_probabilities: bool = False  # whether `write` reads `Prediction.probabilities`
     max_side: int | None = None  # pixels; None: no limit
     memory: int = 0  # bytes a pixel, about, that `write` takes beside the prediction
     needs_georeference: bool = False  # whether `write` reads `NamedPrediction.georeference`
+    task: str = "segmentation"  # of the networks that give it
 
 
 def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
@@ -129,6 +137,11 @@ def _write_geotiff(file: BinaryIO, named: NamedPrediction) -> None:
     file.write(encode_geotiff(named.prediction.mask, named.classes, named.georeference))
 
 
+def _write_restored(file: BinaryIO, named: NamedRestoration) -> None:
+    """A PNG of the restored picture, grey or RGB."""
+    file.write(encode_image(as_picture(named.prediction.restored), ".png"))
+
+
 OUTPUTS: dict[str, Output] = {  # by the name that --save takes
     "mask": Output(".png", _write_mask),
     "overlay": Output(".overlay.jpg", _write_overlay, max_side=_MAX_JPEG),
@@ -138,7 +151,13 @@ OUTPUTS: dict[str, Output] = {  # by the name that --save takes
     "polygons": Output(GEOJSON, _write_polygons, memory=_REGIONS),
     "areas": Output(AREAS, _write_areas, memory=_REGIONS),
     "geotiff": Output(".tif", _write_geotiff, needs_georeference=True),
+    "restored": Output(".png", _write_restored, task="denoise"),
 }
+
+
+def outputs_of(task: str) -> list[str]:
+    """The kinds of output of a task, the usual one first."""
+    return [kind for kind, output in OUTPUTS.items() if output.task == task]
 
 
 def output_path(stem: Path, kind: str) -> Path:

@@ -18,16 +18,17 @@ import torch
 from torch import Tensor
 
 from segnet.data.georeference import Georeference, read_georeference, world_file
-from segnet.data.images import open_raster, pixel_count
+from segnet.data.images import pixel_count
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Runtime
-from segnet.inference.predictor import Prediction, Predictor
+from segnet.inference.predictor import Prediction, Predictor, Restoration
 from segnet.prediction.existing import ExistingOutputs, jobs_digest, settings_digest
 from segnet.prediction.inputs import Job, require_free_targets
 from segnet.prediction.outputs import (
     OUTPUTS,
     PLAIN,
     NamedPrediction,
+    NamedRestoration,
     Options,
     bytes_per_pixel,
     need_georeference,
@@ -176,7 +177,7 @@ class FolderPrediction:
         digest = hashlib.sha256(content).hexdigest()
         if not self.overwrite and self.existing.are_valid(job, digest):
             return None
-        raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
+        raster = self.predictor.read(job.picture, content)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
         georeference = read_georeference(io.BytesIO(content)) if need_georeference(self.kinds) else None
         if georeference is None and need_georeference(self.kinds):
@@ -211,8 +212,8 @@ class FolderPrediction:
             return _Writing(0, _finished(_failed(error, job)))
         return _Writing(pixels, writers.submit(self.write, job, image.digest, prediction, image.georeference))
 
-    def _prediction(self, image: _Image) -> Prediction:
-        return self.predictor.predict(image.values, probabilities=self.keep_probabilities, valid=image.valid)
+    def _prediction(self, image: _Image) -> Prediction | Restoration:
+        return self.predictor.predict_or_restore(image.values, probabilities=self.keep_probabilities, valid=image.valid)
 
     def _predict_and_write(self, job: Job, image: _Image) -> Result:
         try:
@@ -221,12 +222,18 @@ class FolderPrediction:
             return _failed(error, job)
         return self.write(job, image.digest, prediction, image.georeference)
 
-    def write(self, job: Job, digest: str, prediction: Prediction, georeference: Georeference | None = None) -> Result:
+    def write(
+        self, job: Job, digest: str, prediction: Prediction | Restoration, georeference: Georeference | None = None
+    ) -> Result:
         """Write the outputs of a job. Runs in a writer thread. Raises UserError (environment) when the disk is full."""
         try:
             make_folder(job.output.parent)
             record = self.existing.announce(job, digest)
-            named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options, georeference)
+            named: NamedPrediction | NamedRestoration
+            if isinstance(prediction, Restoration):
+                named = NamedRestoration(record.picture, prediction)
+            else:
+                named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options, georeference)
             for kind in self.kinds:
                 with atomic_write(output_path(job.output, kind)) as file:
                     OUTPUTS[kind].write(file, named)

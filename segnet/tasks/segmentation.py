@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import DataConfig, LossConfig
-from segnet.data.dataset import Sample, SegmentationDataset, open_split, require_useful_labels
+from segnet.data.dataset import Sample, SegmentationDataset, SplitDataset, open_split, require_useful_labels
 from segnet.data.statistics import class_statistics
-from segnet.data.transforms import JointTransform, eval_transform
 from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
-from segnet.tasks.segmentation_score import ConfusionCounts, Maps
-from segnet.tasks.task import Best, Spread, Task
-from segnet.visualization import comparison_row, preview
+from segnet.tasks.segmentation_score import ConfusionCounts, EvaluationCounts, Maps
+from segnet.tasks.task import Best, Measure, Spread, Task
+from segnet.visualization import comparison_row, contact_sheet, preview, uncertainty_map
 
 
 class ClassProbabilities:
@@ -43,6 +44,10 @@ class ClassProbabilities:
             probabilities=mean if keep_mean else None,
         )
 
+    def agree(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """(B, H, W) bool: where both have the same class."""
+        return outputs.argmax(dim=1) == others.argmax(dim=1)
+
 
 class Segmentation(Task[Maps]):
     """The task that `data` and `loss` of a configuration describe."""
@@ -56,16 +61,17 @@ class Segmentation(Task[Maps]):
         self.best = Best("miou")
         self.logged = ("miou", "global_accuracy", "mean_accuracy")
 
-    def open_split(self, split: str, *, transform: JointTransform | None = None, seed: int = 0) -> SegmentationDataset:
+    def open_split(self, split: str, *, training: bool = False, seed: int = 0) -> SegmentationDataset:
         """The images and masks of a split. Raises UserError (data) for its faults and for labels that teach nothing."""
-        dataset = open_split(self.data, split, transform=transform or eval_transform, seed=seed)
+        dataset = open_split(self.data, split, seed=seed)
         require_useful_labels(dataset, self.data)
         return dataset
 
-    def build_criterion(self, dataset: SegmentationDataset, device: torch.device) -> CrossEntropy:
+    def build_criterion(self, dataset: SplitDataset, device: torch.device) -> CrossEntropy:
         """Cross-entropy as `loss` asks for it, its class weights measured on the masks of `dataset`."""
         weight: Tensor | None = None
         if self.loss.class_weights != "none":
+            assert isinstance(dataset, SegmentationDataset)
             counted = class_statistics(dataset)
             if self.loss.class_weights == "median_frequency":
                 weight = median_frequency_weights(counted.pixels, counted.pixels_of_pictures, self.loss.weight_power)
@@ -74,10 +80,35 @@ class Segmentation(Task[Maps]):
             weight = weight.to(device)
         return CrossEntropy(weight=weight, smoothing=self.loss.label_smoothing)
 
-    def validation_counts(self) -> ConfusionCounts:
+    def validation_counts(self, dataset: SplitDataset) -> ConfusionCounts:
         """An empty confusion matrix."""
         return ConfusionCounts(self.channels)
+
+    def evaluation_counts(self, dataset: SplitDataset) -> EvaluationCounts:
+        """Empty counts of all measures."""
+        return EvaluationCounts(dataset.ids, self.channels)
 
     def draw(self, sample: Sample, answer: Maps) -> list[np.ndarray]:
         """(H, W, 3) uint8 each: the image, its truth and the predicted mask in the colours of the classes."""
         return comparison_row(preview(sample.image, self.data.bands), sample.truth, answer.mask[0], self.classes)
+
+    def draw_doubt(self, sample: Sample, answer: Maps) -> np.ndarray:
+        """(H, W, 3) uint8: the uncertainty."""
+        return uncertainty_map(answer.uncertainty[0])
+
+    def draw_samples(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(H, W, 3) uint8: the images, and their masks over them."""
+        return contact_sheet([(preview(sample.image, self.data.bands), sample.truth) for sample in samples], self.classes)
+
+    def has_learnt(self, batch: Sample, answer: Maps) -> tuple[Measure, bool]:
+        """The mIoU of a batch, and whether it is at least 0.9."""
+        counts = ConfusionCounts(self.channels)
+        counts.add(batch, answer)
+        miou = self.best.of(counts.measures())
+        return miou, miou.value >= 0.9
+
+    def batch_fault(self, batch: Sample) -> str:
+        """That the masks of a batch show fewer than two classes."""
+        shown = set(torch.unique(batch.truth).tolist()) - {IGNORE_INDEX}
+        number = "one class" if shown else "no class"
+        return f"the masks of the first batch show {number} alone ({', '.join(batch.id)})" if len(shown) < 2 else ""

@@ -87,6 +87,10 @@ class Evaluation(NamedTuple):
             Measure("expected_calibration_error", "expected calibration error", self.reliability.error),
         ]
 
+    def warnings(self) -> list[str]:
+        """None: any score is a score."""
+        return []
+
 
 def confusion_measures(scores: Scores) -> list[Measure]:
     """The measures that a confusion matrix gives."""

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segnet.data.dataset import Sample, SegmentationDataset
-from segnet.data.transforms import JointTransform
+from segnet.data.dataset import Sample, SplitDataset
 
 AnswerType = TypeVar("AnswerType", bound=tuple[Tensor | None, ...])  # a NamedTuple of tensors (B, …, H, W)
 Given = TypeVar("Given", bound=tuple[Tensor | None, ...], covariant=True)
@@ -26,6 +25,7 @@ class Measure(NamedTuple):
     title: str  # for people, e.g. "mIoU"
     value: float  # NaN where there is nothing to measure
     is_share: bool = True  # 0..1, shown in percent
+    digits: int = 2  # behind the point, where it is not a share
 
 
 class Best(NamedTuple):
@@ -68,6 +68,10 @@ class Answers(Protocol[Given]):
         """The answer, from averaged values of a window; `spread` is None without dropout samples."""
         ...
 
+    def agree(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """(B, H, W) bool: where two networks, such as one and its quantised copy, give the same answer by their outputs."""
+        ...
+
 
 class Criterion(Protocol):
     """A loss that is a sum over pixels or images divided by a count, so that the parts of a batch and the ranks add up.
@@ -101,6 +105,26 @@ class Counts(Protocol[Taken]):
         ...
 
 
+class Score(Protocol):
+    """The score of a network on a split, and of every picture."""
+
+    def measures(self) -> list[Measure]:
+        """The rows of the score's table, the entries of metrics.json and the tiles of the report."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """What is odd about the score, each with a remedy."""
+        ...
+
+
+class FullCounts(Counts[Taken], Protocol[Taken]):
+    """All counts of an evaluation."""
+
+    def evaluation(self) -> Score:
+        """The score that follows from the counts."""
+        ...
+
+
 class Task(Protocol[AnswerType]):
     """A purpose of a network. Training, prediction and evaluation know nothing else of it."""
 
@@ -109,18 +133,38 @@ class Task(Protocol[AnswerType]):
     best: Best
     logged: tuple[str, ...]  # the names of the measures that metrics.csv holds, without the "val_" before each
 
-    def open_split(self, split: str, *, transform: JointTransform | None = None, seed: int = 0) -> SegmentationDataset:
-        """The samples of a split, checked. Raises UserError (data) for its faults."""
+    def open_split(self, split: str, *, training: bool = False, seed: int = 0) -> SplitDataset:
+        """The samples of a split, checked: to be scored or to be trained on. Raises UserError (data) for its faults."""
         ...
 
-    def build_criterion(self, dataset: SegmentationDataset, device: torch.device) -> Criterion:
+    def build_criterion(self, dataset: SplitDataset, device: torch.device) -> Criterion:
         """The loss that the configuration asks for; what it needs to know of the training set is measured on `dataset`."""
         ...
 
-    def validation_counts(self) -> Counts[AnswerType]:
-        """Empty counts of the logged measures."""
+    def validation_counts(self, dataset: SplitDataset) -> Counts[AnswerType]:
+        """Empty counts of the logged measures, for a split to be scored."""
+        ...
+
+    def evaluation_counts(self, dataset: SplitDataset) -> FullCounts[AnswerType]:
+        """Empty counts of all measures, for a split to be scored."""
         ...
 
     def draw(self, sample: Sample, answer: AnswerType) -> list[np.ndarray]:
         """(H, W, 3) uint8 each: a sample, its truth and the answer, for one row of a picture. `answer` is of a batch of one."""
+        ...
+
+    def draw_doubt(self, sample: Sample, answer: AnswerType) -> np.ndarray:
+        """(H, W, 3) uint8: where the answer may be, or is, wrong, beside those of `draw`."""
+        ...
+
+    def draw_samples(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(H, W, 3) uint8: a sheet of samples of training with their truth."""
+        ...
+
+    def has_learnt(self, batch: Sample, answer: AnswerType) -> tuple[Measure, bool]:
+        """How well a batch was answered that a network was trained on alone, and whether it has learnt it."""
+        ...
+
+    def batch_fault(self, batch: Sample) -> str:
+        """Why a batch has nothing to learn; empty where it has."""
         ...

@@ -9,7 +9,7 @@ from segnet.config.advice import zoom_warnings
 from segnet.config.data_folder import class_warnings
 from segnet.config.sections import Config
 from segnet.data.colors import draw_changes, turned_off
-from segnet.data.dataset import SegmentationDataset, warn
+from segnet.data.dataset import SegmentationDataset, SplitDataset, warn
 from segnet.data.donors import RareClasses, class_odds, rare_class_odds
 from segnet.data.statistics import class_statistics, percentile_ranges, pictures_of_classes
 from segnet.data.transforms import Balance, TrainTransform
@@ -19,7 +19,7 @@ from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.task import AnswerType, Task
 
 
-def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDataset, SegmentationDataset]:
+def open_data(config: Config, task: Task[AnswerType]) -> tuple[SplitDataset, SplitDataset]:
     """The train and the val split. Raises UserError (data) for their faults, (config) when a rank would get no image."""
     data = config.data
     parts = config.train.accumulate * world_size()
@@ -39,9 +39,9 @@ def open_data(config: Config, task: Task[AnswerType]) -> tuple[SegmentationDatas
     return train_set, val_set
 
 
-def open_train_set(config: Config, task: Task[AnswerType]) -> SegmentationDataset:
+def open_train_set(config: Config, task: Task[AnswerType]) -> SplitDataset:
     """The train split, augmented as `config` says. Raises UserError (data) for its faults."""
-    dataset = task.open_split(config.data.train_split, seed=config.seed)
+    dataset = task.open_split(config.data.train_split, training=True, seed=config.seed)
     transform = augment(dataset, config)
     if config.augment.copy_paste and transform.donors is None:
         say("note: augment.copy_paste has no effect, since no class has fewer training pixels than the median class")
@@ -55,11 +55,12 @@ def _first_word(scale: object) -> str:
     return scale if isinstance(scale, str) else "[low, high]"
 
 
-def augment(dataset: SegmentationDataset, config: Config) -> TrainTransform:
+def augment(dataset: SplitDataset, config: Config) -> TrainTransform:
     """Let `dataset` change its samples as `config` says; the transform that does so, but for colours."""
     bands = config.data.bands
     balance = donors = None
     if config.data.balance or config.augment.copy_paste:
+        assert isinstance(dataset, SegmentationDataset)  # a configuration of another task has neither
         pixels, power = class_statistics(dataset).pixels, config.data.balance_power
         if config.data.balance:
             balance = Balance(config.data.balance, class_odds(pixels, power))
@@ -72,7 +73,7 @@ def augment(dataset: SegmentationDataset, config: Config) -> TrainTransform:
     return transform
 
 
-def resolve_scale(config: Config, dataset: SegmentationDataset, began: Config | None = None) -> Config:
+def resolve_scale(config: Config, dataset: SplitDataset, began: Config | None = None) -> Config:
     """`config` with the values that data.scale "train" means: those of the run that `began`, else measured on the train split.
 
     The dataset, which is that split, is augmented anew, since its changes of colour depend on the values. Other configurations
@@ -80,6 +81,7 @@ def resolve_scale(config: Config, dataset: SegmentationDataset, began: Config | 
     """
     if config.data.scale != "train":
         return config
+    assert isinstance(dataset, SegmentationDataset)  # a configuration of another task has no such scale
     ranges = began.data.scale if began and not isinstance(began.data.scale, str) else percentile_ranges(dataset)
     config = config.model_copy(update={"data": config.data.model_copy(update={"scale": ranges})})
     augment(dataset, config)

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segnet.config.loading import config_to_yaml
 from segnet.config.sections import Config
-from segnet.data.dataset import Sample, SegmentationDataset
+from segnet.data.dataset import Sample, SplitDataset
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
 from segnet.data.workers import explain_lost_worker
@@ -111,7 +111,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
     return run / BEST
 
 
-def end_of_patience(state: TrainState, config: Config, train_set: SegmentationDataset) -> str:
+def end_of_patience(state: TrainState, config: Config, train_set: SplitDataset) -> str:
     """The reason, in words, to end a run before its last step by train.patience; empty while there is none."""
     per_epoch = len(train_set) / config.train.batch_size
     steps = state.scored_step - state.best_step
@@ -145,8 +145,8 @@ class Training:
         folder: Path,
         task: Task[AnswerType],
         state: TrainState,
-        train_set: SegmentationDataset,
-        val_set: SegmentationDataset,
+        train_set: SplitDataset,
+        val_set: SplitDataset,
         pictures: RunPictures,
     ) -> None:
         self.config = config  # to compute with
@@ -262,7 +262,7 @@ class Training:
         state, data, task = self.state, self.config.data, self.task
         share_buffers(state.scored_model)
         loader = build_loader(self.val_set, workers=data.workers, timeout=data.worker_timeout)
-        counts = task.validation_counts()
+        counts = task.validation_counts(self.val_set)
         inference = self.config.inference
         try:
             count_split(state.scored_model, loader, inference, task.answers, counts, stop=lambda: self.signals)

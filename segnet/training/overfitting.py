@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import torch
 
-from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import Config, InferenceConfig
+from segnet.data.dataset import Sample
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
-from segnet.inference.answers import predict_maps
-from segnet.metrics.confusion import ConfusionMatrix, Scores
+from segnet.inference.answers import predict
 from segnet.runs.transfer import take_weights
 from segnet.system.devices import choose_device
 from segnet.system.distributed import say
 from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.choice import build_task
+from segnet.tasks.task import Measure
 from segnet.training.data import open_data, resolve_scale
 from segnet.training.precision import resolve_precisions
 from segnet.training.schedule import due
 from segnet.training.step import build_state, to_device, train_step
 
 
-def overfit_one_batch(config: Config, steps: int) -> Scores:
-    """Train on the first batch alone, at the constant rate `optim.lr`, and score the network on that batch. Nothing is written.
+def overfit_one_batch(config: Config, steps: int) -> tuple[Measure, bool]:
+    """Train on the first batch alone, at the constant rate `optim.lr`. How well it is answered, and whether it was learnt.
 
-    An mIoU far below 1 on the batch that was learnt means that images, masks or network do not fit together.
+    Nothing is written. A batch that is not learnt means that images, truth or network do not fit together.
     Raises UserError (data) for a fault of the data set, (numeric) when the loss is not finite.
     """
     device = choose_device(config.device)
@@ -34,10 +34,8 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     config = resolve_scale(config, train_set)
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
-    shown = set(torch.unique(batch.truth).tolist()) - {IGNORE_INDEX}
-    if len(shown) < 2:
-        found = f"the masks of the first batch show {'one class' if shown else 'no class'} alone ({', '.join(batch.id)})"
-        raise UserError(ExitCode.DATA, config.data.root, found, "raise train.batch_size, or set another seed")
+    if fault := task.batch_fault(batch):
+        raise UserError(ExitCode.DATA, config.data.root, fault, "raise train.batch_size, or set another seed")
     state = build_state(config, task.channels, device)
     transfer = take_weights(state.model, config.model, config.data.class_set.names)
     if transfer:
@@ -51,5 +49,5 @@ def overfit_one_batch(config: Config, steps: int) -> Scores:
     if state.first_bad >= 0:
         found = f"step {int(state.first_bad) + 1}: the loss or its gradient is not finite (pictures {', '.join(batch.id)})"
         raise UserError(ExitCode.NUMERIC, config.data.root, found, "lower optim.lr")
-    predicted = predict_maps(state.model, batch.image, InferenceConfig()).mask
-    return ConfusionMatrix(task.channels).update(batch.truth.cpu(), predicted).scores()
+    answer = predict(state.model, batch.image, InferenceConfig(), task.answers)
+    return task.has_learnt(Sample(batch.image.cpu(), batch.truth.cpu(), batch.id), answer)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from segnet.config.loading import config_to_yaml
 from segnet.config.sections import Config
-from segnet.data.dataset import SegmentationDataset
+from segnet.data.dataset import SplitDataset
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.runs.log import RunLog
 from segnet.system.devices import peak_memory
@@ -54,7 +54,7 @@ class Reporter:
         """The rows of metrics.csv; 0 on ranks other than 0."""
         return self.log.rows if self.log else 0
 
-    def start(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
+    def start(self, train_set: SplitDataset, val_set: SplitDataset) -> None:
         """Say how large the work is, and put the configuration on TensorBoard."""
         parameters = sum(parameter.numel() for parameter in self.state.model.parameters())
         frozen = sum(parameter.numel() for parameter in self.state.model.parameters() if not parameter.requires_grad)
@@ -109,7 +109,7 @@ class Reporter:
         self,
         task: Task[AnswerType],
         measures: Sequence[Measure],
-        val_set: SegmentationDataset,
+        val_set: SplitDataset,
         *,
         epoch: float,
         improved: bool,
@@ -129,7 +129,7 @@ class Reporter:
             rows.append(task.draw(sample, answer))
         self.log.picture("val/picture, truth, prediction", grid(rows), step)
         best = task.best.of(measures)
-        value = f"{100 * best.value:.2f}" if best.is_share else f"{best.value:.3f}"
+        value = f"{100 * best.value:.2f}" if best.is_share else f"{best.value:.{best.digits}f}"
         remark = "  best so far" if improved else ""
         self.bar.write(f"step {step}  epoch {epoch:.2f}  val {best.title} {value}{remark}", file=sys.stdout)
         sys.stdout.flush()

@@ -11,7 +11,7 @@ from torch import Tensor
 from segnet.config.loading import dump_config
 from segnet.config.sections import Config
 from segnet.data.colors import ARITHMETIC
-from segnet.data.dataset import SegmentationDataset, content_digests
+from segnet.data.dataset import SplitDataset, content_digests
 from segnet.runs.checkpoint import BEST, Checkpoint, load_checkpoint, load_weights
 from segnet.system.digests import derive_seed
 from segnet.system.distributed import is_main, say
@@ -27,7 +27,7 @@ class RunPictures(NamedTuple):
     content: Tensor  # (N,) int64: a digest of each picture and its mask
 
     @classmethod
-    def of(cls, train_set: SegmentationDataset, val_set: SegmentationDataset) -> RunPictures:
+    def of(cls, train_set: SplitDataset, val_set: SplitDataset) -> RunPictures:
         content = torch.cat([content_digests(train_set), content_digests(val_set)])
         return cls([*train_set.ids, *val_set.ids], derive_seed(*train_set.ids, "/", *val_set.ids), content)
 

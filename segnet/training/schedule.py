@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from segnet.config.sections import Config, OptimConfig
-from segnet.data.dataset import SegmentationDataset
+from segnet.data.dataset import SplitDataset
 
 
 def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
@@ -25,7 +25,7 @@ def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
     return optim.lr * (1 - progress) ** optim.power
 
 
-def total_steps(config: Config, train_set: SegmentationDataset) -> int:
+def total_steps(config: Config, train_set: SplitDataset) -> int:
     """The number of steps of the run: `train.epochs` in batches, rounded up, at least one."""
     return max(1, math.ceil(config.train.epochs * len(train_set) / config.train.batch_size))
 

@@ -83,7 +83,7 @@ def test_schema_knows_every_key_and_says_a_sentence_about_each() -> None:
         ("data.root=5", "found 5, should be a valid string – put it in quotes"),
         ("model.kernel_size=[3]", "model.kernel_size: should be 1, 3"),
         ("data.classes={0: a, 1: b}", "data.classes: should be a valid array"),
-        ("data.classes=vox", "found 'vox', should be 'voc', 'camvid' or 'sample'"),
+        ("data.classes=vox", "found 'vox', should be 'voc', 'camvid', 'sample' or 'none'"),
         ("data.classes=[a, no]", "data.classes.1: found False, should be a valid string – put it in quotes"),
         ("data.classes=[]", "data.classes: "),
         ("data.colors=[[0, 0, 256]]", "found 256, should be less than or equal to 255"),

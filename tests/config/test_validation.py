@@ -25,7 +25,8 @@ def test_every_mistake_at_once_each_with_file_and_line(tmp_path: Path) -> None:
         f"{path}, line 3: train.epoch: unknown key – did you mean 'epochs'?",
         f"{path}, line 6: optim.lr: found -1, should be greater than 0",
         f"{path}, line 7: optim.name: found 'adam', should be 'sgd' or 'adamw'",
-        f"{path}, line 8: zzz: unknown key – known here: seed, device, model, data, augment, loss, optim, train, inference",
+        f"{path}, line 8: zzz: unknown key – known here: "
+        "seed, device, task, model, data, augment, noise, loss, optim, train, inference",
         "inference.flip=3: inference.flip: found 3, should be 'none', 'horizontal' or 'dihedral'",
         "seed=1.5: seed: found 1.5, should be a valid integer",
     }

@@ -9,5 +9,5 @@ def test_the_task_of_a_configuration_is_segmentation_with_its_classes(tiny_confi
     assert isinstance(task, Segmentation)
     assert task.channels == 3
     assert task.best.name in task.logged
-    assert {measure.name for measure in task.validation_counts().measures()} >= set(task.logged)
+    assert {measure.name for measure in task.validation_counts(task.open_split("val")).measures()} >= set(task.logged)
     assert len(task.open_split("val")) == 3

@@ -15,8 +15,12 @@ def test_one_batch_can_be_learnt_and_nothing_is_written(tiny_config, tmp_path, m
     before = folder_bytes(tmp_path)
     widths = "[{widths: [16]}, {widths: [16]}]"
     changes = [f"model.encoder={widths}", f"model.decoder={widths}", "optim.name=adamw", "optim.lr=0.01"]
-    assert overfit_one_batch(override_config(tiny_config, changes), 150).miou > 0.9
-    assert overfit_one_batch(tiny_config, 1).miou < 0.5
+    learnt, is_learnt = overfit_one_batch(override_config(tiny_config, changes), 150)
+    assert (learnt.name, is_learnt) == ("miou", True)
+    assert learnt.value > 0.9
+    other, is_learnt = overfit_one_batch(tiny_config, 1)
+    assert other.value < 0.5
+    assert not is_learnt
     assert folder_bytes(tmp_path) == before
     assert "step 150/150  loss" in capsys.readouterr().out
 

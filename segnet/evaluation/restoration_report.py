@@ -1,0 +1,170 @@
+"""One self-contained HTML page about the evaluation of a denoising: scores, learning curve, worst and best pictures."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from segnet.config.sections import InferenceConfig
+from segnet.data.images import encode_webp
+from segnet.evaluation.gallery import LONGEST_SIDE, MAX_SHARE
+from segnet.evaluation.markup import part, text_of
+from segnet.evaluation.report import LEAST_ROOM, PAGE, fact_rows, learning_curve, script_digest
+from segnet.evaluation.restoration_results import PROTOCOL, shown, strength
+from segnet.inference.answers import predict, prepare_to_predict
+from segnet.inference.exported import Network
+from segnet.metrics.psnr import to_8_bits
+from segnet.system.files import write_text
+from segnet.tasks.denoising import RestoredImages
+from segnet.tasks.denoising_data import CleanPictures
+from segnet.tasks.denoising_score import MEASURES, RestoredEvaluation, RestoredScore
+from segnet.visualization import draw_difference, preview, to_array
+
+
+class RestoredPicture(NamedTuple):
+    """A picture to show, at its own size: (C, H, W) uint8 each."""
+
+    score: RestoredScore
+    noisy: Tensor
+    restored: Tensor
+    clean: Tensor
+
+
+def restored_pictures(
+    model: Network, dataset: CleanPictures, scores: Iterable[RestoredScore], inference: InferenceConfig
+) -> Iterator[RestoredPicture]:
+    """The pictures of `scores`, restored again: with the values that were scored."""
+    model, rows = prepare_to_predict(model, inference), {name: row for row, name in enumerate(dataset.ids)}
+    for score in scores:
+        sample = dataset.read(rows[score.id])
+        answer = predict(model, sample.image[None], inference, RestoredImages())
+        yield RestoredPicture(score, to_8_bits(sample.image), to_8_bits(answer.image[0]), sample.truth)
+
+
+def worst_and_best_restored(pictures: Sequence[RestoredScore], count: int) -> tuple[list[RestoredScore], list[RestoredScore]]:
+    """The worst and the best `count` pictures by PSNR, half and half, from the worst to the best; no best where all are shown.
+
+    With several strengths of noise they are those of the strongest.
+    """
+    strongest = max((picture.level for picture in pictures), default=0.0)
+    ordered = sorted((picture for picture in pictures if picture.level == strongest), key=lambda picture: picture.psnr)
+    if len(ordered) <= count:
+        return ordered, []
+    return ordered[: count - count // 2], ordered[len(ordered) - count // 2 :]
+
+
+def write_restoration_report(
+    path: Path,
+    evaluation: RestoredEvaluation,
+    worst: Sequence[RestoredPicture],
+    best: Sequence[RestoredPicture],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    curves: Path | None,
+) -> None:
+    """Write the page, atomically. Pictures are reduced until the page has at most 10 MB; `curves` is a run's metrics.csv."""
+    script = part("report.js")
+    parts = {
+        "title": text_of(title),
+        "style": part("report.css"),
+        "script": script,
+        "script_digest": script_digest(script),
+        "protocol": text_of(PROTOCOL),
+        "tiles": _tiles(evaluation),
+        "level_rows": _level_rows(evaluation),
+        "curves": learning_curve(curves, "psnr", "PSNR", "dB", factor=1.0),
+        "picture_rows": "\n".join(_row(picture.id, picture) for picture in evaluation.pictures),
+        "fact_rows": fact_rows(facts),
+    }
+    used = sum(len(part.encode()) for part in parts.values())
+    room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
+    parts["pictures"] = _picture_section(worst, best, room)
+    there = {"levels": "Strengths of noise", "pictures": "Pictures", "training": "Learning curves", "all": "Every picture"}
+    there |= {"facts": "Facts"}
+    empty = {name for name, text in (("pictures", parts["pictures"]), ("training", parts["curves"])) if not text}
+    parts["navigation"] = "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in there.items() if anchor not in empty)
+    write_text(path, Template(part("report_restoration.html")).substitute(parts))
+
+
+def _tiles(evaluation: RestoredEvaluation) -> str:
+    tiles = {
+        measure.title[0].upper() + measure.title[1:]: shown(measure.value, measure.digits) for measure in evaluation.measures()
+    }
+    tiles["Pictures"] = f"{len(evaluation.pictures):,}"
+    return "\n".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in tiles.items())
+
+
+def _level_rows(evaluation: RestoredEvaluation) -> str:
+    rows = []
+    for level in evaluation.levels():
+        cells = "".join(f"<td>{shown(measure.value, measure.digits)}</td>" for measure in evaluation.of_level(level).measures())
+        rows.append(f'<tr><th scope="row">{text_of(strength(evaluation.kind, level))}</th>{cells}</tr>')
+    return "\n".join(rows)
+
+
+def _row(name: str, picture: RestoredScore) -> str:
+    cells = "".join(f"<td>{shown(float(getattr(picture, key)), digits)}</td>" for key, _, digits in MEASURES)
+    return f'<tr><th scope="row"><bdi>{text_of(name)}</bdi></th>{cells}</tr>'
+
+
+def _picture_section(worst: Sequence[RestoredPicture], best: Sequence[RestoredPicture], room: int) -> str:
+    if not worst:
+        return ""
+    share = min(MAX_SHARE, room // (len(worst) + len(best)))
+    lists = {"Worst": worst, "Best": best} if best else {"From the worst to the best": worst}
+    gallery = [f"<h3>{heading}</h3>\n<ol>{''.join(_figure(one, share) for one in each)}</ol>" for heading, each in lists.items()]
+    return Template(part("report_restorations.html")).substitute(gallery="\n".join(gallery))
+
+
+def _figure(picture: RestoredPicture, room: int) -> str:
+    """One picture: all its layers, what they show in words, and its scores."""
+    score, (height, width) = picture.score, picture.clean.shape[1:]
+    name = text_of(score.id)
+    words = {
+        "noisy": f"Noisy picture {name}, PSNR {shown(score.noisy_psnr, 2)} dB",
+        "restored": f"Restored picture {name}, PSNR {shown(score.psnr, 2)} dB",
+        "clean": f"Clean picture {name}",
+        "difference": f"Difference of the restored and the clean picture {name}",
+    }
+    tags = {}
+    for layer, content in _layers(picture, room).items():
+        source = f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+        tags[layer] = f'<img data-layer="{layer}" alt="{words[layer]}" width="{width}" height="{height}" src="{source}">'
+    scores = f"PSNR {shown(score.psnr, 2)} dB"
+    more = f", SSIM {shown(score.ssim, 4)}, noisy PSNR {shown(score.noisy_psnr, 2)} dB"
+    caption = f'<bdi>{name}</bdi> <span>{scores}<span class="more">{more}</span></span>'
+    opener, others = f'<button type="button" disabled>{tags.pop("noisy")}</button>', "".join(tags.values())
+    return f'<li><figure><div class="layers">{opener}{others}</div><figcaption>{caption}</figcaption></figure></li>'
+
+
+def _layers(picture: RestoredPicture, room: int) -> dict[str, bytes]:
+    """The layers as WebP, all of one size, reduced until they take at most `room` bytes."""
+    sides = picture.clean.shape[1:]
+    scale = min(1.0, LONGEST_SIDE / max(sides))
+    while True:
+        size = tuple(max(1, round(side * scale)) for side in sides)
+        arrays = {name: to_array(preview(_resized(image, size))) for name, image in _images(picture).items()}
+        layers = {name: encode_webp(array, quality=85) for name, array in arrays.items()}
+        total = sum(map(len, layers.values()))
+        if total <= room or max(size) <= 16:
+            return layers
+        scale *= max(0.5, 0.95 * math.sqrt(room / total))
+
+
+def _images(picture: RestoredPicture) -> dict[str, Tensor]:
+    difference = draw_difference(picture.restored, picture.clean)
+    return {"noisy": picture.noisy, "restored": picture.restored, "clean": picture.clean, "difference": difference}
+
+
+def _resized(image: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tuple(image.shape[1:]) == size:
+        return image
+    return F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0].round().byte()

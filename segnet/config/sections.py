@@ -358,7 +358,7 @@ class NoiseConfig(Section):
     kind: Literal["gaussian", "poisson", "speckle", "jpeg"] = "gaussian"
     """gaussian: added, of one strength everywhere. poisson: of counted photons, its variance proportional to the value. speckle:
     multiplied, its standard deviation proportional to the value. jpeg: the artefacts of compression."""
-    sigma: Sigma | tuple[Sigma, Sigma] = 25.0
+    sigma: Sigma | tuple[Annotated[float, Field(ge=0, le=255)], Sigma] = 25.0
     """Standard deviation, in levels of 255; of poisson and speckle, that of white. Two numbers: drawn for each sample of training
     between them."""
     quality: Quality | tuple[Quality, Quality] = 10

@@ -40,6 +40,8 @@ def add_noise(clean: Tensor, kind: str, level: float, random: Random) -> Tensor:
 
 
 def _noisy(values: NDArray[np.float32], kind: str, level: float, random: Random) -> NDArray[np.floating]:
+    if not level:
+        return values
     match kind:
         case "gaussian":
             return values + random.normal(0.0, level, values.shape)

@@ -20,6 +20,7 @@ def test_gaussian_noise_is_that_of_the_published_protocol() -> None:
     assert found.dtype == torch.float32
     assert np.abs(found.permute(1, 2, 0).numpy() - 255 * expected).max() < 1e-3
     assert found.min() < 0
+    assert torch.equal(add_noise(clean, "poisson", 0, np.random.default_rng(0)), clean.float())
     assert found.max() > 255
 
 
@@ -40,6 +41,7 @@ def test_a_jpeg_of_low_quality_is_further_away(channels: int) -> None:
 
 
 def test_a_strength_is_drawn_between_two_and_scored_at_the_middle_or_where_asked() -> None:
+    assert NoiseConfig(sigma=(0.0, 55.0)).scored == ()
     noise = NoiseConfig(sigma=(5.0, 55.0))
     random = np.random.default_rng(0)
     drawn = [draw_level(noise, random) for _ in range(200)]

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from segnet.config.loading import load_config
+from segnet.prediction.outputs import outputs_of
 from segnet.system.command_line import run_command
 from segnet.system.devices import choose_device, describe_device, keep_freed_memory
 from segnet.system.distributed import is_main, restarted
@@ -58,7 +59,8 @@ def main() -> None:
     best = train(config, run, resume=arguments.resume or restarted())
     if is_main() and best.exists():
         print(f"best network: {best}\nscore it:     python scripts/evaluate.py {run}")
-        print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save mask,overlay")
+        outputs = ",".join(outputs_of(config.task)[:2])
+        print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save {outputs}")
 
 
 if __name__ == "__main__":

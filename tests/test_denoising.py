@@ -102,7 +102,9 @@ def test_the_files_and_the_page_of_an_evaluation(run: Path, tmp_path: Path) -> N
         rows = list(csv.DictReader(file))
     assert [float(row["psnr"]) for row in rows] == [picture.psnr for picture in evaluation.pictures]
     model = load_model(run).model
-    scored = Scored(model, build_task(config).open_split("val"), config.inference, 2, run / "metrics.csv")
+    dataset = build_task(config).open_split("val")
+    seen = writer.watch(build_task(config).evaluation_counts(dataset), 2)
+    scored = Scored(model, dataset, config.inference, seen, 2, run / "metrics.csv")
     writer.report(tmp_path / "report.html", evaluation, scored, title="waves", facts={"device": "cpu"})
     page = (tmp_path / "report.html").read_text()
     assert page.count('data-layer="noisy"') == page.count('data-layer="restored"') == 2

@@ -36,7 +36,7 @@ from segnet.config.loading import load_config, override_config
 from segnet.config.sections import Config
 from segnet.system.command_line import run_command
 from segnet.system.devices import choose_device, describe_device, describe_instructions, explain_full_memory
-from segnet.system.errors import ExitCode
+from segnet.system.errors import ExitCode, config_error
 from segnet.system.files import write_text
 from segnet.system.streams import printing_is_the_result
 
@@ -46,6 +46,9 @@ def main() -> None:
     if not arguments.json:
         printing_is_the_result()
     config = load_config(arguments.config, arguments.overrides)
+    if config.task != "segmentation":
+        found = f"task: {config.task}, whose steps and pictures are not compared with plain PyTorch's"
+        raise config_error(arguments.config, found, "name a configuration of a segmentation")
     conditions = _conditions(arguments, config)
     versions = ", ".join(f"{package} {version}" for package, version in conditions["versions"].items())
     print(f"benchmark {arguments.command} {arguments.config} on {conditions['device']}\n{versions}", flush=True)

@@ -30,6 +30,7 @@ from segnet.models.initialization import build_model
 from segnet.prediction.inputs import plan_jobs
 from segnet.prediction.pipeline import predict_jobs
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
+from segnet.runs.transfer import take_weights
 from segnet.system.errors import ExitCode
 from segnet.tasks.choice import build_task
 from segnet.tasks.denoising_score import RestoredEvaluation
@@ -225,6 +226,13 @@ def test_settings_of_noise_that_contradict_each_other_are_refused(root: Path) ->
     ):
         with refused(ExitCode.CONFIG, found):
             denoise_config_for(root, *changes)
+
+
+def test_a_network_starts_from_an_earlier_one_with_its_head(root: Path, run: Path) -> None:
+    config = denoise_config_for(root, f"model.weights={run}", "noise.sigma=50")
+    model, earlier = build_model(config.model, 1, 1), load_model(run).model
+    take_weights(model, config.model, config.data.class_set.names)
+    assert all(torch.equal(value, earlier.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_a_configuration_file_needs_no_classes(root: Path, tmp_path: Path) -> None:

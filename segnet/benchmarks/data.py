@@ -26,7 +26,6 @@ from segnet.data.dataset import SegmentationDataset
 from segnet.data.layout import mask_path
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler, SampleKey
-from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder
 from segnet.tasks.choice import build_task
 from segnet.training.data import augment, open_train_set, resolve_scale
@@ -58,9 +57,8 @@ def benchmark_data(config: Config, pictures: int, rounds: int) -> Facts:
     """
     torch.set_num_threads(1)
     from_files, from_cache = (open_train_set(config, build_task(config)) for _ in range(2))
-    if not (isinstance(from_files, SegmentationDataset) and isinstance(from_cache, SegmentationDataset)):
-        found = f"{config.task}, whose pictures have no masks"
-        raise UserError(ExitCode.CONFIG, "task", found, "measure the data of a segmentation")
+    assert isinstance(from_files, SegmentationDataset)  # what is compared reads masks
+    assert isinstance(from_cache, SegmentationDataset)
     config = resolve_scale(config, from_files)
     augment(from_cache, config)
     chosen = _spread_places(len(from_files), pictures)

@@ -45,8 +45,9 @@ def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[s
     """Copy into `model`, in place, the layers of `config.weights` that fit it; None where that is null.
 
     A layer, a convolution with its batch normalisation, is taken whole or not at all. Decoder stages are matched by the
-    encoder stage that they mirror. Of the head, the rows of those `classes` are taken that have the same name in both. The
-    normalisation of the input stays that of `config`. A decoder that is to mirror the encoder mirrors the one that was taken.
+    encoder stage that they mirror. Of the head, the rows of those `classes` are taken that have the same name in both; without
+    classes it is a layer as others. The normalisation of the input stays that of `config`. A decoder that is to mirror the
+    encoder mirrors the one that was taken.
     Raises UserError (checkpoint) where the file is missing or damaged, or no layer of it fits.
     """
     if config.weights is None:
@@ -61,7 +62,11 @@ def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[s
     for layer, tensors in own.items():
         if layer == "normalize":
             continue
-        if layer == "head" and (rows := _rows_of_classes(tensors, theirs.get(layer, {}), checkpoint, classes)) is not None:
+        if (
+            layer == "head"
+            and classes
+            and (rows := _rows_of_classes(tensors, theirs.get(layer, {}), checkpoint, classes)) is not None
+        ):
             copies += rows.copies
             (taken if rows.copies else new)[layer] = rows.remark
         elif difference := _difference(tensors, theirs.get(layer, {})):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -95,24 +96,24 @@ class CleanPictures(SplitDataset):
 
     def keep_decoded(self, folder: Path | None = None) -> None:
         self.decoded = self.decoded_noisy = None
-        decoded = self._decode(self.pictures, self.clean, folder, self.file_name)
+        decoded = self._decode(self.pictures, self.clean, folder, "clean")
         if self.recorded:
-            self.decoded_noisy = self._decode(self.recorded, self.noisy, folder, f"{self.file_name}.noisy")
+            self.decoded_noisy = self._decode(self.recorded, self.noisy, folder, "noisy")
         self.decoded = decoded
 
-    def _decode(self, paths: list[Path], read: object, folder: Path | None, name: str) -> DecodedSamples:
+    def _decode(self, paths: list[Path], read: Callable[[int], Tensor], folder: Path | None, kind: str) -> DecodedSamples:
         """The file of decoded pictures; each has a mask of zeros, which the format asks for."""
-        assert callable(read)
 
         def decode(index: int) -> tuple[Tensor, Tensor]:
             image = read(index)
             return image, torch.zeros(image.shape[1:], dtype=torch.uint8)
 
-        contents = digest_files([[path] for path in paths]).tolist()
+        contents = digest_files(list(zip(self.pictures, paths, strict=True))).tolist()  # the sizes of pairs were compared
         digest = digest_of("decoded pictures 1", PIL.__version__, *self.bands, *self.names, *contents)
         with ThreadPoolExecutor() as pool:
             pixels = list(pool.map(pixel_count, paths))
-        return open_decoded(folder or self.root / FOLDER, name, Undecoded(digest, pixels, decode, self.bands))
+        source = Undecoded(digest, pixels, decode, self.bands)
+        return open_decoded(folder or self.root / FOLDER, f"{self.file_name}.{kind}", source)
 
 
 class NoisyPatches(CleanPictures):

@@ -37,6 +37,7 @@ class PlainEncoderDecoder(nn.Module):
         self.kind = config.upsampling
         self.pools = [stage.pool for stage in config.encoder]
         self.skips = config.has_skip
+        self.output = config.output
         width = in_channels
         for stage in config.encoder:
             self.encoder.append(_stage(nn.Conv2d, width, stage, config, relu=True))
@@ -55,7 +56,7 @@ class PlainEncoderDecoder(nn.Module):
         self.head = nn.Conv2d(width, num_classes, config.head_kernel_size, padding=config.head_kernel_size // 2)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The (B, K, H, W) logits of a (B, C, H, W) image in 0..255."""
+        """The (B, K, H, W) logits of a (B, C, H, W) image in 0..255, or the image that the configuration asks for."""
         x, passed = self.normalize(image), []
         for stage, dropout, pool, skip in zip(self.encoder, self.encoder_dropout, self.pools, self.skips, strict=True):
             x = stage(x)
@@ -72,7 +73,14 @@ class PlainEncoderDecoder(nn.Module):
             if full is not None:
                 x = x + full
             x = dropout(stage(x))
-        return self.head(x)
+        x = self.head(x)
+        match self.output:
+            case "logits":
+                return x
+            case "image":
+                return self.normalize.mean + self.normalize.std * x
+            case "residual":
+                return image - self.normalize.std * x
 
     def _upsampled(self, upsample: nn.Module, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
         match self.kind:

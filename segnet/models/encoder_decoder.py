@@ -112,7 +112,8 @@ class EncoderDecoder(nn.Module):
                 x = upsample(x, pooled.pop())  # back to the size before the pooling that this stage mirrors
                 x = self.add_skip(x, skips.pop())
                 x = stage(x)
-            return self._finish(image, self.head(x))
+            values = self.head(x)
+        return self._finish(image, values)  # outside: `recomputing` knows operations of modules alone
 
     def _finish(self, image: Tensor, values: Tensor) -> Tensor:
         """The output of the network, from the values of the head."""

@@ -117,6 +117,18 @@ def test_forward_and_backward_equal_a_plain_composition(name, size):
         torch.testing.assert_close(buffer, plain.get_buffer(buffer_name))
 
 
+@pytest.mark.parametrize("output", ["image", "residual"])
+def test_an_image_has_the_scale_of_the_input(output):
+    config = SMALL.model_copy(update={"output": output})
+    model, plain = build_model(config, 3).double().eval(), PlainEncoderDecoder(config, 3).double().eval()
+    plain.load_state_dict(model.state_dict())
+    image = torch.randint(0, 256, (2, 3, 9, 14), dtype=torch.uint8)
+    torch.testing.assert_close(model(image), plain(image))
+    nn.init.zeros_(model.head.weight)
+    expected = image if output == "residual" else model.normalize.mean.expand_as(image)  # where the head gives zeros
+    torch.testing.assert_close(model(image), expected, check_dtype=False)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (15, 17), (33, 31)])
 def test_any_input_size_gives_logits_of_that_size(size):
     model = build_model(SMALL, 7).eval()

@@ -141,7 +141,10 @@ def show_stages(arguments: argparse.Namespace) -> None:
 
 
 def show_comparison(arguments: argparse.Namespace) -> None:
-    """Draw one column per picture: the image, its truth, the answer and its uncertainty; of denoising the difference."""
+    """Draw one column per picture: the image, its truth, the answer and its uncertainty; of denoising the difference.
+
+    A single picture is a row.
+    """
     predictor = Predictor(arguments.source)
     data = predictor.config.data
     task = predictor.task
@@ -156,7 +159,8 @@ def show_comparison(arguments: argparse.Namespace) -> None:
         answer = predictor.answer(sample.image[None])
         cells = (*task.draw(sample, answer), task.draw_doubt(sample, answer))
         columns.append([enlarge(cell, 2) for cell in cells])
-    save_image(arguments.out, grid(list(zip(*columns, strict=True)), gap=6))
+    rows = columns if len(columns) == 1 else list(zip(*columns, strict=True))
+    save_image(arguments.out, grid(rows, gap=6))
     print(f"written: {arguments.out}")
 
 

@@ -31,7 +31,7 @@ from segnet.prediction.inputs import plan_jobs
 from segnet.prediction.pipeline import predict_jobs
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
 from segnet.runs.transfer import take_weights
-from segnet.system.errors import ExitCode
+from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.choice import build_task
 from segnet.tasks.denoising_score import RestoredEvaluation
 from segnet.training.loop import train
@@ -198,8 +198,9 @@ def test_one_batch_can_be_learnt(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ("noise.sigma=0", "noise.sigma"),
-        ("noise.sigma=300", "noise.sigma"),
+        ("noise.sigma=0", "noise.sigma: found 0, should be greater than 0"),
+        ("noise.sigma=300", "noise.sigma: found 300, should be less than or equal to 255"),
+        ("noise.sigma=[-1, 10]", "noise.sigma.0: found -1, should be greater than or equal to 0"),
         ("noise.sigma=[50, 10]", "sigma: 50.0 is above 10.0; write the smaller first"),
         ("noise.quality=0", "noise.quality"),
         ("noise.kind=salt", "noise.kind"),
@@ -212,9 +213,12 @@ def test_one_batch_can_be_learnt(root: Path) -> None:
         ("task=segmentation", "data.classes: none are for task denoise; name the classes"),
     ],
 )
-def test_what_does_not_fit_the_task_is_refused(change: str, found: str, root: Path) -> None:
-    with refused(ExitCode.CONFIG, found):
+def test_what_does_not_fit_the_task_is_refused_in_one_line(change: str, found: str, root: Path) -> None:
+    with pytest.raises(UserError) as caught:
         denoise_config_for(root, change)
+    assert caught.value.code == ExitCode.CONFIG
+    assert found in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_settings_of_noise_that_contradict_each_other_are_refused(root: Path) -> None:

@@ -51,8 +51,12 @@ def validate(kind: type[_SectionType], tree: Tree, source: Source, path: tuple[s
 
 
 def _is_of_another_branch(error: ErrorDetails) -> bool:
-    """True for the error that a list or mapping is not one of the words that a key takes in place of a list."""
-    return isinstance(error["input"], list | dict) and bool(error["loc"]) and str(error["loc"][-1]).startswith("literal[")
+    """True for the error that a list or mapping is not one of the words, or the number, that a key takes in place of a list, and
+    for the error that a number is not the list that it takes in place of a number."""
+    branch = str(error["loc"][-1]) if error["loc"] else ""
+    if isinstance(error["input"], list | dict):
+        return branch.startswith(("literal[", "constrained-"))
+    return type(error["input"]) in (int, float) and branch.startswith("tuple[")
 
 
 def _known_keys(path: tuple[str, ...]) -> list[str]:
@@ -75,7 +79,7 @@ def unknown_key_error(where: str, key: str, word: str, known: list[str]) -> User
 
 def _validation_error(detail: ErrorDetails, source: Source) -> UserError:
     """One mistake that pydantic found, with the file and line of its value."""
-    path = tuple(str(part) for part in detail["loc"] if not str(part).startswith(("tuple[", "literal[")))
+    path = tuple(str(part) for part in detail["loc"] if not str(part).startswith(("tuple[", "literal[", "constrained-")))
     where = source.of(path)
     key = ".".join(path)
     if detail["type"] == "extra_forbidden" and path in NEW_KEYS:

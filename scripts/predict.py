@@ -28,7 +28,7 @@ from segnet.prediction.areas import PixelSize, collect_areas
 from segnet.prediction.collected import collect_polygons
 from segnet.prediction.inputs import passed_over, plan_jobs, plan_split
 from segnet.prediction.manifest import require_own_table
-from segnet.prediction.outputs import OUTPUTS, Options, outputs_of
+from segnet.prediction.outputs import OUTPUTS, RESTORED_OUTPUTS, Options, outputs_of
 from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import Result, Summary, failure_table, summarize
 from segnet.system.command_line import run_command
@@ -86,7 +86,7 @@ def choose_outputs(named: list[str] | None, task: str) -> list[str]:
     offered = outputs_of(task)
     if odd := [kind for kind in named or () if kind not in offered]:
         raise config_error(f"--save {odd[0]}", f"not an output of task {task}", f"choose of {', '.join(offered)}")
-    return named or offered[:1]
+    return named or [next(iter(offered))]
 
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str] | None]:
@@ -97,7 +97,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str] | None]:
     parser.add_argument("inputs", nargs="*", metavar="INPUT|KEY=VALUE", help=inputs_help)
     parser.add_argument("--split", metavar="NAME", help="predict the pictures of this split of the run's data, e.g. val")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")
-    save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask, of denoising restored)"
+    save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask); of denoising restored"
     parser.add_argument("--save", metavar="KINDS", help=save_help)
     polygons_help = f"also write the polygons of all pictures for another tool: {', '.join(FORMATS)}"
     parser.add_argument("--polygons", choices=list(FORMATS), metavar="FORMAT", help=polygons_help)
@@ -110,8 +110,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str] | None]:
     parser.add_argument("--overwrite", action="store_true", help="predict every picture again and replace existing outputs")
     arguments = parser.parse_intermixed_args()
     save = None if arguments.save is None else [kind for kind in arguments.save.split(",") if kind]
-    if save is not None and not (save and set(save) <= OUTPUTS.keys()):
-        parser.error(f"--save {arguments.save}: choose of {', '.join(OUTPUTS)}")
+    if save is not None and not (save and set(save) <= OUTPUTS.keys() | RESTORED_OUTPUTS.keys()):
+        parser.error(f"--save {arguments.save}: choose of {', '.join(OUTPUTS)}, of denoising restored")
     if arguments.polygons:
         save = ["mask"] if save is None else save
         save += [] if "polygons" in save else ["polygons"]

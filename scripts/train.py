@@ -59,7 +59,7 @@ def main() -> None:
     best = train(config, run, resume=arguments.resume or restarted())
     if is_main() and best.exists():
         print(f"best network: {best}\nscore it:     python scripts/evaluate.py {run}")
-        outputs = ",".join(outputs_of(config.task)[:2])
+        outputs = ",".join(list(outputs_of(config.task))[:2])
         print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save {outputs}")
 
 

@@ -18,7 +18,7 @@ from segnet.config.sections import Bands
 from segnet.data.deep_pictures import Values, limits_of
 from segnet.data.images import image_to_tensor, open_image, open_raster, require_8_bits, save_image
 from segnet.data.mask_files import save_mask
-from segnet.data.scaling import Raster, scale_values
+from segnet.data.scaling import scale_values
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_model
@@ -132,16 +132,15 @@ class Predictor:
         deviation = None if answer.deviation is None else answer.deviation[0].numpy()
         return Restoration(to_array(image), to_array(to_8_bits(answer.image[0])), deviation)
 
-    def read(self, path: Path, content: bytes) -> Raster:
-        """The picture at `path`, whose bytes are `content`. Raises UserError (data) where the network cannot take it."""
+    def require_depth(self, path: Path, content: bytes) -> None:
+        """Raise UserError (data) for a picture, whose bytes are `content`, that is too deep for the network's task."""
         if self.config.task == "denoise":
             require_8_bits(path, content)
-        return open_raster(path, content, bands=self.config.data.bands)
 
     def predict_or_restore(
         self, image: Tensor, *, probabilities: bool = False, valid: Tensor | None = None
     ) -> Prediction | Restoration:
-        """What the network is for: `predict` or `restore`, of an image of `read`."""
+        """What the network is for: `predict` or `restore`, of an image of `open_raster`."""
         if self.config.task == "denoise":
             return self.restore(image)
         return self.predict(image, probabilities=probabilities, valid=valid)

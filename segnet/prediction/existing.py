@@ -12,7 +12,7 @@ from segnet.data.georeference import WORLD_SUFFIX, world_file
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import Job, real_path
 from segnet.prediction.manifest import Manifest, Record
-from segnet.prediction.outputs import OUTPUTS, PLAIN, Options, output_path
+from segnet.prediction.outputs import OUTPUTS, PLAIN, RESTORED_OUTPUTS, Options, output_path
 from segnet.system.digests import sha256_of
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import short_name
@@ -103,7 +103,7 @@ class ExistingOutputs:
         """
         record = Record(self.name_of(job.picture), tuple(map(self.name_of, self.targets(job))), digest, self.settings)
         self.manifest.add(record)
-        for kind in (kind for kind in OUTPUTS if kind not in self.kinds):
+        for kind in (kind for kind in (*OUTPUTS, *RESTORED_OUTPUTS) if kind not in self.kinds):
             path = output_path(job.output, kind)
             known = self.manifest.records.get(self.name_of(path))
             if known is not None and not self._is_current(known, digest):

@@ -1,4 +1,4 @@
-"""The kinds of file that are written for a predicted picture: one row of OUTPUTS each."""
+"""The kinds of file that are written for a predicted picture: one row each in the table of its task."""
 
 from __future__ import annotations
 
@@ -64,7 +64,6 @@ class Output(NamedTuple):
     max_side: int | None = None  # pixels; None: no limit
     memory: int = 0  # bytes a pixel, about, that `write` takes beside the prediction
     needs_georeference: bool = False  # whether `write` reads `NamedPrediction.georeference`
-    task: str = "segmentation"  # of the networks that give it
 
 
 def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
@@ -142,7 +141,7 @@ def _write_restored(file: BinaryIO, named: NamedRestoration) -> None:
     file.write(encode_image(as_picture(named.prediction.restored), ".png"))
 
 
-OUTPUTS: dict[str, Output] = {  # by the name that --save takes
+OUTPUTS: dict[str, Output] = {  # of a segmentation, by the name that --save takes
     "mask": Output(".png", _write_mask),
     "overlay": Output(".overlay.jpg", _write_overlay, max_side=_MAX_JPEG),
     "probabilities": Output(".probabilities.npz", _write_probabilities, needs_probabilities=True),
@@ -151,41 +150,48 @@ OUTPUTS: dict[str, Output] = {  # by the name that --save takes
     "polygons": Output(GEOJSON, _write_polygons, memory=_REGIONS),
     "areas": Output(AREAS, _write_areas, memory=_REGIONS),
     "geotiff": Output(".tif", _write_geotiff, needs_georeference=True),
-    "restored": Output(".png", _write_restored, task="denoise"),
 }
 
 
-def outputs_of(task: str) -> list[str]:
-    """The kinds of output of a task, the usual one first."""
-    return [kind for kind, output in OUTPUTS.items() if output.task == task]
+RESTORED_OUTPUTS: dict[str, Output] = {"restored": Output(".png", _write_restored)}  # of a denoising
+
+
+def outputs_of(task: str) -> dict[str, Output]:
+    """The kinds of output of a task by their names, the usual one first."""
+    return RESTORED_OUTPUTS if task == "denoise" else OUTPUTS
+
+
+def find_output(kind: str) -> Output:
+    """The kind of output of this name; each task has names of its own."""
+    return OUTPUTS[kind] if kind in OUTPUTS else RESTORED_OUTPUTS[kind]
 
 
 def output_path(stem: Path, kind: str) -> Path:
     """The output file of `kind` for the picture whose outputs are called `stem`."""
-    return stem.with_name(stem.name + OUTPUTS[kind].suffix)
+    return stem.with_name(stem.name + find_output(kind).suffix)
 
 
 def need_probabilities(kinds: Iterable[str]) -> bool:
     """True when one of `kinds` is written from the probabilities of all classes."""
-    return any(OUTPUTS[kind].needs_probabilities for kind in kinds)
+    return any(find_output(kind).needs_probabilities for kind in kinds)
 
 
 def need_georeference(kinds: Iterable[str]) -> bool:
     """True when one of `kinds` is written with the georeference of the picture."""
-    return any(OUTPUTS[kind].needs_georeference for kind in kinds)
+    return any(find_output(kind).needs_georeference for kind in kinds)
 
 
 def bytes_per_pixel(kinds: Sequence[str], num_classes: int, bands: Bands = RGB) -> int:
     """The memory that a pixel takes from the reading of its picture to the end of writing, about."""
     deep = 0 if bands.are_colors else 8 * bands.channels  # the values as stored and as float32
-    own = max((OUTPUTS[kind].memory for kind in kinds), default=0)
+    own = max((find_output(kind).memory for kind in kinds), default=0)
     return _BYTES_PER_PIXEL + deep + own + (4 * num_classes if need_probabilities(kinds) else 0)
 
 
 def require_size(kinds: Iterable[str], picture: Path, side: int) -> None:
     """Raise UserError (data) when the longer `side` of a picture, in pixels, is more than one of `kinds` can hold."""
     for kind in kinds:
-        limit = OUTPUTS[kind].max_side
+        limit = find_output(kind).max_side
         if limit is not None and side > limit:
             found = f"{side:,} pixels long; its {kind} may have {limit:,}"
             raise data_error(picture, found, f"predict it without {kind}")

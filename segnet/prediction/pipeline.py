@@ -18,19 +18,19 @@ import torch
 from torch import Tensor
 
 from segnet.data.georeference import Georeference, read_georeference, world_file
-from segnet.data.images import pixel_count
+from segnet.data.images import open_raster, pixel_count
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Runtime
 from segnet.inference.predictor import Prediction, Predictor, Restoration
 from segnet.prediction.existing import ExistingOutputs, jobs_digest, settings_digest
 from segnet.prediction.inputs import Job, require_free_targets
 from segnet.prediction.outputs import (
-    OUTPUTS,
     PLAIN,
     NamedPrediction,
     NamedRestoration,
     Options,
     bytes_per_pixel,
+    find_output,
     need_georeference,
     need_probabilities,
     output_path,
@@ -177,7 +177,8 @@ class FolderPrediction:
         digest = hashlib.sha256(content).hexdigest()
         if not self.overwrite and self.existing.are_valid(job, digest):
             return None
-        raster = self.predictor.read(job.picture, content)
+        self.predictor.require_depth(job.picture, content)
+        raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
         georeference = read_georeference(io.BytesIO(content)) if need_georeference(self.kinds) else None
         if georeference is None and need_georeference(self.kinds):
@@ -236,7 +237,7 @@ class FolderPrediction:
                 named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options, georeference)
             for kind in self.kinds:
                 with atomic_write(output_path(job.output, kind)) as file:
-                    OUTPUTS[kind].write(file, named)
+                    find_output(kind).write(file, named)
             world, world_target = world_file(job.picture), self.existing.world_target(job)
             if world and world_target:
                 with atomic_write(world_target) as file:

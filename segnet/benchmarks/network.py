@@ -138,6 +138,7 @@ def _networks(config: Config) -> tuple[EncoderDecoder, PlainEncoderDecoder, Tens
     """Our network and the plain one, with the same initial weights and batch statistics, and a (B, C, H, W) uint8 image."""
     device = choose_device(config.device)
     batch = config.train.batch_size
+    config = config.model_copy(update={"data": config.data.model_copy(update={"scale": "picture"})})  # images are in 0..255
     model = build_state(config, len(config.data.class_set), device, pretrained=False).model
     generator = torch.Generator().manual_seed(config.seed)
     coarse = torch.rand(max(2, batch), model.in_channels, 12, 12, generator=generator)

@@ -67,8 +67,11 @@ def read_deep_values(path: Path, source: Source, start: bytes, channels: int) ->
     if start.startswith(_ARRAY_MAGIC):
         return _read_array(path, source, channels)
     if start[:4] in TiffImagePlugin.PREFIXES:
-        tags = read_tiff_tags(source)
-        return _read_tiff(path, source, tags, channels) if tags is not None and _is_cut(source, tags, channels) else None
+        try:
+            tags = read_tiff_tags(source)
+            return _read_tiff(path, source, tags, channels) if tags is not None and _is_cut(source, tags, channels) else None
+        except (LookupError, TypeError, ValueError):  # a damaged tag has a value of another type; Pillow says that it is damaged
+            return None
     return None
 
 
@@ -84,7 +87,10 @@ def size_of_deep(source: Source) -> tuple[int, int] | None:
         return (shape[0], shape[1]) if len(shape) in (2, 3) else None
     if start[:4] in TiffImagePlugin.PREFIXES and format_of(source) is None:
         tags = read_tiff_tags(source)
-        return _size_of(tags) if tags is not None else None
+        try:
+            return _size_of(tags) if tags is not None else None
+        except (TypeError, ValueError):
+            return None
     return None
 
 

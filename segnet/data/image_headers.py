@@ -118,17 +118,18 @@ def _bits_of_bmp(picture: ImageFile.ImageFile) -> int:
 
 
 def read_tiff_tags(source: Source) -> TiffTags | None:
-    """The tags of the first picture in a TIFF; None when they cannot be read. Pillow opens only depths and bands that it
-    knows."""
+    """The tags of the first picture in a TIFF, also of depths that Pillow does not open; None when they cannot be read."""
     try:
         with _WARNING_FILTERS, warnings.catch_warnings(), reading(source) as file:
             warnings.simplefilter("ignore")
             header = file.read(8)
-            if header[2:4] in (b"+\0", b"\0+"):  # BigTIFF
+            if header[2:4] == b"+\0":  # BigTIFF
                 header += file.read(8)
             tags = TiffTags(header)
             file.seek(tags.next)
             tags.load(file)
+            for number in list(tags):
+                tags.get(number)  # decodes it, which may warn
             return tags
     except MemoryError:
         raise

@@ -233,7 +233,10 @@ def _raster_of(picture: Image.Image, path: Path, bands: Bands) -> Raster:
     turn = _TURN_UPRIGHT.get(_orientation(picture))
     if turn is not None:
         picture = picture.transpose(turn)
-    valid = None if nodata is None else where_valid(np.asarray(picture), nodata)
+    valid = None
+    if nodata is not None:
+        stored = np.asarray(picture)
+        valid = where_valid(stored[..., :-1] if picture.mode.endswith(("A", "a")) else stored, nodata)
     if picture.mode == "La":
         picture = picture.convert("LA")  # Pillow cannot convert La to RGB in one step
     if bands.channels in (1, 3):

@@ -30,22 +30,20 @@ def scale_values(values: Values, bands: Bands) -> Raster:
         array = array[..., : values.colors]  # without alpha
         if bands.channels == 1 and values.colors == 3:
             array = luma(array)
-    if bands.scale == "picture" and array.dtype != np.uint8:
+    stretched = None
+    if bands.scale != "picture":
+        array = _filled(array, valid)
+    elif array.dtype != np.uint8:
         array, stretched = _stretched(array, valid)
-    elif bands.scale != "picture":
-        array, stretched = _filled(array, valid), None
-        if bands.scale == "dtype":
-            low, high = values.limits
-            array = ((array - np.float64(low)) * (255.0 / (high - low))).astype(np.float32)
-    else:
-        stretched = None
+    if bands.scale == "dtype":
+        low, high = values.limits
+        array = ((array - np.float64(low)) * (255.0 / (high - low))).astype(np.float32)
     image = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
     return Raster(image if len(image) == bands.channels else image.repeat(3, 1, 1), valid, stretched, stored)
 
 
 def luma(colors: np.ndarray) -> np.ndarray:
-    """(H, W, 1) of R, G, B (H, W, 3): 0.299 R + 0.587 G + 0.114 B in parts of 65,536, as Pillow's mode L; integers are
-    rounded."""
+    """(H, W, 1) of R, G, B (H, W, 3) as in Pillow's mode L: 0.299 R + 0.587 G + 0.114 B, which is rounded for integers."""
     weights = np.array([19595, 38470, 7471])
     if colors.dtype.kind == "f":
         return (colors @ (weights / 65536)).astype(colors.dtype)[..., None]

@@ -16,12 +16,16 @@ from segnet.config.loading import config_to_yaml, load_config, override_config
 from segnet.config.sections import AugmentConfig, Bands, Config
 from segnet.data.checking import check_dataset
 from segnet.data.colors import brighten, contrast_bands, draw_changes
-from segnet.data.dataset import SegmentationDataset
+from segnet.data.dataset import SegmentationDataset, open_split
 from segnet.data.images import image_to_tensor, open_image
+from segnet.data.loader import build_loader
 from segnet.data.mask_files import open_mask, save_mask
 from segnet.data.sampler import SampleKey
 from segnet.data.statistics import percentile_ranges
 from segnet.data.transforms import mean_color
+from segnet.evaluation.report import write_report
+from segnet.evaluation.scoring import count_split
+from segnet.evaluation.shown import ShownPictures
 from segnet.export import export_model
 from segnet.inference.exported import Metadata, load_exported
 from segnet.inference.loaded_model import load_model
@@ -31,6 +35,8 @@ from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from segnet.system.errors import ExitCode
 from segnet.tasks.choice import build_task
+from segnet.tasks.segmentation import ClassProbabilities
+from segnet.tasks.segmentation_score import EvaluationCounts
 from segnet.training.data import open_train_set
 from segnet.training.loop import train
 from segnet.visualization import preview
@@ -51,6 +57,20 @@ def write_bands(root: Path, classes: ClassSet, channels: int) -> None:
             Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(root / "JPEGImages" / f"{name}.png")
             save_mask(root / "SegmentationClass" / f"{name}.png", mask, classes)
         write_split(root, split, names)
+
+
+def report_of(run: Path) -> tuple[float, str]:
+    """The mIoU of a run on its val split and the HTML of a report with all pictures, as scripts/evaluate.py makes them."""
+    model, classes, config, *_ = load_model(run, ["device=cpu"])
+    dataset = open_split(config.data, "val")
+    counts = EvaluationCounts(dataset.ids, len(classes))
+    seen = ShownPictures(counts, 2, dataset.bands)
+    count_split(model, build_loader(dataset, workers=0), config.inference, ClassProbabilities(), seen)
+    assert {picture.image.shape[0] for picture in seen.kept.values()} == {3}
+    write_report(
+        run / "report.html", counts.evaluation(), iter(seen.kept.values()), classes, title="a run", facts={}, curves=None
+    )
+    return counts.evaluation().scores.miou, (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -74,6 +94,9 @@ def test_a_run_on_pictures_of_n_bands(
         assert np.array_equal(predictor.predict(same).mask, found.mask)
     with pytest.raises(ValueError, match=rf"tensor \({channels}, H, W\)"):
         predictor.predict(np.zeros((9, 9, 7), np.uint8))
+    miou, report = report_of(tmp_path / "run")
+    assert miou == load_checkpoint(best).score
+    assert report.count('data-layer="picture"') == 2
     with refused(ExitCode.CONFIG, f"was trained with data.channels {channels}, not 3"):
         load_model(tmp_path / "run", ["data.channels=3"])
 
@@ -179,13 +202,16 @@ def test_a_run_on_deep_pictures_keeps_its_scale(
     predictor = Predictor(tmp_path / "run", ["device=cpu"])
     picture = tmp_path / "bands" / "JPEGImages" / "val_0.npy"
     found = predictor.predict(picture)
-    assert torch.equal(predictor.predict(np.load(picture)).mask, found.mask)
-    assert torch.equal(predictor.predict(np.load(picture).astype(np.float64)).mask, found.mask)
+    assert np.array_equal(predictor.predict(np.load(picture)).mask, found.mask)
+    assert np.array_equal(predictor.predict(np.load(picture).astype(np.float64)).mask, found.mask)
     low, high = ranges[3]
     red = ((np.load(picture)[..., 3] - low) * (255 / (high - low))).clip(0, 255).round()
-    assert np.array_equal(found.image[0].numpy(), red.astype(np.uint8))  # data.rgb names band 4
+    assert np.array_equal(found.image[..., 0], red.astype(np.uint8))  # data.rgb names band 4
     with pytest.raises(ValueError, match=r"expected an array \(H, W, 4\) of numbers; got \(9, 9, 3\) uint8"):
         predictor.predict(np.zeros((9, 9, 3), np.uint8))
+    miou, report = report_of(tmp_path / "run")
+    assert miou == checkpoint.score
+    assert report.count('data-layer="picture"') == 2
     with refused(ExitCode.CONFIG, "was trained with data.scale", "leave data.scale out"):
         load_model(tmp_path / "run", ["data.scale=dtype"])
 

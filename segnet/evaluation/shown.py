@@ -6,10 +6,12 @@ import math
 from bisect import insort
 from typing import NamedTuple
 
+from segnet.config.sections import RGB, Bands
 from segnet.data.dataset import Sample
 from segnet.evaluation.gallery import ReportPicture, reduced
 from segnet.tasks.segmentation_score import EvaluationCounts, Maps
 from segnet.tasks.task import Counts, Measure
+from segnet.visualization import preview
 
 
 class _Ranked(NamedTuple):
@@ -26,9 +28,10 @@ class ShownPictures(Counts[Maps]):
     At most 2.5 × `count` pictures are in memory, whatever the size of the split. Under torchrun a rank keeps its own ones.
     """
 
-    def __init__(self, counts: EvaluationCounts, count: int) -> None:
+    def __init__(self, counts: EvaluationCounts, count: int, bands: Bands = RGB) -> None:
         self.counts = counts
         self.count = count
+        self.bands = bands
         self.kept = dict[str, ReportPicture]()  # by id
         self._worst, self._best, self._unscored = list[_Ranked](), list[_Ranked](), list[_Ranked]()
 
@@ -41,7 +44,9 @@ class ShownPictures(Counts[Maps]):
             dropped = self._dropped(ranked)
             if ranked.id not in dropped:
                 maps = answer.mask[index], answer.uncertainty[index]
-                self.kept[name] = reduced(ReportPicture(score, batch.image[index], batch.truth[index], *maps))
+                self.kept[name] = reduced(
+                    ReportPicture(score, preview(batch.image[index], self.bands), batch.truth[index], *maps)
+                )
             for other in dropped - {ranked.id}:
                 del self.kept[other]
 

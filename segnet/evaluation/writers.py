@@ -61,12 +61,13 @@ class Writer(Protocol[Evaluated]):
 class SegmentationWriter(Writer[Evaluation]):
     """Writes the evaluation of a segmentation."""
 
-    def __init__(self, classes: ClassSet, loss: LossConfig) -> None:
+    def __init__(self, classes: ClassSet, loss: LossConfig, bands: Bands) -> None:
         self.classes = classes
         self.loss = loss
+        self.bands = bands
 
     def watch(self, counts: EvaluationCounts, pictures: int) -> ShownPictures:
-        return ShownPictures(counts, pictures)
+        return ShownPictures(counts, pictures, self.bands)
 
     def table(self, evaluation: Evaluation) -> str:
         advice = weak_class_lines(evaluation.scores, self.classes, self.loss)
@@ -110,6 +111,6 @@ def build_writer(config: Config) -> Writer[Any]:
     """The writer for the task of `config`. Another task is another case here."""
     match config.task:
         case "segmentation":
-            return SegmentationWriter(config.data.class_set, config.loss)
+            return SegmentationWriter(config.data.class_set, config.loss, config.data.bands)
         case "denoise":
             return RestorationWriter()

@@ -18,8 +18,11 @@ from helpers import ROOT, folder_bytes
 from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import plan_jobs
 from segnet.prediction.manifest import NAME
+from segnet.prediction.outputs import OUTPUTS
 from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.summary import Result
+
+ANYWHERE = [kind for kind, output in OUTPUTS.items() if not output.needs_georeference]  # of pictures without a place
 
 
 def run_jobs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,4 +53,4 @@ def world_file(picture: Path) -> Path | None:
     """The world file beside a picture, such as a.tfw, a.tifw or a.wld beside a.tif; None without one."""
     suffix = picture.suffix.lower()
     short = f"{suffix[:2]}{suffix[-1:]}w"
-    return next((path for end in (short, f"{suffix}w", ".wld") if (path := picture.with_suffix(end)).is_file()), None)
+    return next((path for end in (short, f"{suffix}w", ".wld") if os.path.isfile(path := picture.with_suffix(end))), None)

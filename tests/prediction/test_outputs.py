@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import CLASSES, write_picture
 from PIL import Image
-from predictions import output_bytes, predict_all, run_jobs
+from predictions import ANYWHERE, output_bytes, predict_all, run_jobs
 from pycocotools import mask as coco
 
 from segnet.classes import ClassSet
@@ -21,9 +21,9 @@ from segnet.prediction.outputs import OUTPUTS
 
 def test_every_kind_is_written_with_its_suffix_and_content(predictor: Predictor, tmp_path: Path, tiny_classes: ClassSet) -> None:
     picture, out = write_picture(tmp_path / "in" / "deep" / "a.b.png", (13, 10)), tmp_path / "out"
-    assert predict_all(predictor, tmp_path / "in", out, list(OUTPUTS)) == []
+    assert predict_all(predictor, tmp_path / "in", out, ANYWHERE) == []
     expected = predictor.predict(picture, probabilities=True)
-    assert set(output_bytes(out)) == {f"deep/a.b{output.suffix}" for output in OUTPUTS.values()}
+    assert set(output_bytes(out)) == {f"deep/a.b{output.suffix}" for output in map(OUTPUTS.__getitem__, ANYWHERE)}
     mask = Image.open(out / "deep" / "a.b.png")
     assert (mask.mode, mask.size, mask.getpalette()) == ("P", (10, 13), tiny_classes.palette)
     assert np.array_equal(open_mask(out / "deep" / "a.b.png", tiny_classes), expected.mask)
@@ -75,10 +75,10 @@ def test_the_same_prediction_has_the_same_bytes_at_any_time(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_picture(tmp_path / "in" / "a.png")
-    run_jobs(predictor, tmp_path / "in", tmp_path / "out", list(OUTPUTS))
+    run_jobs(predictor, tmp_path / "in", tmp_path / "out", ANYWHERE)
     before = output_bytes(tmp_path / "out")
     monkeypatch.setattr(time, "time", lambda: 2e9)
-    run_jobs(predictor, tmp_path / "in", tmp_path / "out", list(OUTPUTS), overwrite=True)
+    run_jobs(predictor, tmp_path / "in", tmp_path / "out", ANYWHERE, overwrite=True)
     assert output_bytes(tmp_path / "out") == before
 
 

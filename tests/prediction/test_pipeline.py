@@ -176,7 +176,7 @@ def test_results_come_in_order_and_memory_is_bounded(
     def slow_save(file: BinaryIO, named: NamedPrediction) -> None:
         time.sleep(dice.random() / 100)
         file.write(encode_mask(named.prediction.mask, named.classes))
-        count(-named.prediction.mask.numel())
+        count(-named.prediction.mask.size)
 
     monkeypatch.setattr(pipeline, "MEMORY", limit * 24)
     monkeypatch.setattr(pipeline, "open_raster", slow_open)

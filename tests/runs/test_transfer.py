@@ -39,8 +39,11 @@ def weights(tiny_run: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(tiny_run / "best.pt").weights
 
 
-def test_the_same_network_is_taken_whole(tiny_config: Config, tiny_run: Path, weights: dict[str, torch.Tensor]) -> None:
-    model, transfer = started(tiny_config, tiny_run)
+@pytest.mark.parametrize("decoder", ["he", "mirrored"])
+def test_the_same_network_is_taken_whole(
+    decoder: str, tiny_config: Config, tiny_run: Path, weights: dict[str, torch.Tensor]
+) -> None:
+    model, transfer = started(tiny_config, tiny_run, f"model.decoder_weights={decoder}")
     assert same(model.state_dict(), weights)
     assert [*transfer.taken] == [*ENCODER, "decoder.0.0", "decoder.1.0", "head"]
     assert (transfer.new, transfer.left) == ({}, {})

@@ -45,7 +45,7 @@ def load_encoder(encoder: nn.ModuleList, neck: nn.Sequential, source: str, *, rg
         other_order = bool(rgb) and not is_own
         if name == first and values is not None and values.shape[1:2] == (3,) and (other_order or parameter.shape[1] != 3):
             values = kernels_of_bands(values, parameter.shape[1], rgb)
-            say(f"{source}: {_described(parameter.shape[1], rgb)}")
+            say(f"{source}: {describe_bands(parameter.shape[1], rgb)}")
         if values is None:
             raise _source_error(source, f"no '{name}' in it, its first tensor is '{next(iter(weights), '')}'")
         flat = name.startswith("classifier.") and values.numel() == parameter.numel()
@@ -72,7 +72,7 @@ def kernels_of_bands(kernels: Tensor, channels: int, rgb: Sequence[int] = ()) ->
     return bands * (3 / channels)
 
 
-def _described(channels: int, rgb: Sequence[int]) -> str:
+def describe_bands(channels: int, rgb: Sequence[int]) -> str:
     """What `kernels_of_bands` does, in words."""
     if channels == 1:
         return "its kernels for R, G, B are summed for the one band"

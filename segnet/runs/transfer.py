@@ -14,8 +14,11 @@ from segnet.config.sections import ModelConfig
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import Weights, convert_decoder_weights
 from segnet.models.initialization import mirror_encoder
+from segnet.models.pretrained import describe_bands, kernels_of_bands
 from segnet.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from segnet.system.errors import UserError, checkpoint_error
+
+_FIRST = "encoder.0.0"  # the first layer of every network
 
 
 class Transfer(NamedTuple):
@@ -41,12 +44,13 @@ class Transfer(NamedTuple):
         return {**self._asdict(), "path": str(self.path)}
 
 
-def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[str]) -> Transfer | None:
+def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[str], rgb: Sequence[int] = ()) -> Transfer | None:
     """Copy into `model`, in place, the layers of `config.weights` that fit it; None where that is null.
 
     A layer, a convolution with its batch normalisation, is taken whole or not at all. Decoder stages are matched by the
     encoder stage that they mirror. Of the head, the rows of those `classes` are taken that have the same name in both; without
-    classes it is a layer as others. The normalisation of the input stays that of `config`. A decoder that is to mirror the
+    classes it is a layer as others. A first layer for R, G, B becomes one for the bands of `model`, of which `rgb` are the numbers
+    of R, G, B, see `kernels_of_bands`. The normalisation of the input stays that of `config`. A decoder that is to mirror the
     encoder mirrors the one that was taken.
     Raises UserError (checkpoint) where the file is missing or damaged, or no layer of it fits.
     """
@@ -58,6 +62,7 @@ def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[s
     shift = len(config.decoder) - len(checkpoint.config.model.decoder)
     theirs = _layers({_renumbered(name, shift): value for name, value in weights.items()})
     own = _layers(model.state_dict())
+    theirs[_FIRST], of_first = _for_bands(theirs[_FIRST], checkpoint, model.in_channels, tuple(rgb))
     taken, new, copies = dict[str, str](), dict[str, str](), list[tuple[Tensor, Tensor]]()
     for layer, tensors in own.items():
         if layer == "normalize":
@@ -72,7 +77,7 @@ def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[s
         elif difference := _difference(tensors, theirs.get(layer, {})):
             new[layer] = difference
         else:
-            taken[layer] = ""
+            taken[layer] = of_first if layer == _FIRST else ""
             copies += [(tensors[name], theirs[layer][name]) for name in tensors]
     if not taken:
         raise _nothing_fits(path, own, theirs)
@@ -85,6 +90,19 @@ def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[s
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Transfer(path, checkpoint.step, digest, taken, new, left)
+
+
+def _for_bands(layer: Weights, checkpoint: Checkpoint, channels: int, rgb: tuple[int, ...]) -> tuple[Weights, str]:
+    """(the first layer for images of so many channels, of which `rgb` are R, G, B, how it was made); "" where it is as it was.
+
+    It is made from one for three channels: R, G, B, unless the checkpoint's configuration names another order.
+    """
+    bands = checkpoint.config.data.bands
+    theirs, own = (order or ((1, 2, 3) if count == 3 else ()) for order, count in ((bands.rgb, bands.channels), (rgb, channels)))
+    if bands.channels != 3 or theirs == own:
+        return layer, ""
+    kernels = layer["conv.weight"][:, [band - 1 for band in theirs]]
+    return {**layer, "conv.weight": kernels_of_bands(kernels, channels, own)}, describe_bands(channels, own)
 
 
 def _renumbered(name: str, shift: int) -> str:

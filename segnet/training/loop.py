@@ -78,7 +78,9 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
             state = build_state(config, task.channels, device, pretrained=found is None)
             if found:
                 restore(state, *found, stored, pictures)
-            transfer = None if found else take_weights(state.model, config.model, config.data.class_set.names)
+            transfer = (
+                None if found else take_weights(state.model, config.model, config.data.class_set.names, config.data.bands.rgb)
+            )
         require_same_on_all_ranks(pictures.digest, "pictures or masks")
         require_same_on_all_ranks(state.step, "checkpoints")
         if world_size() > 1:

@@ -37,7 +37,7 @@ def overfit_one_batch(config: Config, steps: int) -> tuple[Measure, bool]:
     if fault := task.batch_fault(batch):
         raise UserError(ExitCode.DATA, config.data.root, fault, "raise train.batch_size, or set another seed")
     state = build_state(config, task.channels, device)
-    transfer = take_weights(state.model, config.model, config.data.class_set.names)
+    transfer = take_weights(state.model, config.model, config.data.class_set.names, config.data.bands.rgb)
     if transfer:
         say(transfer.table())
     criterion = task.build_criterion(train_set, device)

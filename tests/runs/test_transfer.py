@@ -15,6 +15,7 @@ from segnet.config.sections import Config
 from segnet.layers.deconvolution import flipped
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.initialization import build_model
+from segnet.models.pretrained import kernels_of_bands
 from segnet.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from segnet.runs.transfer import Transfer, take_weights
 from segnet.system.errors import ExitCode
@@ -23,13 +24,15 @@ from segnet.training.loop import train
 ENCODER = ["encoder.0.0", "encoder.1.0"]
 
 
-def started(config: Config, run: Path, *changes: str, in_channels: int = 3) -> tuple[EncoderDecoder, Transfer]:
+def started(
+    config: Config, run: Path, *changes: str, in_channels: int = 3, rgb: tuple[int, ...] = ()
+) -> tuple[EncoderDecoder, Transfer]:
     """The network of `config` with `changes`, other random weights and those of `run` taken, and what was taken."""
     config = override_config(config, [f"model.weights={run}", *changes])
     torch.manual_seed(1)
     classes = config.data.class_set.names
     model = build_model(config.model, len(classes), in_channels)
-    transfer = take_weights(model, config.model, classes)
+    transfer = take_weights(model, config.model, classes, rgb)
     assert transfer is not None
     return model, transfer
 
@@ -71,13 +74,51 @@ def test_rows_of_the_head_are_taken_by_the_names_of_the_classes(
     assert not torch.equal(model.head.weight, weights["head.weight"])
 
 
-def test_other_bands_make_a_new_first_layer_with_its_normalisation(
-    tiny_config: Config, tiny_run: Path, weights: dict[str, torch.Tensor]
+@pytest.mark.parametrize(
+    ("channels", "rgb", "expected"),
+    [
+        (1, (), "its kernels for R, G, B are summed for the one band"),
+        (5, (), "the mean of its kernels for R, G, B goes to all 5 bands, times 3/5"),
+        (3, (3, 2, 1), "its kernels for R, G, B go to bands 3, 2, 1"),
+    ],
+)
+def test_a_first_layer_for_colours_becomes_one_for_the_bands(
+    channels: int, rgb: tuple[int, ...], expected: str, tiny_config: Config, tiny_run: Path, weights: dict[str, torch.Tensor]
 ) -> None:
-    model, transfer = started(tiny_config, tiny_run, in_channels=5)
-    assert transfer.new == {"encoder.0.0": "conv.weight is (4, 5, 3, 3) here, (4, 3, 3, 3) there"}
-    assert "  new    encoder.0.0: conv.weight is (4, 5, 3, 3) here, (4, 3, 3, 3) there" in transfer.table().splitlines()
+    model, transfer = started(tiny_config, tiny_run, in_channels=channels, rgb=rgb)
+    assert transfer.taken["encoder.0.0"] == expected
+    assert f"  taken  encoder.0.0: {expected}" in transfer.table().splitlines()
+    assert torch.equal(
+        model.encoder[0][0].conv.weight,  # type: ignore[index]
+        kernels_of_bands(weights["encoder.0.0.conv.weight"], channels, rgb),
+    )
     assert torch.equal(model.encoder[1][0].conv.weight, weights["encoder.1.0.conv.weight"])  # type: ignore[index]
+
+
+def test_another_order_of_the_colours_is_that_of_the_kernels_too(tiny_config: Config, tmp_path: Path) -> None:
+    there = override_config(tiny_config, ["data.rgb=[3, 2, 1]"])
+    weights = build_model(there.model, 3).state_dict()
+    save_checkpoint(tmp_path / "there.pt", Checkpoint(there, step=0, score=None, weights=dict(weights)))
+    kernels = weights["encoder.0.0.conv.weight"]
+    for rgb, expected in (
+        ((3, 2, 1), kernels),
+        ((), kernels.flip(1)),
+        ((1, 2, 3), kernels.flip(1)),
+        ((2, 1, 3), kernels[:, [1, 2, 0]]),
+    ):
+        model, _ = started(tiny_config, tmp_path / "there.pt", rgb=rgb)
+        assert torch.equal(model.encoder[0][0].conv.weight, expected)  # type: ignore[index]
+
+
+def test_a_first_layer_for_other_bands_is_taken_for_as_many_and_else_new(tiny_config: Config, tmp_path: Path) -> None:
+    there = override_config(tiny_config, ["data.channels=4"])
+    weights = build_model(there.model, 3, 4).state_dict()
+    save_checkpoint(tmp_path / "there.pt", Checkpoint(there, step=0, score=None, weights=dict(weights)))
+    model, transfer = started(tiny_config, tmp_path / "there.pt", in_channels=4)
+    assert torch.equal(model.encoder[0][0].conv.weight, weights["encoder.0.0.conv.weight"])  # type: ignore[index]
+    model, transfer = started(tiny_config, tmp_path / "there.pt")
+    assert transfer.new == {"encoder.0.0": "conv.weight is (4, 3, 3, 3) here, (4, 4, 3, 3) there"}
+    assert "  new    encoder.0.0: conv.weight is (4, 3, 3, 3) here, (4, 4, 3, 3) there" in transfer.table().splitlines()
 
 
 def test_another_decoder_is_new_and_the_old_one_is_left(tiny_config: Config, tiny_run: Path) -> None:

@@ -44,15 +44,14 @@ def choose_view(survey: Survey, model: ModelConfig) -> tuple[float, list[Choice]
     height, width = survey.size
     zoom = zoom_to_see(max(height, width), least=_LEAST_ZOOM)
     size = f"pictures of {width:g}×{height:g} in the middle, {_range(survey.widths)}×{_range(survey.heights)}"
-    reason = (
-        "SegNet's field of view holds about 224 pixels, so larger pictures are seen smaller" if zoom < 1 else "seen as they are"
-    )
+    smaller = "SegNet's field of view holds about 224 pixels, so larger pictures are seen smaller"
+    reason = smaller if zoom < 1 else "seen as they are"
     thinnest = min(survey.present, key=_middle)
     needed = min(1.0, math.ceil(100 * _LEAST_WIDTH / thinnest.middle) / 100)
     if needed > zoom:
         zoom = needed
-        width_of = f"{thinnest.name} is {thinnest.middle:.1f} pixels wide in the middle of {survey.measured} masks"
-        reason = f"{width_of}, and keeps {_LEAST_WIDTH:g}"
+        thin = f"half of {thinnest.name} is in objects narrower than {thinnest.middle:.1f} pixels ({survey.measured} masks)"
+        reason = f"{thin}, which keep {zoom * thinnest.middle:.1f}"
     longer = [max(sides) for sides in zip(survey.heights, survey.widths, strict=True)]
     varied = _share(longer, 0.95) / _share(longer, 0.05) > 1.5
     spread = 2.0 if varied else 1.5
@@ -160,9 +159,8 @@ def length_choices(length: Length, cost: RunCost, survey: Survey) -> list[Choice
     fact = f"{cost.step:.3g} s a step, {cost.evaluation:.3g} s an evaluation of {survey.val} pictures"
     enough = "as long as any recipe" if length.epochs >= _MOST_EPOCHS else "what fits into the time"
     every = math.ceil(1000 * length.epochs / length.evaluations) / 1000
-    interval = (
-        f"{length.evaluations} evaluation{'s' if length.evaluations > 1 else ''}: {length.evaluations * cost.evaluation:.0f} s"
-    )
+    count = f"{length.evaluations} evaluations" if length.evaluations > 1 else "one evaluation"
+    interval = f"{count} of {cost.evaluation:.3g} s"
     choices = [
         Choice("train.epochs", length.epochs, fact, f"{length.steps:,} steps: {enough}"),
         Choice("train.eval_every_epochs", every, interval, f"at most {_SHARE_OF_EVALUATIONS:.0%} of the time, or a single one"),
@@ -178,13 +176,13 @@ def length_choices(length: Length, cost: RunCost, survey: Survey) -> list[Choice
 def recipe_choices(parameters: int, pretrained: bool) -> list[Choice]:
     """The optimizer, which is not measured but that of the recipes in configs/, by the size of the network."""
     small = parameters < 5_000_000
-    source = "configs/sample.yaml" if small else "configs/training/camvid_cpu.yaml"
+    source = "prepare_data.py import writes it" if small else "in configs/training/camvid_cpu.yaml"
     fact = f"{parameters:,} parameters"
     values: dict[str, Value] = {"name": "adamw", "lr": 2e-3 if small else 1e-3}
     if pretrained:
         values["encoder_lr_factor"] = 0.3
     values |= {"schedule": "cosine", "warmup": 0.1 if small else 0.05, "weight_decay": 0.02 if small else 0.01, "clip_norm": 5}
-    return [Choice(f"optim.{key}", value, fact, f"as in {source}") for key, value in values.items()]
+    return [Choice(f"optim.{key}", value, fact, f"as {source}") for key, value in values.items()]
 
 
 def _middle(facts: ClassFacts) -> float:

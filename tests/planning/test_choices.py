@@ -46,7 +46,7 @@ def test_thin_objects_keep_their_width_and_the_crop_the_field_of_view(facts) -> 
     assert zoom == 0.5  # 3 pixels become 1.5
     assert values_of(choices)["augment.crop_size"] == [416, 416]  # 13 strides: 422 pixels are seen
     assert values_of(choices)["inference.window"] == 1536
-    assert "crack is 3.0 pixels wide" in choices[0].reason
+    assert "half of crack is in objects narrower than 3.0 pixels (100 masks), which keep 1.5" in choices[0].reason
 
 
 def test_pictures_of_many_sizes_are_zoomed_more(facts) -> None:

@@ -12,10 +12,11 @@ from helpers import CLASSES, ROOT, refused
 from segnet.config.data_folder import load_data_folder
 from segnet.config.loading import load_config, override_config
 from segnet.models.initialization import build_model
+from segnet.planning import planner
 from segnet.planning.machine import BatchCost, Measurements, RunCost, measure_batches, measure_run
 from segnet.planning.planner import NETWORKS, Budget, build_config, make_plan, read_network, with_stages
 from segnet.planning.review import review
-from segnet.planning.writing import plan_yaml
+from segnet.planning.writing import plan_table, plan_yaml
 from segnet.system.errors import ExitCode
 from segnet.training.loop import train
 
@@ -68,6 +69,16 @@ def test_what_is_measured_here_loads_trains_and_is_reviewed(data, tiny_network, 
         review(tmp_path / "run", None)
     with refused(ExitCode.CONFIG, "no metrics.csv in it"):
         review(tmp_path / "none", None)
+
+
+def test_the_command_prints_the_file_on_stdout_and_the_table_beside_it(data, monkeypatch, capsys) -> None:
+    asked = []
+    plan = make_plan(data, Budget(1, 99), measure=costs(0.31, 0.3))
+    monkeypatch.setattr(planner, "make_plan", lambda root, budget: asked.append((root, budget)) or plan)
+    said = run_in_process("plan", data, "--hours", "0.5", "--memory", "3")
+    assert asked == [(data, Budget(0.5, 3.0))]
+    assert capsys.readouterr().out == plan_yaml(plan, data)
+    assert said == plan_table(plan) + "\n"
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from segnet.classes import ClassSet
-from segnet.config.sections import LossConfig
+from segnet.config.sections import Config, LossConfig
 from segnet.metrics.confusion import Scores
 
 _SHARE_OF_MIOU = 0.5  # a class with less than this share of the mIoU was not learnt
 _NAMED = 3  # classes, the worst
 
 
-def weak_class_lines(scores: Scores, classes: ClassSet, loss: LossConfig) -> list[str]:
+def weak_class_lines(scores: Scores, classes: ClassSet, config: Config) -> list[str]:
     """A line for each of the worst three classes of the truth whose IoU is below half of the mIoU; then the number of others.
 
     A class whose recall is at most its precision is missed: the line says what it is taken for. Otherwise other classes are taken
@@ -23,23 +23,23 @@ def weak_class_lines(scores: Scores, classes: ClassSet, loss: LossConfig) -> lis
     bound = _SHARE_OF_MIOU * scores.miou
     weak = [k for k, iou in enumerate(scores.class_iou) if truths[k] and iou < bound]
     weak.sort(key=lambda k: scores.class_iou[k])
-    lines = [_line(k, scores, classes, loss) for k in weak[:_NAMED]]
+    lines = [_line(k, scores, classes, config) for k in weak[:_NAMED]]
     if weak[_NAMED:]:
         others = len(weak) - _NAMED
         lines.append(f"{others} more of {len(classes)} classes have an IoU below half of the mIoU: train longer")
     return lines
 
 
-def _line(k: int, scores: Scores, classes: ClassSet, loss: LossConfig) -> str:
+def _line(k: int, scores: Scores, classes: ClassSet, config: Config) -> str:
     """The line about class `k`."""
     name, recall, precision = classes.names[k], scores.class_accuracy[k], scores.class_precision[k]
     start = f"{name}: IoU {scores.class_iou[k]:.2f}"
     if math.isnan(precision) or recall <= precision:
         share, other = _largest_other(scores.confusion[k], k)
-        return f"{start}, {share:.0%} of it predicted as {classes.names[other]}: {_more_weight(loss)} or label more of it"
+        return f"{start}, {share:.0%} of it predicted as {classes.names[other]}: {_more_weight(config)} or label more of it"
     share, other = _largest_other([row[k] for row in scores.confusion], k)
     what = f"{share:.0%} of what is predicted as {name} is {classes.names[other]}"
-    return f"{start}, {what}: {_less_weight(loss)}label more of {classes.names[other]}, or see whether the masks agree"
+    return f"{start}, {what}: {_less_weight(config.loss)}label more of {classes.names[other]}, or see whether the masks agree"
 
 
 def _largest_other(counts: Sequence[int], k: int) -> tuple[float, int]:
@@ -48,11 +48,16 @@ def _largest_other(counts: Sequence[int], k: int) -> tuple[float, int]:
     return counts[other] / sum(counts), other
 
 
-def _more_weight(loss: LossConfig) -> str:
-    """What gives a rare class more weight in the loss."""
+def _more_weight(config: Config) -> str:
+    """What shows a rare class more often, or gives it more weight in the loss."""
+    loss, cures = config.loss, list[str]()
     if loss.class_weights == "none":
-        return "set loss.class_weights=median_frequency,"
-    return f"raise loss.weight_power ({loss.weight_power:g})," if loss.weight_power < 1 else "train longer"
+        cures.append("set loss.class_weights=median_frequency")
+    elif loss.weight_power < 1:
+        cures.append(f"raise loss.weight_power ({loss.weight_power:g})")
+    if config.data.balance < 1:
+        cures.append(f"raise data.balance ({config.data.balance:g})")
+    return f"{', '.join(cures)}," if cures else "train longer"
 
 
 def _less_weight(loss: LossConfig) -> str:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from segnet.classes import ClassSet, merge_text
-from segnet.config.sections import Config, InferenceConfig, LossConfig
+from segnet.classes import merge_text
+from segnet.config.sections import Config, InferenceConfig
 from segnet.data.dataset import SegmentationDataset, SplitDataset
 from segnet.evaluation.gallery import predicted, worst_and_best
 from segnet.evaluation.report import write_report
@@ -61,16 +61,15 @@ class Writer(Protocol[Evaluated]):
 class SegmentationWriter(Writer[Evaluation]):
     """Writes the evaluation of a segmentation."""
 
-    def __init__(self, classes: ClassSet, loss: LossConfig, bands: Bands) -> None:
-        self.classes = classes
-        self.loss = loss
-        self.bands = bands
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.classes = config.data.class_set
 
     def watch(self, counts: EvaluationCounts, pictures: int) -> ShownPictures:
-        return ShownPictures(counts, pictures, self.bands)
+        return ShownPictures(counts, pictures, self.config.data.bands)
 
     def table(self, evaluation: Evaluation) -> str:
-        advice = weak_class_lines(evaluation.scores, self.classes, self.loss)
+        advice = weak_class_lines(evaluation.scores, self.classes, self.config)
         return "\n".join([evaluation_table(evaluation, self.classes), *(f"not learnt: {line}" for line in advice)])
 
     def save(self, folder: Path, evaluation: Evaluation, *, split: str) -> list[Path]:
@@ -84,7 +83,7 @@ class SegmentationWriter(Writer[Evaluation]):
         progress = tqdm(pictures, "report", len(shown), leave=False, disable=None)
         merged = merge_text(self.classes)
         facts = {**facts, **({"merged classes": merged} if merged else {})}
-        advice = weak_class_lines(evaluation.scores, self.classes, self.loss)
+        advice = weak_class_lines(evaluation.scores, self.classes, self.config)
         write_report(path, evaluation, progress, self.classes, title=title, facts=facts, curves=scored.curves, advice=advice)
 
 
@@ -111,6 +110,6 @@ def build_writer(config: Config) -> Writer[Any]:
     """The writer for the task of `config`. Another task is another case here."""
     match config.task:
         case "segmentation":
-            return SegmentationWriter(config.data.class_set, config.loss, config.data.bands)
+            return SegmentationWriter(config)
         case "denoise":
             return RestorationWriter()

@@ -19,6 +19,8 @@ _LEAST_ZOOM = 0.1  # of the configuration
 _LEAST_WIDTH = 1.5  # pixels that the middle object of each class keeps at the zoom, as CamVid's poles at its best zoom
 _OBJECTS_A_STEP = 8  # a pixel of the deepest stage may be so many times as wide as the narrow objects
 _LEAST_STAGES = 3
+_SMALL_CROP = 0.25  # of a picture, at most, where crops are placed around pixels of rare classes
+_RARE = 0.05  # of the pixels, at most, for a class to be rare there
 _UNEVEN = 4.0  # ratio of the pixels of two classes from which the loss is weighted
 _STEPS_WISHED = 4000  # the batch is smaller where the time does not allow so many steps of a larger one
 _BATCHES = (16, 8, 4)  # from the largest; 2 did not help on CamVid
@@ -57,17 +59,18 @@ def choose_view(survey: Survey, model: ModelConfig) -> tuple[float, list[Choice]
     spread = 2.0 if varied else 1.5
     scale: list[Value] = [max(_LEAST_ZOOM, round(zoom / spread, 2)), round(zoom * spread, 2)]
     stride, most = 2 ** len(model.encoder), max(224, 2 * field_of_view(model))
-    crop: list[Value] = [max(16, stride, int(min(most, zoom * side)) // stride * stride) for side in (height, width)]
+    crop = [max(16, stride, int(min(most, zoom * side)) // stride * stride) for side in (height, width)]
     alike = "whose sizes vary" if varied else "of about one size"
+    middle = f"the middle size at that zoom, at most {most} pixels"
     choices = [
         Choice("inference.scales", [zoom], size, reason),
         Choice("augment.scale", scale, f"pictures {alike}", f"around that zoom, by {spread:g} to each side"),
-        Choice("augment.crop_size", crop, f"a stride of {stride} pixels", f"the middle size at that zoom, at most {most} pixels"),
+        Choice("augment.crop_size", [*crop], f"a stride of {stride} pixels", middle),
     ]
     if height * width > WINDOW**2:
         why = "a whole picture would take memory in proportion"
         choices.append(Choice("inference.window", WINDOW, f"{height * width / 1e6:.1f} megapixels", why))
-    return zoom, choices
+    return zoom, [*choices, *choose_balance(survey, zoom, crop)]
 
 
 def choose_channels(survey: Survey) -> list[Choice]:
@@ -111,6 +114,18 @@ def choose_loss(survey: Survey) -> list[Choice]:
             shown = f"{facts.name} is in {facts.pictures} of {survey.train} training pictures"
             choices.append(Choice("", None, shown, "too few to learn it: label more, or join it by data.merge"))
     return choices
+
+
+def choose_balance(survey: Survey, zoom: float, crop: Sequence[int]) -> list[Choice]:
+    """Crops around rare classes, where a crop is a small part of a picture and would mostly miss them."""
+    height, width = survey.size
+    shown = min(1.0, crop[0] * crop[1] / (zoom**2 * height * width))
+    rarest = min(survey.present, key=lambda facts: facts.pixels)
+    share = rarest.pixels / sum(facts.pixels for facts in survey.present)
+    if shown > _SMALL_CROP or share > _RARE:
+        return []
+    fact = f"a crop shows {_percent(shown)} of a picture, {rarest.name} has {_percent(share)} of the pixels"
+    return [Choice("data.balance", 0.5, fact, "half of the crops lie around a pixel of a class, of rare classes more often")]
 
 
 def choose_batch(costs: Sequence[BatchCost], memory: float, seconds: float) -> list[Choice]:

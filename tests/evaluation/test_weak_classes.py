@@ -6,14 +6,17 @@ import pytest
 import torch
 from data_sets import run_in_process
 from evaluations import Page, report_pictures, write_page
+from helpers import ROOT, tiny_config_for
 
 from segnet.classes import class_set
-from segnet.config.sections import LossConfig
+from segnet.config.loading import override_config
+from segnet.config.sections import Config
 from segnet.evaluation.weak_classes import weak_class_lines
 from segnet.metrics.confusion import ConfusionMatrix, Scores
 
 FIELD = class_set(("soil", "weed", "crop", "stone"))
-GENTLE = LossConfig(class_weights="median_frequency", weight_power=0.5)
+PLAIN = tiny_config_for(ROOT)  # no class weights
+GENTLE = override_config(PLAIN, ["loss.class_weights=median_frequency", "loss.weight_power=0.5"])
 
 
 def scores_of(*counts: tuple[int, ...]) -> Scores:
@@ -28,15 +31,16 @@ OVERDONE = scores_of((600, 200, 0, 0), (0, 20, 0, 0), (0, 0, 100, 0), (0, 0, 0, 
 
 
 @pytest.mark.parametrize(
-    ("loss", "remedy"),
+    ("config", "remedy"),
     [
-        (LossConfig(), "set loss.class_weights=median_frequency, or label more of it"),
-        (GENTLE, "raise loss.weight_power (0.5), or label more of it"),
-        (LossConfig(class_weights="enet"), "train longer or label more of it"),
+        (PLAIN, "set loss.class_weights=median_frequency, raise data.balance (0), or label more of it"),
+        (GENTLE, "raise loss.weight_power (0.5), raise data.balance (0), or label more of it"),
+        (override_config(GENTLE, ["data.balance=1"]), "raise loss.weight_power (0.5), or label more of it"),
+        (override_config(GENTLE, ["loss.weight_power=1", "data.balance=1"]), "train longer or label more of it"),
     ],
 )
-def test_a_missed_class_is_told_with_what_it_is_taken_for_and_a_cure_that_is_left(loss: LossConfig, remedy: str) -> None:
-    assert weak_class_lines(MISSED, FIELD, loss) == [f"crop: IoU 0.08, 90% of it predicted as weed: {remedy}"]
+def test_a_missed_class_is_told_with_what_it_is_taken_for_and_a_cure_that_is_left(config: Config, remedy: str) -> None:
+    assert weak_class_lines(MISSED, FIELD, config) == [f"crop: IoU 0.08, 90% of it predicted as weed: {remedy}"]
 
 
 def test_a_class_that_others_are_taken_for_gets_no_more_weight() -> None:
@@ -44,7 +48,7 @@ def test_a_class_that_others_are_taken_for_gets_no_more_weight() -> None:
     assert line.startswith(
         "weed: IoU 0.09, 91% of what is predicted as weed is soil: lower loss.weight_power (0.5), label more of soil"
     )
-    assert "weight" not in weak_class_lines(OVERDONE, FIELD, LossConfig())[0]
+    assert "weight" not in weak_class_lines(OVERDONE, FIELD, PLAIN)[0]
 
 
 @pytest.mark.parametrize(("right", "told"), [(29, 1), (31, 0)])

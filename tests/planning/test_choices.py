@@ -9,6 +9,7 @@ from helpers import model_config
 
 from segnet.planning.choices import (
     Choice,
+    choose_balance,
     choose_batch,
     choose_channels,
     choose_length,
@@ -83,6 +84,15 @@ def test_uneven_classes_are_weighted(facts, pixels, weighted) -> None:
 def test_grey_pictures_have_one_channel(facts) -> None:
     assert values_of(choose_channels(facts(grey=20))) == {"data.channels": 1}
     assert choose_channels(facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("pixels", "zoom", "crop", "balance"),
+    [(50, 0.5, (250, 500), 0.5), (60, 0.5, (250, 500), None), (50, 0.5, (252, 500), None), (50, 1.0, (500, 1000), 0.5)],
+)
+def test_crops_that_mostly_miss_a_rare_class_are_placed_around_it(facts, pixels, zoom, crop, balance) -> None:
+    survey = facts((1000, 2000), wall=(950, 90, 9, 9), crack=(pixels, 90, 9, 9))
+    assert values_of(choose_balance(survey, zoom, crop)).get("data.balance") == balance
 
 
 def test_classes_in_few_pictures_are_named(facts) -> None:

@@ -73,11 +73,22 @@ def choose_view(survey: Survey, model: ModelConfig) -> tuple[float, list[Choice]
     return zoom, [*choices, *choose_balance(survey, zoom, crop)]
 
 
-def choose_channels(survey: Survey) -> list[Choice]:
-    """A single channel where the pictures are grey."""
-    if not survey.grey:
-        return []
-    return [Choice("data.channels", 1, f"{survey.grey} pictures opened, all of them grey", "R, G and B would be the same")]
+def choose_channels(survey: Survey, pretrained: bool) -> list[Choice]:
+    """The bands and the scale of their values, where the pictures are not RGB of 8 bits.
+
+    Pretrained weights are for R, G and B: grey pictures stay three equal channels for them.
+    """
+    found, choices = survey.pictures, list[Choice]()
+    fact = f"{found.opened} pictures opened"
+    if found.channels != 3:
+        choices.append(Choice("data.channels", found.channels, f"{fact}, all of {found.channels} bands", "the network sees all"))
+    elif found.grey and not pretrained:
+        choices.append(Choice("data.channels", 1, f"{fact}, all of them grey", "R, G and B would be the same"))
+    if found.deep or found.channels != 3:
+        deep = "of more than 8 bits" if found.deep else "of other bands than R, G, B"
+        reason = "a value means the same in every picture, and the percentiles of each band become 0 and 255"
+        choices.append(Choice("data.scale", "train", f"{fact}, some {deep}", reason))
+    return choices
 
 
 def choose_stages(survey: Survey, stages: int, zoom: float) -> tuple[int, Choice | None]:

@@ -26,7 +26,7 @@ from segnet.system.devices import choose_device, keep_freed_memory, peak_memory
 from segnet.system.errors import environment_error
 from segnet.tasks.choice import build_task
 from segnet.tasks.task import AnswerType, Task
-from segnet.training.data import open_train_set
+from segnet.training.data import open_train_set, resolve_scale
 from segnet.training.precision import resolve_precisions
 from segnet.training.reporting import DRAWN
 from segnet.training.step import TrainState, build_state, to_device, train_step
@@ -134,9 +134,10 @@ class _Prepared:
     def __init__(self, config: Config) -> None:
         keep_freed_memory()
         self.device = choose_device(config.device)
-        self.config, _ = resolve_precisions(config, self.device, None)
-        self.task = build_task(config)
-        self.train_set = open_train_set(config, self.task)
+        config, _ = resolve_precisions(config, self.device, None)
+        self.train_set = open_train_set(config, build_task(config))
+        self.config = resolve_scale(config, self.train_set)
+        self.task = build_task(self.config)
         self.build_criterion()
         self.state = build_state(self.config, self.task.channels, self.device, pretrained=False)
 

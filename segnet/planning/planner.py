@@ -93,7 +93,7 @@ def make_plan(
     choices = [*chosen.choices, *choose_batch(chosen.costs, memory, seconds)]
     trial = build_config(data, [*choices, _AVERAGE])
     if budget.weights:
-        build_model(trial.model, len(data.class_set))  # refuses weights that do not fit
+        build_model(trial.model, len(data.class_set), trial.data.channels)  # refuses weights that do not fit
     _say("timing ten steps and an evaluation")
     cost = measure.run(trial)
     length = choose_length(cost, trial.train.batch_size, facts.train, seconds)
@@ -134,9 +134,8 @@ def _candidate(facts: Survey, path: Path, budget: Budget, measure: Measurements)
         model = with_stages(model, stages)
         view = [why, *choose_view(facts, model)[1]]
     parameters = sum(part.parameters for part in summarize(model, len(facts.data.class_set), (64, 64)))
-    own = [*view, *choose_loss(facts), *recipe_choices(parameters, pretrained=budget.weights is not None)]
-    if not budget.weights:  # which are for R, G and B
-        own += choose_channels(facts)
+    pretrained = budget.weights is not None
+    own = [*view, *choose_channels(facts, pretrained), *choose_loss(facts), *recipe_choices(parameters, pretrained)]
     trial = build_config(facts.data, [*_model_choices(model, "", "", None), *own, _AVERAGE])
     return _Candidate(model, own, measure.batches(trial))
 

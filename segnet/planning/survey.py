@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -11,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from segnet.config.sections import DataConfig
+from segnet.config.sections import Bands, DataConfig
 from segnet.data.dataset import SegmentationDataset, open_split, require_useful_labels
+from segnet.data.deep_pictures import ARRAY_SUFFIX
+from segnet.data.image_headers import EXTRA_SAMPLES_TAG, TIFF_ALPHA, bands_of_tiff, format_of, read_tiff_tags
+from segnet.data.images import open_raster
 from segnet.planning.objects import Objects, find_objects, width_below
 
 _MEASURED_MASKS = 200  # whose objects are measured; pixels and sizes are counted in all
-_OPENED_PICTURES = 20  # in which colours are looked for
+_OPENED_PICTURES = 20  # whose bands and depths are looked at
 _LARGEST_SIDE = 1536  # pixels: objects are measured in the middle of a larger mask
 _THREADS = 8  # each needs memory for the objects of a mask
 
@@ -31,6 +35,15 @@ class ClassFacts(NamedTuple):
     middle: float  # pixels: the same for 50 %
 
 
+class PictureFacts(NamedTuple):
+    """What some training pictures, all over the split, store."""
+
+    opened: int
+    channels: int  # 3 for colours and grey, else the number of their bands
+    grey: bool  # R, G and B are equal in all of them
+    deep: bool  # one stores more than 8 bits
+
+
 class Survey(NamedTuple):
     """The training pictures of a dataset, and how many there are to score."""
 
@@ -41,7 +54,7 @@ class Survey(NamedTuple):
     widths: tuple[float, ...]
     classes: tuple[ClassFacts, ...]
     measured: int  # masks whose objects were measured
-    grey: int  # pictures that were opened and have no colour; 0 where one has
+    pictures: PictureFacts
 
     @property
     def size(self) -> tuple[float, float]:
@@ -75,15 +88,30 @@ def survey(data: DataConfig) -> Survey:
         widths=widths,
         classes=_class_facts(data.class_set.names, counts, objects),
         measured=len(measured),
-        grey=_grey_pictures(train_set),
+        pictures=_picture_facts(train_set),
     )
 
 
-def _grey_pictures(dataset: SegmentationDataset) -> int:
-    """The number of pictures opened, all over the split, if R, G and B are equal in all of them; else 0."""
-    places = range(0, len(dataset), -(-len(dataset) // _OPENED_PICTURES))
-    images = (dataset.read(place).image for place in places)
-    return len(places) if all(bool((image == image[:1]).all()) for image in images) else 0
+def _picture_facts(dataset: SegmentationDataset) -> PictureFacts:
+    """Raises UserError (data) for a picture that is damaged, or has another number of bands than the first one."""
+    paths = dataset.pictures[:: -(-len(dataset) // _OPENED_PICTURES)]
+    channels = _bands_of(paths[0])
+    rasters = [open_raster(path, bands=Bands(channels)) for path in paths]
+    grey = channels == 3 and all(bool((raster.image == raster.image[:1]).all()) for raster in rasters)
+    return PictureFacts(len(paths), channels, grey, deep=any(raster.stored != "uint8" for raster in rasters))
+
+
+def _bands_of(path: Path) -> int:
+    """The bands that a network needs for a picture: 3 for one of colours or grey, else all that it stores."""
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        stored = shape[2] if len(shape) == 3 else 1
+    elif format_of(path) in ("TIFF", None) and (tags := read_tiff_tags(path)):
+        alpha = tags.get(EXTRA_SAMPLES_TAG, ())[:1] in TIFF_ALPHA
+        stored = bands_of_tiff(tags) - alpha
+    else:
+        return 3
+    return 3 if stored in (1, 3) else stored
 
 
 class _Mask(NamedTuple):

@@ -81,9 +81,19 @@ def test_uneven_classes_are_weighted(facts, pixels, weighted) -> None:
     assert chosen == ({"loss.class_weights": "median_frequency", "loss.weight_power": 0.5} if weighted else {})
 
 
-def test_grey_pictures_have_one_channel(facts) -> None:
-    assert values_of(choose_channels(facts(grey=20))) == {"data.channels": 1}
-    assert choose_channels(facts()) == []
+@pytest.mark.parametrize(
+    ("pictures", "pretrained", "chosen"),
+    [
+        ((20, 3, False, False), False, {}),
+        ((20, 3, True, False), False, {"data.channels": 1}),
+        ((20, 3, True, False), True, {}),
+        ((20, 3, True, True), False, {"data.channels": 1, "data.scale": "train"}),
+        ((20, 3, False, True), False, {"data.scale": "train"}),
+        ((20, 5, False, False), True, {"data.channels": 5, "data.scale": "train"}),
+    ],
+)
+def test_bands_and_depth_decide_channels_and_scale(facts, pictures, pretrained, chosen) -> None:
+    assert values_of(choose_channels(facts(pictures=pictures), pretrained)) == chosen
 
 
 @pytest.mark.parametrize(

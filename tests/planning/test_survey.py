@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from helpers import refused, write_pair, write_split
 from PIL import Image
 
+from segnet.config.loading import override_config
 from segnet.data.checking import check_dataset
 from segnet.planning import survey as module
-from segnet.planning.survey import survey
+from segnet.planning.machine import measure_run
+from segnet.planning.survey import PictureFacts, survey
 from segnet.system.errors import ExitCode
 
 
@@ -46,9 +50,36 @@ def test_a_set_that_training_refuses_is_refused(tiny_config, tiny_data: Path) ->
         survey(tiny_config.data)
 
 
-def test_pictures_are_grey_where_all_of_them_are(tiny_config, tiny_data: Path) -> None:
-    assert survey(tiny_config.data).grey == 0
-    for path in (tiny_data / "JPEGImages").glob("train_*"):
+def replace_pictures(root: Path, change: Callable[[np.ndarray], np.ndarray], suffix: str = ".npy") -> None:
+    """Other pictures in the place of those of train and val, from their (H, W, 3) uint8."""
+    for path in sorted((root / "JPEGImages").glob("*.jpg")):
         with Image.open(path) as picture:
-            picture.convert("L").save(path)
-    assert survey(tiny_config.data).grey == 6
+            pixels = change(np.asarray(picture))
+        path.unlink()
+        if suffix == ".npy":
+            np.save(path.with_suffix(suffix), pixels)
+        else:
+            Image.fromarray(pixels).save(path.with_suffix(suffix))
+
+
+@pytest.mark.parametrize(
+    ("change", "suffix", "expected"),
+    [
+        (lambda rgb: rgb, ".png", PictureFacts(6, 3, grey=False, deep=False)),
+        (lambda rgb: rgb[..., 0], ".png", PictureFacts(6, 3, grey=True, deep=False)),
+        (lambda rgb: rgb[..., 0], ".tif", PictureFacts(6, 3, grey=True, deep=False)),
+        (lambda rgb: np.dstack([rgb, rgb[..., 0]]), ".tif", PictureFacts(6, 3, grey=False, deep=False)),  # RGBA
+        (lambda rgb: rgb[..., 0].astype(np.uint16) * 9, ".png", PictureFacts(6, 3, grey=True, deep=True)),
+        (lambda rgb: np.dstack([rgb, rgb]).astype(np.uint16), ".npy", PictureFacts(6, 6, grey=False, deep=True)),
+        (lambda rgb: rgb[..., :2], ".npy", PictureFacts(6, 2, grey=False, deep=False)),
+    ],
+)
+def test_bands_and_depth_are_those_of_the_files(tiny_config, tiny_data: Path, change, suffix, expected) -> None:
+    replace_pictures(tiny_data, change, suffix)
+    assert survey(tiny_config.data).pictures == expected
+
+
+def test_pictures_of_six_deep_bands_are_measured_as_they_will_be_trained(tiny_config, tiny_data: Path) -> None:
+    replace_pictures(tiny_data, lambda rgb: np.dstack([rgb, rgb]).astype(np.uint16) * 200)
+    config = override_config(tiny_config, ["data.channels=6", "data.scale=train"])
+    assert min(measure_run(config)) > 0

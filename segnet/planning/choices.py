@@ -49,7 +49,7 @@ def choose_view(survey: Survey, model: ModelConfig) -> tuple[float, list[Choice]
     smaller = "SegNet's field of view holds about 224 pixels, so larger pictures are seen smaller"
     reason = smaller if zoom < 1 else "seen as they are"
     thinnest = min(survey.present, key=_middle)
-    needed = min(1.0, math.ceil(100 * _LEAST_WIDTH / thinnest.middle) / 100)
+    needed = min(1.0, math.ceil(100 * _LEAST_WIDTH / _middle(thinnest)) / 100)
     if needed > zoom:
         zoom = needed
         thin = f"half of {thinnest.name} is in objects narrower than {thinnest.middle:.1f} pixels ({survey.measured} masks)"

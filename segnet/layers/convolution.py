@@ -31,7 +31,7 @@ def convolve_natively(x: Tensor, weight: Tensor, bias: Tensor, padding: int, *, 
     """The convolution of x, or the deconvolution if `transposed`, by the compiled kernel; None where the kernel cannot train it.
 
     It trains 3×3 convolutions with padding 1 in float32 on the CPU. Of output, gradient of x and gradient of the weight, each is
-    computed by the kernel where that is faster, else by torch. The bits of the kernel's do not depend on the number of threads.
+    computed by the kernel where that is faster, else by torch. The number of threads changes no bit of what the kernel computes.
     """
     fits = padding == 1 and weight.shape[2:] == (3, 3) and _trains_in_float32(x, weight)
     if not fits or find_kernel().kernel is None:
@@ -104,10 +104,10 @@ class _Convolution(torch.autograd.Function):
 
 
 class _NativeConvolution(torch.autograd.Function):
-    """A 3×3 convolution with padding 1, or deconvolution. The compiled kernel computes it and its gradients where it is faster.
+    """A 3×3 convolution with padding 1, or a deconvolution, by the compiled kernel where it is faster, else by torch.
 
-    The gradient of x is the same operation on the output's gradient with the other of these two kernels. A deconvolution's
-    weight is the kernel of the convolution whose output would be x and whose input would be the deconvolution's output.
+    The gradient of x is, for a convolution, the deconvolution of the output's gradient with the same weight, and the other way
+    round. The gradient of a deconvolution's weight is that of a convolution's with input and output exchanged.
     """
 
     @staticmethod

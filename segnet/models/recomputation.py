@@ -84,8 +84,8 @@ class _Span:
     def _recompute(self) -> dict[int, Tensor]:
         """All tensors that the steps saved, by number.
 
-        A convolution at the end of a span is not computed again: torch saves its input first, and then all is complete. The one
-        exception is `layers.convolution._Convolution`, whose input torch saves after the call.
+        A convolution at the end of a span is not computed again: torch saves its input first, and then all is complete. The
+        exceptions are the two autograd functions of `layers.convolution`, whose inputs torch saves after the call.
         """
         again: dict[int, Tensor] = {}
 

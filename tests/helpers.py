@@ -123,7 +123,7 @@ def tiny_config_for(root: Path) -> Config:
             "model": {"encoder": ({"widths": (4,)}, {"widths": (8,)}), "decoder": ({"widths": (4,)}, {"widths": (4,)})},
             "data": {"root": str(root), "classes": CLASSES, "workers": 0},
             "augment": {"crop_size": (32, 32)},
-            "train": {"epochs": 2.0, "batch_size": 2, "precision": "float32", "log_every_steps": 1},
+            "train": {"epochs": 2.0, "batch_size": 2, "precision": "float32", "kernel": "torch", "log_every_steps": 1},
             "inference": {"precision": "float32"},
         }
     )

@@ -50,8 +50,8 @@ def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[s
     A layer, a convolution with its batch normalisation, is taken whole or not at all. Decoder stages are matched by the
     encoder stage that they mirror. Of the head, the rows of those `classes` are taken that have the same name in both; without
     classes it is a layer as others. A first layer for R, G, B becomes one for the bands of `model`, of which `rgb` are the
-    numbers of R, G, B, see `kernels_of_bands`. The normalisation of the input stays that of `config`. A decoder that is to mirror the
-    encoder mirrors the one that was taken.
+    numbers of R, G, B, see `kernels_of_bands`. The normalisation of the input stays that of `config`. A decoder that is to mirror
+    the encoder mirrors the one that was taken.
     Raises UserError (checkpoint) where the file is missing or damaged, or no layer of it fits.
     """
     if config.weights is None:

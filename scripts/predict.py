@@ -9,6 +9,7 @@ The same command, given again, continues one that was stopped. Under torchrun th
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Generator
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from segnet.classes import ClassSet
 from segnet.config.arguments import split_overrides
 from segnet.data.listing import left_out_warning
+from segnet.evaluation.temperature import read_temperature
 from segnet.inference.predictor import Predictor
 from segnet.prediction.areas import TABLE as AREAS
 from segnet.prediction.areas import PixelSize, collect_areas
@@ -30,7 +32,10 @@ from segnet.prediction.inputs import passed_over, plan_jobs, plan_split
 from segnet.prediction.manifest import require_own_table
 from segnet.prediction.outputs import OUTPUTS, RESTORED_OUTPUTS, Options, outputs_of
 from segnet.prediction.pipeline import predict_jobs
+from segnet.prediction.ranking import TABLE as RANKING
+from segnet.prediction.ranking import collect_ranking
 from segnet.prediction.summary import Result, Summary, failure_table, summarize
+from segnet.runs.checkpoint import find_checkpoint
 from segnet.system.command_line import run_command
 from segnet.system.devices import describe_device, warn_if_emulated
 from segnet.system.distributed import agreed, is_main, process_group, this_ranks_part
@@ -52,8 +57,15 @@ def main() -> ExitCode:
                 raise config_error(inputs[0], f"a picture beside --split {arguments.split}", "give one of them")
             jobs = [] if arguments.split else plan_jobs(inputs, out, keep_suffix=arguments.keep_suffix)
             left = passed_over(inputs, out)
-            predictor = Predictor(arguments.source, overrides)
+            whole = os.path.lexists(arguments.source) or "," not in arguments.source
+            sources = [arguments.source] if whole else arguments.source.split(",")
+            predictor = Predictor(sources, overrides)
             save = choose_outputs(named, predictor.config.task)
+            if arguments.below and not any(text.startswith("inference.temperature=") for text in overrides):
+                if sources[1:]:
+                    remedy = "evaluate them together with --calibrate, and give inference.temperature=T"
+                    raise config_error("--below", "no temperature of several runs", remedy)
+                use_fitted_temperature(predictor, find_checkpoint(Path(sources[0])).parent)
             if arguments.split:
                 jobs = plan_split(predictor.config.data, arguments.split, out)
         noun = "picture" if len(jobs) == 1 else "pictures"
@@ -66,7 +78,7 @@ def main() -> ExitCode:
             for name in tables(arguments, save):
                 require_own_table(out, name)
         started = time.monotonic()
-        options = Options(tolerance=arguments.simplify)
+        options = Options(tolerance=arguments.simplify, below=arguments.below)
         results = predict_jobs(predictor, jobs, out, save=save, options=options, overwrite=arguments.overwrite)
         summary = summarize_with_progress(results, len(this_ranks_part(jobs)))
     if is_main():
@@ -92,7 +104,8 @@ def choose_outputs(named: list[str] | None, task: str) -> list[str]:
 def parse_arguments() -> tuple[argparse.Namespace, list[str] | None]:
     """The arguments, and the kinds of output that --save names; None without it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
+    source_help = "a run folder (its best checkpoint) or a checkpoint; of several, A,B,C, the probabilities are averaged"
+    parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
     inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=horizontal"
     parser.add_argument("inputs", nargs="*", metavar="INPUT|KEY=VALUE", help=inputs_help)
     parser.add_argument("--split", metavar="NAME", help="predict the pictures of this split of the run's data, e.g. val")
@@ -105,6 +118,10 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str] | None]:
     parser.add_argument("--simplify", type=float, default=0.0, metavar="PX", help=simplify_help)
     size_help = "side of a pixel with its unit, such as 0.05mm: areas.csv has the areas in it, too"
     parser.add_argument("--pixel-size", type=PixelSize.of, metavar="SIZE", help=size_help)
+    rank_help = "also write ranking.csv: which pictures to label next, the least sure first, of similar ones one"
+    parser.add_argument("--rank", action="store_true", help=rank_help)
+    below_help = "pseudo-labels: pixels of the mask with a confidence below P become 255; needs evaluate.py RUN --calibrate"
+    parser.add_argument("--below", type=float, default=0.0, metavar="P", help=below_help)
     suffix_help = "name the mask of a.jpg a.jpg.png: for folders that hold an a.png, too"
     parser.add_argument("--keep-suffix", action="store_true", help=suffix_help)
     parser.add_argument("--overwrite", action="store_true", help="predict every picture again and replace existing outputs")
@@ -112,30 +129,47 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str] | None]:
     save = None if arguments.save is None else [kind for kind in arguments.save.split(",") if kind]
     if save is not None and not (save and set(save) <= OUTPUTS.keys() | RESTORED_OUTPUTS.keys()):
         parser.error(f"--save {arguments.save}: choose of {', '.join(OUTPUTS)}, of denoising restored")
-    if arguments.polygons:
-        save = ["mask"] if save is None else save
-        save += [] if "polygons" in save else ["polygons"]
+    for given, kind in ((arguments.polygons, "polygons"), (arguments.rank, "ranking")):
+        if given:
+            save = ["mask"] if save is None else save
+            save += [] if kind in save else [kind]
+    if not 0 <= arguments.below <= 1:
+        parser.error(f"--below {arguments.below:g}: expected 0 to 1")
     if not 0 <= arguments.simplify <= 1000:
         parser.error(f"--simplify {arguments.simplify:g}: expected 0 to 1000 pixels")
-    for option, kind, given in (("--simplify", "polygons", arguments.simplify), ("--pixel-size", "areas", arguments.pixel_size)):
-        if given and kind not in (save or ()):
+    changing = ("--simplify", "polygons", arguments.simplify), ("--pixel-size", "areas", arguments.pixel_size)
+    for option, kind, given in (*changing, ("--below", "mask", arguments.below)):
+        if given and kind not in (["mask"] if save is None else save):
             parser.error(f"{option} changes {kind} alone: add {kind} to --save")
     if not arguments.out:
         parser.error("--out: an empty name; . is this folder")
     return arguments, save
 
 
+def use_fitted_temperature(predictor: Predictor, run: Path) -> None:
+    """Predict with the temperature that evaluate.py fitted. Raises UserError (data) where it did not."""
+    config = predictor.config
+    folder = run / "evaluation" / config.data.val_split
+    temperature = read_temperature(folder, config.inference, predictor.weights_digest)
+    predictor.config = config.model_copy(update={"inference": config.inference.model_copy(update={"temperature": temperature})})
+    if is_main():
+        print(f"temperature {temperature:.3f} of {folder}")
+
+
 def tables(arguments: argparse.Namespace, save: list[str]) -> list[str]:
     """The files about all pictures that the command writes at its end."""
-    return [*([AREAS] if "areas" in save else []), *([FORMATS[arguments.polygons].file] if arguments.polygons else [])]
+    named = [name for kind, name in (("areas", AREAS), ("ranking", RANKING)) if kind in save]
+    return [*named, *([FORMATS[arguments.polygons].file] if arguments.polygons else [])]
 
 
 def write_tables(arguments: argparse.Namespace, save: list[str], classes: ClassSet) -> None:
     """Write the files about all pictures, and say where they are."""
     out = Path(arguments.out)
-    with lock_folder(out):
+    with lock_folder(out, wait=True):
         if "areas" in save:
             print(f"areas: {collect_areas(out, arguments.pixel_size)}")
+        if "ranking" in save:
+            print(f"ranking: {collect_ranking(out)}")
         if arguments.polygons or ("polygons" in save and arguments.simplify):
             found = collect_polygons(out, arguments.polygons, classes)
             if found.path:

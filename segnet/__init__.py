@@ -10,7 +10,8 @@ config/         every setting, typed and checked: yaml_files · sections · advi
                 architectures · data_folder · loading · arguments · key_text · template · key_page
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration · psnr · ssim
-regions/        connected regions of a mask and their outlines: labelling · rims · filling · simplification · shapes
+regions/        connected regions of a mask and their outlines: labelling · cleanup · rims · filling ·
+                simplification · shapes
 visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder ·
                 native_blocks · folding · initialization · inspection
@@ -27,11 +28,13 @@ vectors/        polygons as files of other tools: archive · geojson · coco · 
 runs/           what a run folder holds: checkpoint · transfer · environment · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · noise · denoising_data ·
                 denoising_score · denoising · choice
-inference/      from an image to an answer, in memory: exported · precision · windows · loaded_model · answers ·
-                predictor
+inference/      from an image to an answer, in memory: exported · ensemble · precision · windows · loaded_model ·
+                answers · predictor
 evaluation/     from a split to a score: charts · markup · scoring · weak_classes · gallery · shown · results ·
-                report · restoration_results · restoration_report · writers · comparison · restoration_comparison
-prediction/     from files to files: manifest · inputs · areas · outputs · existing · summary · pipeline · collected
+                report · restoration_results · restoration_report · writers · comparison · restoration_comparison ·
+                temperature · cleanup_tuning
+prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
+                collected
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes

@@ -504,6 +504,14 @@ class InferenceConfig(Section):
     overlap: int | None = Field(default=None, ge=0, le=32768)
     """Pixels that neighbouring windows share, at most half a window. null: as many as the field of view needs, so that the result
     is that of the whole picture at scales [1.0]; a quarter of a window where that is more than half of one."""
+    temperature: Annotated[float, Field(ge=0.05, le=20)] = 1.0
+    """The logarithms of the mean probabilities are divided by it (Guo et al. 2017, section 4.2), so that a confidence of 0.8 is
+    right for 80 % of its pixels. evaluate.py --calibrate finds it. 1: off. The mask does not depend on it."""
+    min_region: int = Field(default=0, ge=0, le=100_000_000)
+    """Connected regions of fewer pixels than this become part of the class that borders them longest, the smallest first. The
+    confidence stays that of the class before. 0: off. evaluate.py --tune-cleanup says what helps."""
+    fill_holes: int = Field(default=0, ge=0, le=100_000_000)
+    """Regions of fewer pixels than this that lie inside of a single other one become part of it. 0: off."""
 
 
 class Config(Section):

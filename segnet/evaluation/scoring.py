@@ -65,10 +65,12 @@ def count_split(
     answers: Answers[AnswerType],
     counts: Counts[AnswerType],
     *,
+    keep_mean: bool = False,
     stop: Callable[[], object] = lambda: False,
 ) -> None:
     """Add the answers for every batch of `loader`, and those of the other ranks, to `counts`. It shows the progress.
 
+    With `keep_mean` the answers have the averaged values, such as probabilities.
     Raises EvaluationStopped, on all ranks, when `stop()` became true on one; it is asked before every batch.
     """
     model = prepare_to_predict(model, inference)
@@ -77,7 +79,7 @@ def count_split(
             if stop():
                 break
             with explain_full_memory("lower inference.window, or set device=cpu"):
-                answer = predict(model, batch.image, inference, answers)
+                answer = predict(model, batch.image, inference, answers, keep_mean=keep_mean)
             counts.add(batch, answer)
     if max_over_ranks(bool(stop())):
         raise EvaluationStopped

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnet.config.sections import InferenceConfig
+from segnet.inference.ensemble import as_one, members_of
 from segnet.inference.exported import Network, Runtime
 from segnet.inference.precision import resolve_precision
 from segnet.inference.windows import Windows, blend_windows
@@ -52,9 +53,12 @@ _VIEWS = {
 def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
     """A copy of the network for prediction only, in the precision of `config`, compiled where `config` says so.
 
-    An exported network is returned as it is.
+    An exported network is returned as it is. Of an ensemble every network is prepared.
     """
-    model = fold(model, resolve_precision(config, model).precision)
+    config = resolve_precision(config, model)
+    if len(members := members_of(model)) > 1:
+        return as_one([prepare_to_predict(member, config) for member in members])
+    model = fold(model, config.precision)
     if config.compile and isinstance(model, EncoderDecoder):
         return cast(EncoderDecoder, CompiledPerSize(model))
     return model
@@ -76,6 +80,7 @@ def predict(
         found = "an exported network has no dropout"
         raise UserError(ExitCode.CONFIG, "inference.dropout_samples", found, "set it to 0, or use the checkpoint")
     config = resolve_precision(config, model)
+    answers = answers.under(config)
     height, width = image.shape[-2:]
     windows = choose_windows(model, (height, width), config)
     failed = False
@@ -157,7 +162,7 @@ def _assemble(
             if target is not None and source is not None:
                 target[..., rows, columns] = source
     assert whole is not None  # there is a window at least
-    return whole
+    return answers.complete(whole)
 
 
 def _empty_like(part: AnswerType, size: tuple[int, int]) -> AnswerType:
@@ -169,23 +174,23 @@ def _empty_like(part: AnswerType, size: tuple[int, int]) -> AnswerType:
 def _mean_over_views(
     model: Network, whole: Tensor, config: InferenceConfig, answers: Answers[AnswerType], rows: slice, columns: slice
 ) -> Tensor:
-    """The values of `answers` in one window of the `whole` image, (B, C, rows, columns), averaged over scales and mirrorings."""
+    """The values of `answers` in one window of the `whole` image, (B, C, rows, columns), averaged over networks and views."""
     height, width = rows.stop - rows.start, columns.stop - columns.start
     # A mirrored view reads some pixels more: then the pooling grid of its window is that of the whole mirrored image.
     below = (whole.shape[-2] - rows.stop) % model.total_stride if config.flip == "dihedral" else 0
     beside = (whole.shape[-1] - columns.stop) % model.total_stride if config.flip != "none" else 0
     image = whole[..., rows.start : rows.stop + below, columns.start : columns.stop + beside].to(model.device)
-    views = _VIEWS[config.flip]
+    networks, views = members_of(model), _VIEWS[config.flip]
     total = torch.zeros((), device=image.device)
-    for scale, view in itertools.product(config.scales, views):
+    for network, scale, view in itertools.product(networks, config.scales, views):
         seen = image[..., : None if view.rows else height, : None if view.columns else width].flip(view.mirrored)
         seen = seen.mT if view.transposed else seen
-        outputs = compute_logits(model, seen, scale, config.precision)
+        outputs = compute_logits(network, seen, scale, config.precision)
         if outputs.shape[-2:] != seen.shape[-2:]:
             outputs = F.interpolate(outputs, seen.shape[-2:], mode="bilinear", align_corners=False)
         outputs = outputs.mT if view.transposed else outputs
         total = total + answers.of_outputs(outputs[..., -height:, -width:].flip(view.mirrored))
-    return total / (len(config.scales) * len(views))
+    return total / (len(networks) * len(config.scales) * len(views))
 
 
 def _mean_over_samples(

@@ -11,7 +11,8 @@ import torch
 from segnet.classes import ClassSet, difference
 from segnet.config.loading import override_config
 from segnet.config.sections import Config
-from segnet.inference.exported import SUFFIXES, Network, read_exported
+from segnet.inference.ensemble import as_one
+from segnet.inference.exported import SUFFIXES, Network, Runtime, read_exported
 from segnet.inference.precision import choose_inference_precision
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import convert_decoder_weights
@@ -52,6 +53,25 @@ def load_model(path: Path | str, overrides: Sequence[str] = ()) -> LoadedModel:
     load_weights(model, convert_decoder_weights(checkpoint.weights, checkpoint.config.model, config.model), path)
     model.to(memory_format=torch.channels_last).eval()
     return LoadedModel(model, classes, config, path, checkpoint.step, checkpoint.score)
+
+
+def load_models(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> LoadedModel:
+    """`load_model` for one path; for several the ensemble of their networks, with the configuration of the first.
+
+    Raises UserError (config) where they differ in their classes or in how they see a picture, and for an exported network.
+    """
+    first, *others = [load_model(path, overrides) for path in paths]
+    for loaded in (first, *others) if others else ():
+        found = ""
+        if isinstance(loaded.model, Runtime):
+            found = "an exported network cannot be averaged with others"
+        elif odd := difference(loaded.classes, first.classes):
+            found = f"has other classes than {first.path}: {odd}"
+        elif loaded.config.data.bands != first.config.data.bands:
+            found = f"sees pictures as {loaded.config.data.bands}, {first.path} as {first.config.data.bands}"
+        if found:
+            raise UserError(ExitCode.CONFIG, loaded.path, found, "name runs that were trained for the same task")
+    return first._replace(model=as_one([loaded.model for loaded in (first, *others)]))
 
 
 def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:

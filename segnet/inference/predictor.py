@@ -21,7 +21,7 @@ from segnet.data.mask_files import save_mask
 from segnet.data.scaling import scale_values
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
-from segnet.inference.loaded_model import load_model
+from segnet.inference.loaded_model import load_models
 from segnet.inference.precision import precision_of, resolve_precision
 from segnet.metrics.psnr import to_8_bits
 from segnet.system.devices import choose_device
@@ -80,13 +80,13 @@ def as_picture(values: Bytes) -> Bytes:
 class Predictor:
     """A trained network that predicts pictures: `predict` of a segmentation, `restore` of a denoising."""
 
-    def __init__(self, path: Path | str, overrides: Sequence[str] = ()) -> None:
-        """Load a run folder, a checkpoint or an exported file.
+    def __init__(self, path: Path | str | Sequence[Path | str], overrides: Sequence[str] = ()) -> None:
+        """Load a run folder, a checkpoint or an exported file; of several runs, the probabilities are averaged.
 
         `overrides` change its configuration, e.g. "inference.flip=horizontal" or "device=cpu".
-        Raises UserError as `load_model` does, and (environment) when the device is not there.
+        Raises UserError as `load_models` does, and (environment) when the device is not there.
         """
-        loaded = load_model(path, overrides)
+        loaded = load_models([path] if isinstance(path, Path | str) else path, overrides)
         config = loaded.config
         self.classes = loaded.classes
         self.device = choose_device(config.device)
@@ -95,7 +95,7 @@ class Predictor:
         self.config = config.model_copy(update={"inference": resolve_precision(config.inference, model)})
         self.path = loaded.path
         self.task = build_task(self.config)
-        self.weights_digest = _weights_digest(model)
+        self.weights_digest = digest_of_weights(model)
         self.model = prepare_to_predict(model, self.config.inference)
 
     def predict(self, picture: Picture, *, probabilities: bool = False, valid: Tensor | None = None) -> Prediction:
@@ -155,7 +155,7 @@ class Predictor:
             raise config_error(self.path, f"a network for task {self.config.task}", remedy)
 
 
-def _weights_digest(model: Network) -> str:
+def digest_of_weights(model: Network) -> str:
     """32 hexadecimal digits that depend on the weights of a network as it was loaded, whatever computes with them later."""
     content = hashlib.blake2b(digest_size=16)
     for name, weight in sorted(model.state_dict().items()):

@@ -34,6 +34,7 @@ def collect_polygons(out: Path, kind: str | None, classes: ClassSet) -> Collecte
             shapes = read_geojson(path)
             name, suffix = path.relative_to(out).as_posix().removesuffix(SUFFIX), Path(shapes.picture).suffix
             name = name if name.endswith(suffix) else name + suffix
+            name = name.encode("utf-8", "backslashreplace").decode()  # a path need not be UTF-8, these files are
             if shapes.kept:
                 lost.append((name, shapes.kept))
             yield shapes._replace(picture=name)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from segnet.classes import ClassSet
+from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import RGB, Bands
 from segnet.data.georeference import Georeference, encode_geotiff
 from segnet.data.images import encode_image
@@ -19,6 +19,8 @@ from segnet.data.rle import encode_rle
 from segnet.inference.predictor import Prediction, Restoration, as_picture
 from segnet.prediction.areas import SUFFIX as AREAS
 from segnet.prediction.areas import encode_areas, picture_areas
+from segnet.prediction.ranking import SUFFIX as RANKING
+from segnet.prediction.ranking import encode_doubt, picture_doubt
 from segnet.regions.shapes import trace_shapes
 from segnet.system.errors import data_error
 from segnet.vectors.geojson import SUFFIX as GEOJSON
@@ -33,6 +35,7 @@ class Options(NamedTuple):
     """What changes the content of outputs besides the network and its settings."""
 
     tolerance: float = 0.0  # of polygons, pixels; 0: exact
+    below: float = 0.0  # pixels of a mask with less confidence are ignored; 0: off
 
 
 PLAIN = Options()
@@ -67,8 +70,10 @@ class Output(NamedTuple):
 
 
 def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
-    """A palette PNG of class ids."""
-    file.write(encode_mask(named.prediction.mask, named.classes))
+    """A palette PNG of class ids; with `below`, of those that are sure enough, and 255 elsewhere."""
+    prediction, below = named.prediction, named.options.below
+    mask = np.where(prediction.confidence < below, np.uint8(IGNORE_INDEX), prediction.mask) if below else prediction.mask
+    file.write(encode_mask(mask, named.classes))
 
 
 def _write_overlay(file: BinaryIO, named: NamedPrediction) -> None:
@@ -141,6 +146,12 @@ def _write_restored(file: BinaryIO, named: NamedRestoration) -> None:
     file.write(encode_image(as_picture(named.prediction.restored), ".png"))
 
 
+def _write_ranking(file: BinaryIO, named: NamedPrediction) -> None:
+    """What the picture is ranked by in ranking.csv."""
+    prediction = named.prediction
+    file.write(encode_doubt(picture_doubt(named.picture, prediction.image, prediction.entropy, prediction.mutual_information)))
+
+
 OUTPUTS: dict[str, Output] = {  # of a segmentation, by the name that --save takes
     "mask": Output(".png", _write_mask),
     "overlay": Output(".overlay.jpg", _write_overlay, max_side=_MAX_JPEG),
@@ -149,6 +160,7 @@ OUTPUTS: dict[str, Output] = {  # of a segmentation, by the name that --save tak
     "json": Output(".json", _write_json),
     "polygons": Output(GEOJSON, _write_polygons, memory=_REGIONS),
     "areas": Output(AREAS, _write_areas, memory=_REGIONS),
+    "ranking": Output(RANKING, _write_ranking),
     "geotiff": Output(".tif", _write_geotiff, needs_georeference=True),
 }
 

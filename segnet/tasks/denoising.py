@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segnet.config.sections import Config
+from segnet.config.sections import Config, InferenceConfig
 from segnet.data.dataset import Sample, SplitDataset, require_unseen
 from segnet.losses import ImageError
 from segnet.metrics.psnr import psnr, to_8_bits
@@ -22,6 +22,10 @@ from segnet.visualization import draw_difference, grid, preview, to_array
 class RestoredImages:
     """From the images that a network gives to their mean."""
 
+    def under(self, config: InferenceConfig) -> RestoredImages:
+        """Itself: no setting concerns the answer alone."""
+        return self
+
     def of_outputs(self, outputs: Tensor) -> Tensor:
         """(B, C, H, W): the outputs themselves."""
         return outputs
@@ -33,6 +37,10 @@ class RestoredImages:
     def finish(self, mean: Tensor, spread: Spread | None, *, keep_mean: bool) -> Restored:
         """The mean image, and the deviation between dropout samples."""
         return Restored(mean, None if spread is None else spread.variance[:, 0].sqrt())
+
+    def complete(self, answer: Restored) -> Restored:
+        """The answer as it is."""
+        return answer
 
     def agree(self, outputs: Tensor, others: Tensor) -> Tensor:
         """(B, H, W) bool: where both are equal up to two levels of 255."""

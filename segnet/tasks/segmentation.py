@@ -10,17 +10,25 @@ import torch
 from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX
-from segnet.config.sections import DataConfig, LossConfig
+from segnet.config.sections import DataConfig, InferenceConfig, LossConfig
 from segnet.data.dataset import Sample, SegmentationDataset, SplitDataset, open_split, require_useful_labels
 from segnet.data.statistics import class_statistics
 from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
+from segnet.regions.cleanup import clean_up
 from segnet.tasks.segmentation_score import ConfusionCounts, EvaluationCounts, Maps
 from segnet.tasks.task import Best, Measure, Spread, Task
 from segnet.visualization import comparison_row, contact_sheet, preview, uncertainty_map
 
 
 class ClassProbabilities:
-    """From logits to masks: softmax, its mean, and the class with the highest mean."""
+    """From logits to masks: softmax, its mean, and the class with the highest mean; then `clean_up`."""
+
+    def __init__(self, config: InferenceConfig | None = None) -> None:
+        self.config = config or InferenceConfig()
+
+    def under(self, config: InferenceConfig) -> ClassProbabilities:
+        """With the temperature and the clean-up of `config`."""
+        return ClassProbabilities(config)
 
     def of_outputs(self, outputs: Tensor) -> Tensor:
         """(B, K, H, W) logits -> probabilities."""
@@ -32,21 +40,35 @@ class ClassProbabilities:
 
     def finish(self, mean: Tensor, spread: Spread | None, *, keep_mean: bool) -> Maps:
         """The maps of mean probabilities (B, K, H, W), with the probabilities themselves if `keep_mean`."""
-        confidence, ids = mean.max(dim=1)
+        ids = mean.argmax(dim=1)
+        whole_entropy = torch.special.entr(mean).sum(dim=1)
+        mean = at_temperature(mean, self.config.temperature)
         entropy = torch.special.entr(mean).sum(dim=1)
         return Maps(
             mask=ids.to(torch.uint8),
-            confidence=confidence,
+            confidence=mean.amax(dim=1),
             entropy=entropy,
             uncertainty=(entropy / math.log(max(2, mean.shape[1]))).clamp(0, 1),
             variance=None if spread is None else spread.variance[:, 0],
-            mutual_information=None if spread is None else (entropy - spread.statistic[:, 0]).clamp(min=0),
+            mutual_information=None if spread is None else (whole_entropy - spread.statistic[:, 0]).clamp(min=0),
             probabilities=mean if keep_mean else None,
         )
 
     def agree(self, outputs: Tensor, others: Tensor) -> Tensor:
         """(B, H, W) bool: where both have the same class."""
         return outputs.argmax(dim=1) == others.argmax(dim=1)
+
+    def complete(self, answer: Maps) -> Maps:
+        """The maps of whole images, their masks cleaned up. The other maps stay those of the network's own choice."""
+        rule = {"min_region": self.config.min_region, "fill_holes": self.config.fill_holes}
+        if not any(rule.values()):
+            return answer
+        return answer._replace(mask=torch.from_numpy(np.stack([clean_up(mask, **rule) for mask in answer.mask.numpy()])))
+
+
+def at_temperature(probabilities: Tensor, temperature: float) -> Tensor:
+    """(B, K, …) probabilities with their logarithms divided by `temperature`, normalised again (Guo et al. 2017, section 4.2)."""
+    return probabilities if temperature == 1 else (probabilities.log() / temperature).softmax(dim=1)
 
 
 class Segmentation(Task[Maps]):

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import Sample, SplitDataset
 
 AnswerType = TypeVar("AnswerType", bound=tuple[Tensor | None, ...])  # a NamedTuple of tensors (B, …, H, W)
-Given = TypeVar("Given", bound=tuple[Tensor | None, ...], covariant=True)
 Taken = TypeVar("Taken", bound=tuple[Tensor | None, ...], contravariant=True)
 
 
@@ -53,8 +53,12 @@ class Spread(NamedTuple):
     statistic: Tensor  # (B, 1, H, W): `Answers.statistic` of a sample, averaged over the samples
 
 
-class Answers(Protocol[Given]):
+class Answers(Protocol[AnswerType]):
     """The way from a network's outputs to an answer."""
+
+    def under(self, config: InferenceConfig) -> Answers[AnswerType]:
+        """The same, with the settings of `config` that concern the answer alone."""
+        ...
 
     def of_outputs(self, outputs: Tensor) -> Tensor:
         """(B, C, H, W) float32: the values that are averaged over scales, flips, windows and dropout samples."""
@@ -64,12 +68,16 @@ class Answers(Protocol[Given]):
         """(B, 1, H, W): a number of the values of one dropout sample that `finish` needs averaged over all of them."""
         ...
 
-    def finish(self, mean: Tensor, spread: Spread | None, *, keep_mean: bool) -> Given:
+    def finish(self, mean: Tensor, spread: Spread | None, *, keep_mean: bool) -> AnswerType:
         """The answer, from averaged values of a window; `spread` is None without dropout samples."""
         ...
 
     def agree(self, outputs: Tensor, others: Tensor) -> Tensor:
         """(B, H, W) bool: where two networks, such as one and its quantised copy, give the same answer by their outputs."""
+        ...
+
+    def complete(self, answer: AnswerType) -> AnswerType:
+        """The answer of whole images, from those of their windows put together."""
         ...
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from segnet.classes import ClassSet
 from segnet.data.images import encode_image
 from segnet.regions.shapes import BACKGROUND, PictureShapes, shapes_to_mask
-from segnet.system.errors import config_error
+from segnet.system.errors import config_error, data_error
 from segnet.vectors.archive import write_zip
 
 _BLACK = (0, 0, 0)  # CVAT's colour of pixels without a label
@@ -20,7 +20,8 @@ _BLACK = (0, 0, 0)  # CVAT's colour of pixels without a label
 def write_cvat(path: Path, pictures: Iterable[PictureShapes], classes: ClassSet) -> None:
     """A zip that CVAT imports into the task of the pictures. Pixels of the background, and of no shape, are black.
 
-    Raises UserError (config) for classes that labelmap.txt cannot hold: with a colon, or with a colour that is not their own.
+    Raises UserError: (config) for classes that labelmap.txt cannot hold, with a colon or with a colour that is not their own;
+    (data) for a picture with a line break in its name.
     """
     labels = [(name, color) for name, color in zip(classes.names, classes.colors, strict=True) if name != BACKGROUND]
     if odd := next((name for name, _ in labels if ":" in name or "\n" in name), None):
@@ -40,6 +41,8 @@ def write_cvat(path: Path, pictures: Iterable[PictureShapes], classes: ClassSet)
     def masks() -> Iterable[tuple[str, bytes]]:
         for one in pictures:
             names.append(posixpath.splitext(one.picture)[0])
+            if "\n" in names[-1]:
+                raise data_error(one.picture, "a line break in the name, which CVAT's list cannot hold", "rename the picture")
             yield f"SegmentationClass/{names[-1]}.png", encode_image(palette[shapes_to_mask(one, 255)], ".png")
         yield "ImageSets/Segmentation/default.txt", "".join(f"{name}\n" for name in names).encode()
 

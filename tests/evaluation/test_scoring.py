@@ -97,7 +97,7 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nMore."), MemoryError()])
 def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, tiny_classes, monkeypatch, error):
-    def full(*_) -> None:
+    def full(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(scoring, "predict", full)

@@ -14,7 +14,7 @@ from predictions import run_jobs
 from segnet.classes import ClassSet
 from segnet.inference.predictor import Predictor
 from segnet.prediction.areas import TABLE, PixelSize, collect_areas, picture_areas
-from segnet.prediction.manifest import require_own_table
+from segnet.prediction.manifest import NAME, require_own_table
 from segnet.system.errors import ExitCode
 
 
@@ -50,6 +50,18 @@ def test_every_picture_has_its_rows_once(predictor: Predictor, pictures: Path, t
     again = rows_in(collect_areas(out, None))
     assert len(again) == len(rows)
     assert sum(int(row["pixels"]) for row in again[6:9]) == 600
+
+
+def test_a_table_that_a_killed_command_left_is_not_counted(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    """It may be of another picture content or of other settings than its record says."""
+    out = tmp_path / "out"
+    run_jobs(predictor, pictures, out, ["areas"])
+    manifest = out / NAME
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(line for line in lines if "2.png" not in line or '"done": false' in line))
+    assert {row["picture"] for row in rows_in(collect_areas(out, None))} == {f"../in/{n}.png" for n in (0, 1, 3)}
+    assert [result.skipped for result in run_jobs(predictor, pictures, out, ["areas"])] == [True, True, False, True]
+    assert len(rows_in(collect_areas(out, None))) == 12
 
 
 def test_areas_in_the_unit_of_the_pixels_side(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from predictions import output_bytes, predict_all, run_jobs, written
 from segnet.inference.predictor import Predictor
 from segnet.prediction.outputs import OUTPUTS
 
-EVERY = ("mask", "geotiff", "overlay", "uncertainty", "json", "polygons", "areas", "probabilities")
+EVERY = ("mask", "geotiff", "overlay", "uncertainty", "json", "polygons", "areas", "ranking", "probabilities")
 
 
 @pytest.fixture

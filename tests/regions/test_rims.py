@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from masks import random_masks
+from masks import random_masks, trials
 
 from segnet.regions.filling import fill
 from segnet.regions.labelling import find_regions
@@ -19,7 +19,7 @@ def rims_of(mask: np.ndarray, *, stops: bool = False) -> dict[int, Polygon]:
 
 @pytest.mark.parametrize("stops", [False, True])
 def test_filled_rims_are_the_mask_again(stops: bool) -> None:
-    for mask in random_masks(150):
+    for mask in random_masks(trials(150)):
         regions, again = find_regions(mask), np.full(mask.shape, 77, dtype=np.uint8)
         rims = rims_of(mask, stops=stops)
         assert list(rims) == list(range(len(regions.sizes)))

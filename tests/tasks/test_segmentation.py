@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from segnet.config.sections import LossConfig
+from segnet.config.sections import InferenceConfig, LossConfig
 from segnet.data.statistics import class_statistics
 from segnet.losses import enet_weights, median_frequency_weights
 from segnet.tasks.segmentation import ClassProbabilities, Segmentation
+from segnet.tasks.segmentation_score import Maps
 from segnet.tasks.task import Spread
 
 
@@ -49,3 +50,14 @@ def test_mutual_information_is_the_entropy_of_the_mean_without_the_mean_entropy(
     entropy = -(0.1 * math.log(0.1) + 0.9 * math.log(0.9))
     assert maps.mutual_information.item() == pytest.approx(math.log(2) - entropy)
     assert maps.probabilities is None
+
+
+def test_a_whole_mask_is_cleaned_up_by_the_settings():
+    mask = torch.zeros(1, 6, 6, dtype=torch.uint8)
+    mask[0, 1, 1], mask[0, 3:5, 3:5] = 1, 1
+    maps = Maps(mask, *[torch.rand(1, 6, 6)] * 3, None, None, None)
+    assert ClassProbabilities().complete(maps) is maps
+    cleaned = ClassProbabilities().under(InferenceConfig(min_region=2)).complete(maps)
+    assert cleaned.mask.sum() == 4
+    assert mask.sum() == 5
+    assert cleaned.confidence is maps.confidence

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import refused
 from label_exports import masks_in, names_in, photo, run_import
-from masks import random_masks
+from masks import random_masks, trials
 from pycocotools import mask as coco
 
 from segnet.classes import class_set
 from segnet.regions.shapes import PictureShapes, trace_shapes
+from segnet.system.errors import ExitCode
 from segnet.vectors.formats import FORMATS
 
 NAMES = ("background", "leaf", "stem", "spot")
@@ -34,7 +36,7 @@ def all_classes_first(masks: list[np.ndarray]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_import_gives_the_same_masks(tmp_path: Path, name: str) -> None:
-    masks = all_classes_first(list(random_masks(40, seed=2)))
+    masks = all_classes_first(list(random_masks(trials(40), seed=2)))
     for number, mask in enumerate(masks):
         photo(tmp_path / "pictures" / "deep" / f"{number}.jpg", mask.shape, seed=number)
     path = tmp_path / FORMATS[name].file
@@ -83,3 +85,17 @@ def test_labelme_has_polygons_to_edit_where_they_are_exact(tmp_path: Path) -> No
     assert [(shape["label"], shape["shape_type"]) for shape in content["shapes"]] == [("leaf", "polygon"), ("stem", "mask")]
     assert sorted(content["shapes"][0]["points"]) == [[3, 2], [3, 8], [11, 2], [11, 8]]
     assert content["imagePath"] == "0.jpg"
+
+
+def test_what_cvat_cannot_hold_is_refused(tmp_path: Path) -> None:
+    mask = np.ones((2, 2), dtype=np.uint8)
+    confidence = np.ones((2, 2), np.float32)
+    colon = class_set(("background", "a:b"))
+    with refused(ExitCode.CONFIG, "data.classes: a:b: a colon"):
+        FORMATS["cvat"].write(tmp_path / "x", iter([trace_shapes("a.jpg", mask, confidence, colon)]), colon)
+    black = class_set(("background", "leaf"), ((9, 9, 9), (0, 0, 0)))
+    with refused(ExitCode.CONFIG, "data.colors: two classes, or a class and CVAT's background, have one colour"):
+        FORMATS["cvat"].write(tmp_path / "x", iter([trace_shapes("a.jpg", mask, confidence, black)]), black)
+    with refused(ExitCode.DATA, "a line break in the name"):
+        FORMATS["cvat"].write(tmp_path / "x", iter([trace_shapes("a\nb.jpg", mask, confidence, CLASSES)]), CLASSES)
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from helpers import refused
-from masks import random_masks
+from masks import random_masks, trials
 
 from segnet.classes import class_set
 from segnet.regions.shapes import shapes_to_mask, trace_shapes
@@ -18,7 +18,7 @@ CLASSES = class_set(("background", "leaf", "stem", "spot"))
 
 
 def test_a_file_is_read_again_as_the_same_mask(tmp_path: Path) -> None:
-    for mask in random_masks(30, seed=5):
+    for mask in random_masks(trials(30), seed=5):
         shapes = trace_shapes("a.jpg", mask, np.full(mask.shape, 0.25, np.float32), CLASSES)
         (tmp_path / "a.geojson").write_bytes(encode_geojson(shapes, CLASSES))
         again = read_geojson(tmp_path / "a.geojson")

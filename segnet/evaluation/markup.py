@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Mapping
 from importlib import resources
+from string import Template
 
 from segnet.classes import Color
 
 
 def part(name: str) -> str:
     return resources.files("segnet.evaluation").joinpath(name).read_text("utf-8")
+
+
+def page(name: str, parts: Mapping[str, str]) -> str:
+    """A whole report: the file `name` between report_start.html and report_end.html, with `parts` put into their places."""
+    return "".join(Template(part(each)).substitute(parts) for each in ("report_start.html", name, "report_end.html"))
 
 
 def text_of(value: str) -> str:

@@ -1,7 +1,7 @@
 """One self-contained HTML page about an evaluation: scores, charts, and the worst and best pictures to look into.
 
-`report.html` is the page's frame; `report_pictures.html`, `report.css` and `report.js` are put into it, and this module
-fills in what is known.
+`report_start.html`, `report.html` and `report_end.html` are the page; `report_pictures.html`, `report.css` and `report.js` are
+put into it, and this module fills in what is known.
 Everything that comes from data is escaped, and the page's content security policy runs no script but its own.
 """
 
@@ -12,12 +12,11 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from string import Template
 
 from segnet.classes import ClassSet
 from segnet.evaluation.charts import Chart, Point, line_chart, reliability_chart
 from segnet.evaluation.gallery import ReportPicture, picture_rows, picture_section
-from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, with_unit
+from segnet.evaluation.markup import css_color, page, part, percent, swatch, text_of, with_unit
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import Scores
 from segnet.runs.log import read_log
@@ -65,9 +64,8 @@ def write_report(
     room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
     parts["pictures"] = picture_section(evaluation, pictures, classes, room)
     parts["navigation"] = _navigation({"pictures": bool(parts["pictures"]), "training": bool(parts["curves"])})
-    page = Template(part("report.html")).substitute(parts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, page)
+    write_text(path, page("report.html", parts))
 
 
 def _navigation(there: Mapping[str, bool]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from segnet.config.sections import InferenceConfig
 from segnet.data.images import encode_webp
 from segnet.evaluation.gallery import LONGEST_SIDE, MAX_SHARE
-from segnet.evaluation.markup import part, text_of
+from segnet.evaluation.markup import page, part, text_of
 from segnet.evaluation.report import LEAST_ROOM, PAGE, fact_rows, learning_curve, script_digest
 from segnet.evaluation.restoration_results import PROTOCOL, shown, strength
 from segnet.inference.answers import predict, prepare_to_predict
@@ -91,7 +91,7 @@ def write_restoration_report(
     there |= {"facts": "Facts"}
     empty = {name for name, text in (("pictures", parts["pictures"]), ("training", parts["curves"])) if not text}
     parts["navigation"] = "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in there.items() if anchor not in empty)
-    write_text(path, Template(part("report_restoration.html")).substitute(parts))
+    write_text(path, page("report_restoration.html", parts))
 
 
 def _tiles(evaluation: RestoredEvaluation) -> str:

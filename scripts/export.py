@@ -45,7 +45,7 @@ def main() -> None:
     print(f"export {checkpoint} on CPU", flush=True)
     report = export_model(model, Metadata(config, step, score), arguments.out, pictures)
     if report.difference is not None:
-        print(f"same logits on odd and even sizes, up to {report.difference:.1e} of the largest")
+        print(f"same output on odd and even sizes, up to {report.difference:.1e} of the largest")
     if report.agreement is not None:
         print(f"int8 from {len(pictures)} pictures: {report.agreement:.2%} of their pixels keep their answer")
     print("written:", *report.files)

@@ -127,7 +127,7 @@ def _define_pictures(pictures: argparse.ArgumentParser) -> None:
         done = copy_pictures(arguments.train, arguments.test, arguments.out, val=arguments.val, seed=arguments.seed)
         _print_counts(arguments.out, done)
         for folder in (*arguments.train, *arguments.test):
-            _warn_of_left_out(folder)
+            _warn_of_left_out(folder, arrays=True)
 
     pictures.set_defaults(run=run)
 
@@ -209,7 +209,7 @@ def _define_convert(convert: argparse.ArgumentParser) -> None:
         stopped = bool(done.failed) and not go_on
         more = "; nothing was written: mend them, or write the others with --keep-going" if stopped else ""
         print(f"{arguments.out}: {counts}{more}", flush=True)
-        _warn_of_left_out(arguments.masks)
+        _warn_of_left_out(arguments.masks, arrays=False)
         for line in conversion_lines(done, arguments.masks, verbose=arguments.verbose):
             print(line, file=sys.stderr)
         if done.failed:
@@ -219,9 +219,9 @@ def _define_convert(convert: argparse.ArgumentParser) -> None:
     convert.set_defaults(run=run)
 
 
-def _warn_of_left_out(folder: Path) -> None:
-    """Warn of files that look like pictures or masks and are not read."""
-    if left := left_out(list_pictures(folder)):
+def _warn_of_left_out(folder: Path, *, arrays: bool) -> None:
+    """Warn of files that look like pictures or masks and are not read; without `arrays`, of .npy files too."""
+    if left := left_out(list_pictures(folder, arrays=arrays)):
         print(f"warning: {left_out_warning(left)}", file=sys.stderr)
 
 
@@ -231,7 +231,7 @@ def _list_values(folder: Path, classes: ClassSet | None, source: str) -> ExitCod
     found = list_values(folder)
     for error in merge_alike(found.failed, lambda _: folder):
         print(f"error: {error}", file=sys.stderr)
-    _warn_of_left_out(folder)
+    _warn_of_left_out(folder, arrays=True)
     if found.masks:
         command, why = proposed_command(found, classes, source)
         print(f"{values_table(found)}\n{why}:\n  {command}", flush=True)

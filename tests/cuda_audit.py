@@ -22,9 +22,11 @@ from segnet.config.loading import load_config, override_config
 from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import Sample
 from segnet.evaluation.scoring import evaluate
-from segnet.inference.answers import predict_maps
-from segnet.losses import CrossEntropy
+from segnet.inference.answers import predict
+from segnet.losses import CrossEntropy, ImageError
 from segnet.system.devices import use_deterministic_algorithms
+from segnet.tasks.choice import build_task
+from segnet.tasks.task import Criterion
 from segnet.training import loop, step
 
 Run = Callable[[PretendedGpu], None]
@@ -71,22 +73,24 @@ def train_and_predict(
         gpu.any_layout = any_layout
         config = load_config(ROOT / "configs" / f"{recipe}.yaml", ["model.encoder_weights=null", *changes])
         use_deterministic_algorithms(config.train.deterministic)
-        classes = len(config.data.class_set)
+        task = build_task(config)
         with mock.patch.multiple(nn.init, kaiming_normal_=lambda x, **_: x, kaiming_uniform_=lambda x, **_: x):  # takes seconds
-            state = step.build_state(config, classes, GPU)
-        weight = torch.ones(classes).to(GPU) if config.loss.class_weights != "none" else None
-        criterion = CrossEntropy(weight=weight, smoothing=config.loss.label_smoothing)
-        image = torch.zeros(*shape, 3, dtype=torch.uint8).permute(0, 3, 1, 2)  # channels_last, as the loader gives it
-        batch: Any = Sample(image, torch.zeros(shape, dtype=torch.uint8), "")
+            state = step.build_state(config, task.channels, GPU)
+        weight = torch.ones(task.channels).to(GPU) if config.loss.class_weights != "none" else None
+        image = torch.zeros(*shape, config.data.channels, dtype=torch.uint8).permute(0, 3, 1, 2)  # channels_last, from the loader
+        restores = config.task == "denoise"
+        criterion: Criterion = ImageError() if restores else CrossEntropy(weight=weight, smoothing=config.loss.label_smoothing)
+        batch: Any = Sample(image.float() if restores else image, image if restores else image[:, 0].clone(), "")
         gpu.convolutions_in = getattr(torch, config.train.precision)
         for _ in range(steps):
             step.train_step(state, step.to_device(batch, GPU), criterion, lr=1e-3, config=config)
         if views:
             gpu.convolutions_in = getattr(torch, views.precision)
-            found = predict_maps(state.scored_model, image, views, probabilities=True)
+            found = predict(state.scored_model, batch.image, views, task.answers, keep_mean=True)
             if any(answer is not None and type(answer) is not Tensor for answer in found):
                 gpu.findings.add("an answer is not on the CPU")
-            evaluate(state.scored_model, [batch], views)  # type: ignore[arg-type]
+            if not restores:
+                evaluate(state.scored_model, [batch], views)  # type: ignore[arg-type]
 
     return run
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from segnet.data.deep_pictures import ARRAY_SUFFIX
 from segnet.data.images import SUFFIXES, pixel_count
 from segnet.system.errors import UserError, data_error
 
@@ -56,8 +57,10 @@ def has_foreign_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _OTHER_FORMATS
 
 
-def list_pictures(folder: Path) -> Listing:
-    """The files below `folder`, hidden names ignored. Raises OSError when `folder` itself cannot be read.
+def list_pictures(folder: Path, *, arrays: bool = True) -> Listing:
+    """The files below `folder`, hidden names ignored. Without `arrays`, .npy files are no pictures: masks are not read from them.
+
+    Raises OSError when `folder` itself cannot be read.
 
     Links to folders are followed after the folders themselves, so that a folder is read once, and under its own path if
     that lies below `folder`. A link to a folder that contains `folder` is not followed. A link to a file is a file.
@@ -86,7 +89,8 @@ def list_pictures(folder: Path) -> Listing:
             starts += [path for path in (os.path.join(place, name) for name in folders) if os.path.islink(path)]
             for name in files:
                 if not is_hidden(name):
-                    (pictures if has_picture_suffix(name) else others).append(Path(place, name))
+                    is_read = has_picture_suffix(name) and (arrays or not name.lower().endswith(ARRAY_SUFFIX))
+                    (pictures if is_read else others).append(Path(place, name))
     return Listing(sorted(pictures), sorted(others), sorted(unread))
 
 
@@ -94,7 +98,7 @@ def left_out(listing: Listing) -> list[LeftOut]:
     """The files left out that are pictures by their content or have the suffix of another format, and the folders not read."""
     found = list(listing.unread)
     for path in listing.others:
-        if has_foreign_suffix(path.name):
+        if has_foreign_suffix(path.name) or path.suffix.lower() == ARRAY_SUFFIX:
             found.append(LeftOut(path, f"{path.suffix[1:].upper()} is not read"))
         elif _holds_picture(path):
             found.append(LeftOut(path, "a picture by its content alone" if path.suffix else "a picture without a suffix"))

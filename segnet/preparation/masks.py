@@ -163,7 +163,7 @@ def conversion_json(done: Conversion) -> str:
 
 def masks_in(folder: Path) -> list[Path]:
     """The masks below a folder, sorted. Raises UserError (data) without any."""
-    masks = list_pictures(folder).pictures if folder.is_dir() else []
+    masks = list_pictures(folder, arrays=False).pictures if folder.is_dir() else []
     if not masks:
         found = "no masks in it" if folder.is_dir() else "no such folder"
         raise data_error(folder, found, "give a folder of masks")

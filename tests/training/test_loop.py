@@ -87,11 +87,11 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(tiny_config,
     train(config, tmp_path / "whole")
     predict, interrupted = scoring.predict, []
 
-    def signalled(*arguments):
+    def signalled(*arguments, **options):
         if len(interrupted) < 2:
             interrupted.append(1)
             signal.raise_signal(signal.SIGTERM)
-        return predict(*arguments)
+        return predict(*arguments, **options)
 
     monkeypatch.setattr(scoring, "predict", signalled)
     steps = []

@@ -76,7 +76,9 @@ def test_the_commands_work_in_their_order(clone):
         commands += [command for command in commands_of(PAGES[page]) if command not in commands]
     drawing = "python scripts/prepare_data.py sample"  # which would draw 300 pictures
     assert drawing in commands
-    run([command for command in commands if command != drawing], clone)
+    int8 = " --int8 data/sample/JPEGImages"  # which is refused where it changes much of a network that is hardly trained
+    assert any(command.endswith(int8) for command in commands)
+    run([command.removesuffix(int8) for command in commands if command != drawing], clone)
     assert len(list((clone / "masks").glob("sample_*[0-9].png"))) == 20
     assert len(list((clone / "masks").glob("*.overlay.jpg"))) == 20
     assert (clone / "runs" / "mine" / "evaluation" / "val" / "metrics.json").exists()

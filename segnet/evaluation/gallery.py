@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from segnet.classes import ClassSet
 from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.images import encode_webp
-from segnet.evaluation.markup import css_color, part, percent, swatch, text_of, with_unit
+from segnet.evaluation.markup import css_color, figure, part, percent, swatch, text_of, viewer, with_unit
 from segnet.inference.answers import predict_maps, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.tasks.segmentation_score import Evaluation, PictureScore
@@ -89,12 +88,14 @@ def picture_section(evaluation: Evaluation, pictures: Iterable[ReportPicture], c
     if not gallery:
         return ""
     named = zip(classes.names, classes.colors, strict=True)
-    return Template(part("report_pictures.html")).substitute(
+    legend = Template(part("report_legend.html")).substitute(
         legend="\n".join(f"<li>{swatch(css_color(color))}<bdi>{text_of(name)}</bdi></li>" for name, color in named),
         wrong=css_color(WRONG),
         uncertainty=",".join(map(css_color, UNCERTAINTY_COLORS)),
-        gallery=gallery,
     )
+    layers = ("picture", "truth", "prediction", "error", "uncertainty")
+    strips = f"Of each picture, from left to right: {', '.join(layers)}."
+    return viewer(layers, shown=("picture", "prediction"), strips=strips, legend=legend, gallery=gallery)
 
 
 def reduced(picture: ReportPicture) -> ReportPicture:
@@ -136,15 +137,9 @@ def _figure(picture: ReportPicture, classes: ClassSet, share: int, rank: str) ->
         "error": f"Errors in {name}: {with_unit(1 - score.accuracy)} of the scored pixels",
         "uncertainty": f"Uncertainty in {name}: {with_unit(float(picture.uncertainty.mean()))} on average",
     }
-    tags = {}
-    for layer, content in _layers(picture, classes, share).items():
-        source = f"data:image/webp;base64,{base64.b64encode(content).decode()}"
-        tags[layer] = f'<img data-layer="{layer}" alt="{words[layer]}" width="{width}" height="{height}" src="{source}">'
     scores = f"mIoU {with_unit(score.miou)}"
     more = f", accuracy {with_unit(score.accuracy)}, boundary F1 {with_unit(score.boundary_f1)}, {rank}"
-    caption = f'<bdi>{name}</bdi> <span>{scores}<span class="more">{more}</span></span>'
-    opener, others = f'<button type="button" disabled>{tags.pop("picture")}</button>', "".join(tags.values())
-    return f'<li><figure><div class="layers">{opener}{others}</div><figcaption>{caption}</figcaption></figure></li>'
+    return figure(_layers(picture, classes, share), words, size=(height, width), name=name, scores=scores, more=more)
 
 
 def _largest(pixels: Sequence[int], classes: ClassSet) -> str:

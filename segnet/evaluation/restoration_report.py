@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -15,7 +13,7 @@ from torch import Tensor
 from segnet.config.sections import InferenceConfig
 from segnet.data.images import encode_webp
 from segnet.evaluation.gallery import LONGEST_SIDE, MAX_SHARE
-from segnet.evaluation.markup import page, part, text_of
+from segnet.evaluation.markup import figure, page, part, text_of, viewer
 from segnet.evaluation.report import LEAST_ROOM, PAGE, fact_rows, learning_curve, script_digest
 from segnet.evaluation.restoration_results import PROTOCOL, shown, strength
 from segnet.inference.answers import predict, prepare_to_predict
@@ -121,7 +119,10 @@ def _picture_section(worst: Sequence[RestoredPicture], best: Sequence[RestoredPi
     share = min(MAX_SHARE, room // (len(worst) + len(best)))
     lists = {"Worst": worst, "Best": best} if best else {"From the worst to the best": worst}
     gallery = [f"<h3>{heading}</h3>\n<ol>{''.join(_figure(one, share) for one in each)}</ol>" for heading, each in lists.items()]
-    return Template(part("report_restorations.html")).substitute(gallery="\n".join(gallery))
+    layers = ("noisy", "restored", "clean", "difference")
+    strips = f"Of each picture, from left to right: {', '.join(layers)}."
+    strips += " The difference is that of restored and clean, times 5, on grey."
+    return viewer(layers, shown=("noisy", "restored"), strips=strips, legend="", gallery="\n".join(gallery))
 
 
 def _figure(picture: RestoredPicture, room: int) -> str:
@@ -134,15 +135,9 @@ def _figure(picture: RestoredPicture, room: int) -> str:
         "clean": f"Clean picture {name}",
         "difference": f"Difference of the restored and the clean picture {name}",
     }
-    tags = {}
-    for layer, content in _layers(picture, room).items():
-        source = f"data:image/webp;base64,{base64.b64encode(content).decode()}"
-        tags[layer] = f'<img data-layer="{layer}" alt="{words[layer]}" width="{width}" height="{height}" src="{source}">'
     scores = f"PSNR {shown(score.psnr, 2)} dB"
     more = f", SSIM {shown(score.ssim, 4)}, noisy PSNR {shown(score.noisy_psnr, 2)} dB"
-    caption = f'<bdi>{name}</bdi> <span>{scores}<span class="more">{more}</span></span>'
-    opener, others = f'<button type="button" disabled>{tags.pop("noisy")}</button>', "".join(tags.values())
-    return f'<li><figure><div class="layers">{opener}{others}</div><figcaption>{caption}</figcaption></figure></li>'
+    return figure(_layers(picture, room), words, size=(height, width), name=name, scores=scores, more=more)
 
 
 def _layers(picture: RestoredPicture, room: int) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import pytest
 import torch
 from helpers import needs_compiler
 from small_networks import in_float32, noise_image
@@ -40,3 +41,48 @@ def test_a_network_that_cannot_be_compiled_runs_uncompiled_and_says_so(model, mo
     for _ in range(2):
         assert torch.equal(compiled(image), model(image))
     assert capsys.readouterr().err.count("cannot compile the network, which now runs uncompiled") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_outputs_on_a_gpu_outlive_the_next_run_of_the_graph(model):
+    compiled = CompiledPerSize(model.cuda().eval())
+    images = [torch.rand(2, 3, 32, 48, device="cuda") for _ in range(4)]
+    with torch.no_grad():
+        outputs = [compiled(image) for image in images]
+        for image, output in zip(images, outputs, strict=True):
+            torch.testing.assert_close(output, model(image), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_compiled_run_on_a_gpu_learns_the_same(parts):
+    """Also where a step has two parts, whose gradients add up, and where a validation comes between two steps."""
+    losses = {compiled: losses_of_steps(compiled, parts) for compiled in (False, True)}
+    torch.testing.assert_close(losses[True], losses[False], rtol=2e-2, atol=0)
+
+
+def losses_of_steps(compiled: bool, parts: int) -> torch.Tensor:
+    torch.manual_seed(0)
+    stages = {"encoder": [{"widths": [8]}, {"widths": [16]}], "decoder": [{"widths": [8]}, {"widths": [8]}]}
+    network = build_model(ModelConfig.model_validate_json(json.dumps(stages)), 3).cuda()
+    run = CompiledPerSize(network) if compiled else network
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    generator = torch.Generator().manual_seed(1)
+    image = (torch.rand(4, 3, 32, 32, generator=generator) * 255).cuda()
+    truth = (image.mean(1) > 128).long()
+    losses = []
+    for step in range(12):
+        loss = torch.zeros((), device="cuda")
+        for pictures, masks in zip(image.tensor_split(parts), truth.tensor_split(parts), strict=True):
+            part_loss = torch.nn.functional.cross_entropy(run(pictures), masks) / parts
+            part_loss.backward()
+            loss += part_loss.detach()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss)
+        if step == 5:
+            predict_probabilities(network.eval(), image[:1], in_float32())
+            network.train()
+    return torch.stack(losses).cpu()

@@ -1,52 +1,7 @@
-"""Measure a data set and this machine, and write a configuration whose every key has a reason.
+"""Write a configuration for a data set and this machine: `python scripts/plan.py --help`."""
 
-examples:
-  python scripts/plan.py data/leaves > configs/leaves.yaml
-  python scripts/plan.py data/leaves --hours 0.5 --memory 8 --weights vgg16 > configs/leaves.yaml
-  python scripts/plan.py --check runs/leaves
-
-The configuration goes to stdout, the facts and what was chosen because of them to stderr. DATA is a folder in VOC's layout with
-classes.yaml, as prepare_data.py writes it. --check compares the forecast with what a run took.
-"""
-
-import argparse
-import sys
-from pathlib import Path
-
-from segnet.planning.planner import Budget, make_plan
-from segnet.planning.review import review
-from segnet.planning.writing import plan_table, plan_yaml
+from segnet.commands.plan import main
 from segnet.system.command_line import run_command
-from segnet.system.streams import printing_is_the_result
-
-
-def _above_zero(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
-    return number
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, nargs="?", metavar="DATA", help="a data folder; with --check, the plan of the run")
-    parser.add_argument("--hours", type=_above_zero, default=1.0, metavar="H", help="that training may take (default: 1)")
-    parser.add_argument("--memory", type=_above_zero, metavar="GB", help="that training may use (default: what is free)")
-    parser.add_argument(
-        "--weights", metavar="FILE|vgg16", help="a VGG16's weights for the encoder, which make the network SegNet"
-    )
-    parser.add_argument("--check", type=Path, metavar="RUN", help="compare the forecast with what this run took")
-    arguments = parser.parse_args()
-    printing_is_the_result()
-    if arguments.check:
-        print(review(arguments.check, arguments.source))
-        return
-    if not arguments.source:
-        parser.error("give DATA, or --check RUN")
-    plan = make_plan(arguments.source, Budget(arguments.hours, arguments.memory, arguments.weights))
-    print(plan_table(plan), file=sys.stderr, flush=True)
-    sys.stdout.write(plan_yaml(plan, arguments.source))
-
 
 if __name__ == "__main__":
     run_command(main)

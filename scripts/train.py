@@ -1,67 +1,7 @@
-"""Train a network from a YAML file.
+"""Train a network from a YAML file: `python scripts/train.py --help`."""
 
-examples:
-  python scripts/train.py configs/sample.yaml
-  python scripts/train.py configs/voc_segnet.yaml train.epochs=5 device=cpu --run runs/short
-  python scripts/train.py configs/voc_segnet.yaml --resume
-
-`torchrun --standalone --nproc-per-node 4 -- scripts/train.py …` divides each batch among four GPUs (or processes). After a
-failure its --max-restarts=1 continues by itself from the newest checkpoint; docs/slurm.md says more of clusters.
-"""
-
-import argparse
-from pathlib import Path
-
-from segnet.config.loading import load_config
-from segnet.prediction.outputs import outputs_of
+from segnet.commands.train import main
 from segnet.system.command_line import run_command
-from segnet.system.devices import choose_device, describe_device, keep_freed_memory
-from segnet.system.distributed import is_main, restarted
-from segnet.system.errors import ExitCode, UserError
-from segnet.training.loop import train
-from segnet.training.overfitting import overfit_one_batch
-from segnet.training.precision import choose_train_precision
-
-
-def _steps(text: str) -> int:
-    steps = int(text)
-    if steps < 1:
-        raise argparse.ArgumentTypeError(f"{steps} steps; at least 1")
-    return steps
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, e.g. configs/sample.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/<name of CONFIG>)")
-    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run folder")
-    parser.add_argument(
-        "--overfit-one-batch", type=_steps, nargs="?", const=200, metavar="STEPS", help="see whether it can learn one batch (200)"
-    )
-    arguments = parser.parse_intermixed_args()
-    config = load_config(arguments.config, arguments.overrides)
-    run = arguments.run or Path("runs") / arguments.config.stem
-    device = choose_device(config.device)
-    keep_freed_memory()
-    where = f"{describe_device(device)} in {choose_train_precision(config.train, device)}"
-    if arguments.overfit_one_batch:
-        print(f"overfit one batch of {arguments.config} on {where}", flush=True)
-        measure, learnt = overfit_one_batch(config, arguments.overfit_one_batch)
-        value = f"{100 * measure.value:.1f}" if measure.is_share else f"{measure.value:.{measure.digits}f}"
-        print(f"{measure.title} {value} on that batch after {arguments.overfit_one_batch} steps")
-        if not learnt:
-            remedy = "give it more STEPS or another optim.lr; if that does not help, look at the pictures and masks"
-            raise UserError(ExitCode.NUMERIC, arguments.config, "the network did not learn a single batch", remedy)
-        return
-    if is_main():
-        print(f"train {arguments.config} on {where} into {run}", flush=True)
-    best = train(config, run, resume=arguments.resume or restarted())
-    if is_main() and best.exists():
-        print(f"best network: {best}\nscore it:     python scripts/evaluate.py {run}")
-        outputs = ",".join(list(outputs_of(config.task))[:2])
-        print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save {outputs}")
-
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,4 +1,4 @@
-"""Encoder-decoder semantic segmentation: train, evaluate, predict. The commands are in `scripts/`, the recipes in `configs/`.
+"""Encoder-decoder semantic segmentation: train, evaluate, predict. The recipes are in `configs/`.
 
 Read from the top: a file imports only files that this list names before it.
 
@@ -39,6 +39,9 @@ export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
 planning/       from measured facts to a configuration: objects · survey · machine · choices · planner · writing · review
+commands/       the arguments of each command, and what it does: choices · parsers · sources · train · evaluating · evaluate ·
+                predicting · predict · split · check · convert · import_labels · prepare · plan · show · export · compare ·
+                measuring · benchmark · results
 """
 
 from segnet.config.loading import load_config

@@ -1,0 +1,72 @@
+"""Measure the speed of a configuration, beside a plain way of doing the same work.
+
+examples:
+  segnet benchmark train configs/camvid_segnet.yaml --size 224 224 --batch 2 --json train.json
+  segnet benchmark data configs/voc_segnet.yaml data.workers=16 --gpu-rate 550
+  segnet benchmark gpu configs/camvid_segnet.yaml --json gpu.json --minutes 10
+
+`data`: pictures per second from files, and from decoded samples, to batches of uint8, against Pillow and NumPy to batches of
+floats. "Per core" is per second of processor time of one thread, so that other programs on the machine disturb it little.
+`inference` and `train`: one forward pass, and one training step, against the plain network in NCHW and float32 with the same
+weights. Outputs are compared first; then all ways take turns. Quartiles are those of the ratio over the rounds. "Of peak" is the
+fraction of the rate of the fastest large 3×3 convolution in the same precision. "Saved" is the memory that an image keeps for the
+backward pass. Allocators matter: compare runs with the same variables in `environment`.
+`gpu`: what a new GPU should show first, part by part: its tests, waits of a training step, deterministic training, losses beside
+the CPU's, speeds, the loader and a large picture in little memory. Repeat the command to measure what is left; a page of
+Markdown is written beside the JSON file. On a CPU (device=cpu) each part says what it left out.
+The last line of the output is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from segnet.commands.choices import GPU_PARTS
+from segnet.commands.parsers import command_parser
+from segnet.system.errors import ExitCode
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = command_parser(__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    what = {"inference": "from pictures to logits", "train": "a training step", "data": "reading and augmenting pictures"}
+    what["gpu"] = "the first hour with a GPU, in parts"
+    for name, text in what.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("config", type=Path, metavar="CONFIG")
+        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+        rounds = 5 if name == "gpu" else 9
+        command.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"rounds, each way in turn ({rounds})")
+        needed = name == "gpu"
+        command.add_argument("--json", type=Path, required=needed, metavar="FILE", help="write the JSON document there too")
+        if name == "gpu":
+            command.add_argument(
+                "--slice", nargs="+", choices=GPU_PARTS, metavar="PART", help=f"only these: {', '.join(GPU_PARTS)}"
+            )
+            command.add_argument("--minutes", type=float, default=10, metavar="M", help="begin and measure no longer (10)")
+            command.add_argument("--steps", type=int, default=100, metavar="N", help="steps whose losses are compared (100)")
+            command.add_argument("--megapixels", type=float, default=12, metavar="X", help="size of the large picture (12)")
+        elif name == "data":
+            command.add_argument("--pictures", type=int, default=64, metavar="N", help="pictures per round (64)")
+            command.add_argument("--gpu-rate", type=float, metavar="R", help="pictures/s that a GPU takes: can they be fed?")
+        else:
+            command.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the pictures (augment.crop_size)")
+            default = "train.batch_size" if name == "train" else "1"
+            command.add_argument("--batch", type=int, metavar="N", help=f"pictures at once ({default})")
+            command.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes first")
+            command.add_argument("--emulated", action="store_true", help="also what the device emulates, slowly")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> ExitCode:
+    """Measure, and print the numbers as a table and as JSON."""
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    options = ("rounds", "pictures", "gpu_rate", "steps")
+    if any((getattr(given, option, None) or 1) < 1 or getattr(given, option, None) == 0 for option in options):
+        parser.error("--rounds, --pictures, --gpu-rate and --steps are 1 or more")
+    from segnet.commands.measuring import measure
+
+    return measure(given)

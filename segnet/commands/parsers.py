@@ -1,0 +1,37 @@
+"""What the parsers of all commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TypeAlias
+
+from segnet.system.command_line import as_started
+
+Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # what add_subparsers returns
+
+
+def command_parser(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the docstring of a command's file."""
+    return argparse.ArgumentParser(description=as_started(docstring or ""), formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_command(commands: Subcommands, name: str, docstring: str | None) -> argparse.ArgumentParser:
+    """The parser of a subcommand, whose help is the docstring of the file of the command of this name."""
+    about = (docstring or "").partition("\n")[0].removesuffix(".")
+    return commands.add_parser(
+        name,
+        help=about[:1].lower() + about[1:],
+        description=as_started(docstring or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def share(text: str) -> float:
+    """An argparse type: a share above 0 and below 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a share between 0 and 1, such as 0.2")
+    return number

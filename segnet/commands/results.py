@@ -1,0 +1,59 @@
+"""Train recipes with several seeds, score them, and write the table of results: mean ± standard deviation, and what it cost.
+
+examples:
+  segnet results configs/camvid_segnet.yaml configs/camvid_segnet_plain.yaml --seeds 0 1 2
+  segnet results configs/camvid_segnet_cpu.yaml --splits val test --tta
+  segnet results configs/leaves.yaml --folds 5 --minutes 9
+
+It prints each command that it runs, and does nothing twice: give the same command again to go on, or to add recipes, seeds and
+splits. With --minutes it stops in time and prints how many runs are left. Choose recipes on val; score test once.
+With --folds K every seed is trained K times, on the lists train_0, val_0, … that `prepare_data.py split DIR --folds K` writes.
+The table then has the mean ± standard deviation of the folds, and the score of the sum of their confusion matrices, in which
+every picture counts once. Under --out: <recipe>/seed<N> or seed<N>-fold<F>, the run folders; results.json, with every number and
+the curves; results.md, the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from segnet.commands.parsers import command_parser
+from segnet.system.command_line import count_up_to
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = command_parser(__doc__)
+    parser.add_argument("recipes", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="overrides, for all of them")
+    parser.add_argument("--seeds", type=count_up_to(2**31), nargs="+", default=[0], metavar="N", help="0 if left out")
+    parser.add_argument("--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="train on K folds of the data")
+    parser.add_argument("--splits", nargs="+", default=["val"], metavar="NAME", help="to score on (val)")
+    parser.add_argument("--tta", action="store_true", help="score at three scales and mirrored, too")
+    parser.add_argument("--minutes", type=float, default=float("inf"), metavar="N", help="stop in time, to go on another time")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR", help="where (runs/results)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train and score what is not done yet, and print the table."""
+    given = build_parser().parse_args(arguments)
+    from segnet.benchmarks.recipes import Comparison, Row
+    from segnet.config.loading import load_config
+
+    configs = {recipe: load_config(recipe, given.overrides) for recipe in given.recipes}
+    views = [False, True] if given.tta else [False]
+    comparison = Comparison(
+        configs=configs,
+        overrides=given.overrides,
+        seeds=given.seeds,
+        rows=[Row(recipe, split, tta) for recipe in configs for split in given.splits for tta in views],
+        out=given.out,
+        scripts=Path(__file__).parents[2] / "scripts",
+        folds=given.folds,
+    )
+    waiting = comparison.run(time.monotonic() + 60 * given.minutes)
+    runs = len(configs) * len(comparison.trials)
+    print(f"{waiting} of {runs} runs wait: give the command again" if waiting else "complete")

@@ -452,7 +452,8 @@ class TrainConfig(Section):
     curves have shown that networks learn as well with the kernel's rounding; a resumed run keeps its own."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes. Meant
-    for GPUs, where it saves passes over memory between convolutions; on CPUs it was no faster."""
+    for GPUs, where it saves passes over memory between convolutions and, with accumulate 1, runs as a CUDA graph; on CPUs it was
+    no faster."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights, which is then evaluated and saved as the best. 0: off."""
     deterministic: bool = False

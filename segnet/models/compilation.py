@@ -12,9 +12,9 @@ from torch import Tensor, nn
 class CompiledPerSize(nn.Module):
     """A network that torch compiles once for each size of its input, for up to `LIMIT` sizes; other sizes run uncompiled.
 
-    On a GPU the program of a size is recorded as a CUDA graph, which one call launches: the processor's time for hundreds of
-    small launches is what a step of a small network waits for. Where torch cannot compile, as without a C++ compiler, all sizes
-    run uncompiled, after one warning.
+    On a GPU the program of a size is recorded as a CUDA graph, which one call launches: the hundreds of launches of a small
+    network take the processor longer than the GPU needs to run them. Where torch cannot compile, as without a C++ compiler, all
+    sizes run uncompiled, after one warning.
 
     It is not compiled for all sizes at once. With dynamic=True torch 2.14.1 fails at sorting the strides of pooled activations,
     whose sizes are rounded up ("truth value of Relational"), and with mark_dynamic at their guards ("not simple sympy type").
@@ -23,13 +23,14 @@ class CompiledPerSize(nn.Module):
 
     LIMIT = 8  # torch's own, after which it stops compiling a function
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, graph: bool = True) -> None:
+        """`graph` is off where gradients of several calls add up: those of a graph are overwritten by its next run."""
         super().__init__()
         self.network = network
         self._sizes = set[torch.Size]()
         self._said, self._failed = False, False
         self._program = torch.compile(network.forward, dynamic=False)
-        self._graph = torch.compile(network.forward, dynamic=False, mode="reduce-overhead")
+        self._recorded = torch.compile(network.forward, dynamic=False, mode="reduce-overhead") if graph else None
 
     def forward(self, image: Tensor) -> Tensor:
         """The network's output for an image of any size. The first of a size beyond the limit prints a note."""
@@ -40,10 +41,10 @@ class CompiledPerSize(nn.Module):
             return cast(Tensor, self.network(image))
         self._sizes.add(image.shape)
         try:
-            if not image.is_cuda:
+            if not (self._recorded and image.is_cuda):
                 return cast(Tensor, self._program(image))
             torch.compiler.cudagraph_mark_step_begin()
-            return cast(Tensor, self._graph(image).clone())  # the graph's own output is overwritten by its next run
+            return cast(Tensor, self._recorded(image).clone())  # the graph's own output is overwritten by its next run
         except torch._dynamo.exc.BackendCompilerFailed as error:  # before anything was computed
             reason = next(line for line in f"{error}\n{type(error).__name__}".splitlines() if line.strip())
             print(f"warning: cannot compile the network, which now runs uncompiled: {reason}", file=sys.stderr)

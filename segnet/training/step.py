@@ -117,7 +117,7 @@ def build_state(config: Config, channels: int, device: torch.device, *, pretrain
             print(f"warning: the encoder is frozen with random weights – {remedy}", file=sys.stderr)
     return TrainState(
         model=model,
-        network=CompiledPerSize(model) if config.train.compile else model,
+        network=CompiledPerSize(model, graph=config.train.accumulate == 1) if config.train.compile else model,
         optimizer=build_optimizer(model, config.optim),
         scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
         ema=MovingAverage(model, config.train.ema_decay) if config.train.ema_decay else None,

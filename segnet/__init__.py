@@ -3,8 +3,8 @@
 Read from the top: a file imports only files that this list names before it.
 
 classes         the class tables: names, colours, the ignored id
-system/         for every command: errors · streams · digests · distributed · files · devices · processes ·
-                command_line
+system/         for every command: version · invocation · errors · streams · digests · distributed · files · devices ·
+                processes · command_line
 layers/         what the project exists for: pooling · native · convolution · deconvolution
 config/         every setting, typed and checked: yaml_files · sections · advice · renamed · validation ·
                 architectures · data_folder · loading · arguments · key_text · template · key_page
@@ -42,13 +42,37 @@ planning/       from measured facts to a configuration: objects · survey · mac
 commands/       the arguments of each command, and what it does: choices · parsers · sources · train · evaluating · evaluate ·
                 predicting · predict · split · check · convert · import_labels · prepare · plan · show · export · compare ·
                 measuring · benchmark · results
+__main__        the command segnet
 """
 
-from segnet.config.loading import load_config
-from segnet.evaluation.scoring import evaluate
-from segnet.inference.loaded_model import load_model
-from segnet.inference.predictor import Predictor
-from segnet.models.initialization import build_model
-from segnet.system.errors import UserError
+from __future__ import annotations
 
-__all__ = ["Predictor", "UserError", "build_model", "evaluate", "load_config", "load_model"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from segnet.system.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from segnet.config.loading import load_config
+    from segnet.evaluation.scoring import evaluate
+    from segnet.inference.loaded_model import load_model
+    from segnet.inference.predictor import Predictor
+    from segnet.models.initialization import build_model
+    from segnet.system.errors import UserError
+
+__all__ = ["Predictor", "UserError", "__version__", "build_model", "evaluate", "load_config", "load_model"]
+_FILES = {
+    "Predictor": "segnet.inference.predictor",
+    "UserError": "segnet.system.errors",
+    "build_model": "segnet.models.initialization",
+    "evaluate": "segnet.evaluation.scoring",
+    "load_config": "segnet.config.loading",
+    "load_model": "segnet.inference.loaded_model",
+}
+
+
+def __getattr__(name: str) -> object:
+    """A name of `__all__`, imported when it is asked for: what needs no torch, such as the help of a command, starts at once."""
+    if name not in _FILES:
+        raise AttributeError(f"module 'segnet' has no attribute '{name}'")
+    return getattr(import_module(_FILES[name]), name)

@@ -254,7 +254,7 @@ def earlier_parts(path: Path, conditions: Facts) -> Facts:
         document = json.loads(path.read_text("utf-8"))
         parts = dict(document["parts"])
     except (OSError, ValueError, LookupError, TypeError):
-        raise config_error(path, "is not a document of `benchmark.py gpu`", "name another --json") from None
+        raise config_error(path, "is not a document of `segnet benchmark gpu`", "name another --json") from None
     changed = [key for key in conditions if document.get(key) != conditions[key]]
     if changed:
         raise config_error(path, f"was measured with another {', '.join(changed)}", "name another --json, or remove it")
@@ -267,7 +267,7 @@ def unfinished_parts(done: Facts) -> list[str]:
 
 
 def as_markdown(document: Facts) -> str:
-    """The document of `scripts/benchmark.py gpu` as a page: a table of the parts, and one of the speeds."""
+    """The document of `segnet benchmark gpu` as a page: a table of the parts, and one of the speeds."""
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     lines = [
         f"# {document['device']}",

@@ -25,6 +25,7 @@ from segnet.runs.checkpoint import BEST, LAST
 from segnet.runs.log import read_log
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder, write_text
+from segnet.system.invocation import as_started
 
 ZOOMS = (0.75, 1.0, 1.25)  # of test-time augmentation, multiplied by the recipe's own scales
 MEASURES = ("miou", "global_accuracy", "mean_accuracy")
@@ -73,7 +74,6 @@ class Comparison:
     seeds: Sequence[int]
     rows: Sequence[Row]
     out: Path
-    scripts: Path  # the folder of train.py and evaluate.py
     folds: int = 0
 
     @property
@@ -131,15 +131,15 @@ class Comparison:
         views = [f"inference.scales={scales}", "inference.flip=horizontal"] if row.tta else []
         self._call("evaluate", run, *views, "--split", trial.split(row.split), "--out", metrics.parent)
 
-    def _call(self, script: str, *arguments: object) -> None:
+    def _call(self, name: str, *arguments: object) -> None:
         """Print and run a command. Raises UserError with its exit code if it fails."""
-        command = [sys.executable, self.scripts / f"{script}.py", *arguments]
-        print("$ " + shlex.join(["python", f"scripts/{script}.py", *map(str, arguments)]), flush=True)
-        status = subprocess.run([str(part) for part in command], check=False).returncode
+        words = [str(argument) for argument in arguments]
+        print(f"$ {as_started(f'segnet {name}')} {shlex.join(words)}", flush=True)
+        status = subprocess.run([sys.executable, "-m", "segnet", name, *words], check=False).returncode
         if status:
             code = ExitCode(status) if status in set(ExitCode) else ExitCode.ENVIRONMENT
             remedy = "mend the error that it printed above, and give the command again"
-            raise UserError(code, f"scripts/{script}.py", f"ended with exit code {status}", remedy)
+            raise UserError(code, as_started(f"segnet {name}"), f"ended with exit code {status}", remedy)
 
 
 def trials_of(seeds: Sequence[int], folds: int) -> list[Trial]:

@@ -29,7 +29,7 @@ from segnet.system.errors import ExitCode
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("benchmark", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     what = {"inference": "from pictures to logits", "train": "a training step", "data": "reading and augmenting pictures"}
     what["gpu"] = "the first hour with a GPU, in parts"

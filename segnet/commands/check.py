@@ -73,7 +73,7 @@ def add_to(commands: Subcommands) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command alone."""
-    parser = command_parser(__doc__)
+    parser = command_parser("check", __doc__)
     define(parser)
     return parser
 

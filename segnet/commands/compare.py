@@ -5,7 +5,7 @@ examples:
   segnet compare runs/first runs/second --split test --json difference.json
   segnet compare runs/camvid/evaluation/val /tmp/scores --samples 100000
 
-A and B are run folders that evaluate.py has scored, or folders that it wrote. The interval is a bootstrap over pictures: it
+A and B are run folders that evaluate has scored, or folders that it wrote. The interval is a bootstrap over pictures: it
 covers the choice of the pictures in the split, not the difference between two trainings with different seeds.
 """
 
@@ -21,8 +21,8 @@ from segnet.system.command_line import count_up_to
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
-    parser.add_argument("a", type=Path, metavar="A", help="a run folder, or a folder that evaluate.py wrote")
+    parser = command_parser("compare", __doc__)
+    parser.add_argument("a", type=Path, metavar="A", help="a run folder, or a folder that evaluate wrote")
     parser.add_argument("b", type=Path, metavar="B", help="another, compared with A")
     parser.add_argument("--split", help="split of the run folders (default: val)")
     samples = count_up_to(1_000_000, least=1)

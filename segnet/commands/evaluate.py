@@ -6,7 +6,7 @@ examples:
   segnet evaluate runs/camvid/last.pt --out /tmp/scores device=cpu
 
 It writes metrics.json, pictures.csv, of a segmentation confusion.csv, and report.html, a page to look at. Two evaluations of one
-split are compared by scripts/compare.py. Under torchrun the ranks share the pictures.
+split are compared by segnet compare. Under torchrun the ranks share the pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segnet.system.command_line import count_up_to
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("evaluate", __doc__)
     source_help = "a run folder (its best checkpoint) or a checkpoint; of several, the probabilities are averaged"
     parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
     overrides_help = "further runs; overrides of the configuration, e.g. inference.flip=horizontal"
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/evaluation/<split>)")
     pictures = count_up_to(10_000)
     parser.add_argument("--pictures", type=pictures, default=24, help="in the report, the worst and the best (default: 24)")
-    calibrate_help = "fit the temperature at which confidence is right, in place of a score; for predict.py --below"
+    calibrate_help = "fit the temperature at which confidence is right, in place of a score; for predict --below"
     parser.add_argument("--calibrate", action="store_true", help=calibrate_help)
     cleanup_help = "find the clean-up of masks that helps, in place of a score"
     parser.add_argument("--tune-cleanup", action="store_true", help=cleanup_help)

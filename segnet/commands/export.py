@@ -6,7 +6,7 @@ examples:
   segnet export runs/camvid/last.pt --out camvid.pt2
 
 Its input is float32 (B, C, H, W) in 0..255, of any size; its output float32 logits (B, K, H, W). The file is kept only if it
-computes what the network does. evaluate.py and predict.py take an .onnx or .xml file in the place of a checkpoint.
+computes what the network does. evaluate and predict take an .onnx or .xml file in the place of a checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segnet.commands.parsers import command_parser
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("export", __doc__)
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx, .xml or .pt2")
     parser.add_argument("--int8", metavar="PICTURES", help="compute in int8, calibrated on a picture, a folder or a quoted glob")

@@ -5,9 +5,9 @@ examples:
   segnet import photos --masks 'labels/{name}_mask.png' --foreground --out data/leaves
   segnet import instances.json --pictures photos --out data/leaves --config configs/leaves.yaml
 
-SOURCE is a folder, a zip or a JSON file. Its format is recognised by its files: CVAT segmentation mask 1.1, Pascal VOC, COCO
-JSON, LabelMe JSON, Roboflow semantic masks, Ultralytics polygons, Label Studio JSON, Supervisely, Cityscapes, ADE20K scene
-parsing, or pairs of pictures and masks. A set without lists gets the list all, which `split` divides.
+SOURCE is a folder, a zip or a JSON file. Its format is recognised by its files: CVAT segmentation mask 1.1, Pascal VOC,
+COCO JSON, LabelMe JSON, Roboflow semantic masks, Ultralytics polygons, Label Studio JSON, Supervisely, Cityscapes, ADE20K
+scene parsing, or pairs of pictures and masks. A set without lists gets the list all, which `split` divides.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def add_to(commands: Subcommands) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command alone."""
-    parser = command_parser(__doc__)
+    parser = command_parser("import", __doc__)
     define(parser)
     return parser
 

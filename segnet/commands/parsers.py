@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import TypeAlias
 
-from segnet.system.command_line import as_started
+from segnet.system.invocation import as_started, is_segnet
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # what add_subparsers returns
 
 
-def command_parser(docstring: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the docstring of a command's file."""
-    return argparse.ArgumentParser(description=as_started(docstring or ""), formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_parser(name: str, docstring: str | None) -> argparse.ArgumentParser:
+    """The parser of the command `segnet NAME`, or of its script; its help is the docstring of the command's file."""
+    return argparse.ArgumentParser(
+        prog=f"segnet {name}" if is_segnet() else None,
+        description=as_started(docstring or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_command(commands: Subcommands, name: str, docstring: str | None) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ examples:
   segnet plan --check runs/leaves
 
 The configuration goes to stdout, the facts and what was chosen because of them to stderr. DATA is a folder in VOC's layout with
-classes.yaml, as prepare_data.py writes it. --check compares the forecast with what a run took.
+classes.yaml, as `prepare` and `import` write it. --check compares the forecast with what a run took.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _above_zero(text: str) -> float:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("plan", __doc__)
     parser.add_argument("source", type=Path, nargs="?", metavar="DATA", help="a data folder; with --check, the plan of the run")
     parser.add_argument("--hours", type=_above_zero, default=1.0, metavar="H", help="that training may take (default: 1)")
     parser.add_argument("--memory", type=_above_zero, metavar="GB", help="that training may use (default: what is free)")

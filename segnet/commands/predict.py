@@ -29,7 +29,7 @@ def _pixel_size(text: str) -> PixelSize:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("predict", __doc__)
     source_help = "a run folder (its best checkpoint) or a checkpoint; of several, A,B,C, the probabilities are averaged"
     parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
     inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=horizontal"
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pixel-size", type=_pixel_size, metavar="SIZE", help=size_help)
     rank_help = "also write ranking.csv: which pictures to label next, the least sure first, of similar ones one"
     parser.add_argument("--rank", action="store_true", help=rank_help)
-    below_help = "pseudo-labels: pixels of the mask with a confidence below P become 255; needs evaluate.py RUN --calibrate"
+    below_help = "pseudo-labels: pixels of the mask with a confidence below P become 255; needs evaluate RUN --calibrate"
     parser.add_argument("--below", type=float, default=0.0, metavar="P", help=below_help)
     suffix_help = "name the mask of a.jpg a.jpg.png: for folders that hold an a.png, too"
     parser.add_argument("--keep-suffix", action="store_true", help=suffix_help)

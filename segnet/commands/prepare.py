@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command and of its subcommands."""
-    parser = command_parser(__doc__)
+    parser = command_parser("prepare", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _define_sample(commands.add_parser("sample", help="generate pictures of balls, crates, cones, rings and stars"))
     for name, about in PUBLIC_SETS.items():

@@ -7,7 +7,7 @@ examples:
 
 It prints each command that it runs, and does nothing twice: give the same command again to go on, or to add recipes, seeds and
 splits. With --minutes it stops in time and prints how many runs are left. Choose recipes on val; score test once.
-With --folds K every seed is trained K times, on the lists train_0, val_0, … that `prepare_data.py split DIR --folds K` writes.
+With --folds K every seed is trained K times, on the lists train_0, val_0, … that `segnet split DIR --folds K` writes.
 The table then has the mean ± standard deviation of the folds, and the score of the sum of their confusion matrices, in which
 every picture counts once. Under --out: <recipe>/seed<N> or seed<N>-fold<F>, the run folders; results.json, with every number and
 the curves; results.md, the table.
@@ -25,7 +25,7 @@ from segnet.system.command_line import count_up_to
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("results", __doc__)
     parser.add_argument("recipes", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="overrides, for all of them")
     parser.add_argument("--seeds", type=count_up_to(2**31), nargs="+", default=[0], metavar="N", help="0 if left out")
@@ -51,7 +51,6 @@ def main(arguments: list[str] | None = None) -> None:
         seeds=given.seeds,
         rows=[Row(recipe, split, tta) for recipe in configs for split in given.splits for tta in views],
         out=given.out,
-        scripts=Path(__file__).parents[2] / "scripts",
         folds=given.folds,
     )
     waiting = comparison.run(time.monotonic() + 60 * given.minutes)

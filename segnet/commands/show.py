@@ -24,7 +24,7 @@ from segnet.system.streams import printing_is_the_result
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("show", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     config = commands.add_parser("config", help="every key of a configuration, with defaults and base files")

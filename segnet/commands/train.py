@@ -5,7 +5,7 @@ examples:
   segnet train configs/voc_segnet.yaml train.epochs=5 device=cpu --run runs/short
   segnet train configs/voc_segnet.yaml --resume
 
-`torchrun --standalone --nproc-per-node 4 -- scripts/train.py …` divides each batch among four GPUs (or processes). After a
+`torchrun --standalone --nproc-per-node 4 -m segnet train …` divides each batch among four GPUs (or processes). After a
 failure its --max-restarts=1 continues by itself from the newest checkpoint; docs/slurm.md says more of clusters.
 """
 
@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from segnet.commands.parsers import command_parser
+from segnet.system.invocation import as_started
 
 
 def _steps(text: str) -> int:
@@ -26,7 +27,7 @@ def _steps(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("train", __doc__)
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, e.g. configs/sample.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/<name of CONFIG>)")
@@ -67,6 +68,6 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"train {given.config} on {where} into {run}", flush=True)
     best = train(config, run, resume=given.resume or restarted())
     if is_main() and best.exists():
-        print(f"best network: {best}\nscore it:     python scripts/evaluate.py {run}")
+        print(as_started(f"best network: {best}\nscore it:     segnet evaluate {run}"))
         outputs = ",".join(list(outputs_of(config.task))[:2])
-        print(f"use it:       python scripts/predict.py {run} PICTURES --out {run}/predictions --save {outputs}")
+        print(as_started(f"use it:       segnet predict {run} PICTURES --out {run}/predictions --save {outputs}"))

@@ -13,9 +13,7 @@ from segnet.config.yaml_files import Origins, Tree, read_mapping, require_utf8
 from segnet.system.errors import UserError, config_error, data_error
 from segnet.system.files import is_inside, place_of
 
-PREPARE_HELP = (
-    "prepare the data (python scripts/prepare_data.py --help), or set data.root"  # the remedy for a missing data folder
-)
+PREPARE_HELP = "prepare the data (segnet prepare --help), or set data.root"  # the remedy for a missing data folder
 
 
 def root_fault(root: Path) -> tuple[str, str] | None:
@@ -146,5 +144,5 @@ def class_remedy(own: ClassSet, expected: ClassSet) -> str:
     if set(own.names) == set(expected.names):
         moved = [f"--map {k}={expected.names.index(name)}" for k, name in enumerate(own.names) if expected.names[k] != name]
         names = f"names: [{', '.join(expected.names)}]"
-        return f"convert its masks (prepare_data.py convert MASKS --out DIR {' '.join(moved)}) and write {names} into that file"
+        return f"convert its masks (segnet convert MASKS --out DIR {' '.join(moved)}) and write {names} into that file"
     return f"name a folder with the classes {', '.join(expected.names)}, or write data.classes=… if its ids mean these"

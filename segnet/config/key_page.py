@@ -8,7 +8,7 @@ from segnet.config.sections import Config
 _HEADER = """\
 # Configuration
 
-<!-- Written by `python scripts/show.py keys > docs/configuration.md`. -->
+<!-- Written by `segnet show keys > docs/configuration.md`. -->
 
 A configuration is a YAML file. It names the files that it builds on under `base`, and changes some of their values:
 
@@ -22,11 +22,11 @@ train:
 
 - Later files of `base` win over earlier ones, and the file's own values win over all. Paths under `base` are relative to the
   file; all other paths start in the working folder. `~` and `$NAME` are not expanded.
-- On the command line, `KEY=VALUE` wins over the file: `python scripts/train.py configs/sample.yaml train.epochs=5`.
-- `python scripts/show.py config configs/sample.yaml` prints every key with its value.
+- On the command line, `KEY=VALUE` wins over the file: `segnet train configs/sample.yaml train.epochs=5`.
+- `segnet show config configs/sample.yaml` prints every key with its value.
 - [configs/template.yaml](../configs/template.yaml) holds every key, to copy lines from.
 - Unknown keys, wrong types and values out of range are reported together, each with its line. For completion in an editor, write
-  `python scripts/show.py schema > configs/schema.json`, and begin a configuration with the line
+  `segnet show schema > configs/schema.json`, and begin a configuration with the line
   `# yaml-language-server: $schema=schema.json`.
 - Off is 0 for a number, `none` for a choice, `null` for a path. `auto` lets the program choose.
 """

@@ -246,7 +246,7 @@ class DataConfig(Section):
             both = "[background, …]" if classes[0] == "background" else f"[background, {classes[0]}]"
             raise ValueError(
                 f"'{classes[0]}' alone, which a network answers everywhere; write {both}, the rest of a picture first, "
-                "and where masks hold 0 and 255 make 255 their class 1: prepare_data.py convert MASKS --out DIR --map 255=1"
+                "and where masks hold 0 and 255 make 255 their class 1: segnet convert MASKS --out DIR --map 255=1"
             )
         return classes
 
@@ -275,7 +275,7 @@ class DataConfig(Section):
             raise ValueError(f"rgb: {list(self.rgb)} are not three of the bands 1 to {self.channels}")
         if self.ignore_index < count:
             name = self.mask_classes.names[self.ignore_index]
-            raise ValueError(f"ignore_index: {self.ignore_index} is the id of class '{name}'; see prepare_data.py convert --map")
+            raise ValueError(f"ignore_index: {self.ignore_index} is the id of class '{name}'; see segnet convert --map")
         return self
 
     @property
@@ -311,7 +311,7 @@ class AugmentConfig(Section):
     scale: tuple[Zoom, Zoom] = (0.5, 2.0)
     """Range of the zoom, drawn uniformly in its logarithm. 1 keeps the picture's resolution. SegNet's five poolings see 211
     pixels to each side: pictures of 500 pixels and more are learnt faster at a smaller scale, such as [0.25, 0.6] with
-    inference.scales [0.4]. scripts/plan.py chooses both."""
+    inference.scales [0.4]. segnet plan chooses both."""
     shrink: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
     """Progressive resizing (Tan & Le 2021, section 4): the run is divided into as many equal parts as there are numbers, and in
     each part crop_size (at least 16 pixels) and scale are multiplied by its number. [0.5, 1]: the first half of the run has
@@ -507,10 +507,10 @@ class InferenceConfig(Section):
     is that of the whole picture at scales [1.0]; a quarter of a window where that is more than half of one."""
     temperature: Annotated[float, Field(ge=0.05, le=20)] = 1.0
     """The logarithms of the mean probabilities are divided by it (Guo et al. 2017, section 4.2), so that a confidence of 0.8 is
-    right for 80 % of its pixels. evaluate.py --calibrate finds it. 1: off. The mask does not depend on it."""
+    right for 80 % of its pixels. segnet evaluate --calibrate finds it. 1: off. The mask does not depend on it."""
     min_region: int = Field(default=0, ge=0, le=100_000_000)
     """Connected regions of fewer pixels than this become part of the class that borders them longest, the smallest first. The
-    confidence stays that of the class before. 0: off. evaluate.py --tune-cleanup says what helps."""
+    confidence stays that of the class before. 0: off. segnet evaluate --tune-cleanup says what helps."""
     fill_holes: int = Field(default=0, ge=0, le=100_000_000)
     """Regions of fewer pixels than this that lie inside of a single other one become part of it. 0: off."""
 

@@ -9,7 +9,7 @@ from segnet.config.sections import Config
 
 _HEADER = """\
 # Every key of a configuration: its meaning above it, its default as its value, its range behind it.
-# Written by `python scripts/show.py template > configs/template.yaml`.
+# Written by `segnet show template > configs/template.yaml`.
 #
 # To use a key, copy its line and the line of its section into your file. Do not name this file as a base file: its values would
 # replace those of the base files before it. Lines that are commented out have no default.

@@ -1,14 +1,16 @@
-"""The commands that error messages about data recommend. No other file of this folder spells a command of `scripts/`."""
+"""The commands that error messages about data recommend. No other file of this folder spells a command."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
+from segnet.system.invocation import as_started
+
 
 def convert_command(mask: Path) -> str:
     """The command that converts all masks in the folder of `mask`, without its last option."""
-    return f"python scripts/prepare_data.py convert {mask.parent} --out NEW"
+    return as_started(f"segnet convert {mask.parent} --out NEW")
 
 
 def rename_command(folder: Path, ending: str) -> str:
@@ -19,9 +21,9 @@ def rename_command(folder: Path, ending: str) -> str:
 
 def split_command(root: Path, options: str = "--val 0.2") -> str:
     """The command that writes the lists of splits of a data folder."""
-    return f"python scripts/prepare_data.py split {root} {options}"
+    return as_started(f"segnet split {root} {options}")
 
 
 def prepare_command(name: str, root: Path) -> str:
     """The command that prepares the public dataset `name` in `root`."""
-    return f"python scripts/prepare_data.py {name} --root {root}"
+    return as_started(f"segnet prepare {name} --root {root}")

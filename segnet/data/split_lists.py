@@ -16,7 +16,7 @@ from segnet.data.split_forms import Form, find_form, invisible, mending_command,
 from segnet.system.errors import UserError, data_error, raise_first
 from segnet.system.files import is_safe_name
 
-SHOWN = 10  # lines of faults that stop a command; `prepare_data.py check` shows all
+SHOWN = 10  # lines of faults that stop a command; `segnet check` shows all
 
 
 def read_split(root: Path, split: str) -> list[str]:

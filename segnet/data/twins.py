@@ -112,7 +112,7 @@ def _remedy(root: Path, pairs: Mapping[str, tuple[str, int]], *, with_test: bool
         if 2 * sum(together) > len(pairs):
             command = split_command(root, f"{shares} --group {group} --overwrite")
             return f"keep what belongs together in one split: {command}"
-    return "put the pictures of a pair into one split: prepare_data.py split with a --group that they share"
+    return "put the pictures of a pair into one split: segnet split with a --group that they share"
 
 
 def _video(name: str) -> str | None:

@@ -162,11 +162,11 @@ def find_evaluation(path: Path, split: str | None) -> Path:
     Raises UserError (data) where there is none.
     """
     if not path.is_dir():
-        raise UserError(ExitCode.DATA, path, "no such folder", "name a run folder, or one that evaluate.py wrote")
+        raise UserError(ExitCode.DATA, path, "no such folder", "name a run folder, or one that segnet evaluate wrote")
     given = (path / "metrics.json").exists()  # an evaluation folder itself
     folder = path if given else path / "evaluation" / (split or "val")
     if not (folder / "metrics.json").exists() or not (folder / "pictures.csv").exists():
-        remedy = "evaluate again" if given else f"run python scripts/evaluate.py {path} --split {split or 'val'}"
+        remedy = "evaluate again" if given else f"run segnet evaluate {path} --split {split or 'val'}"
         raise UserError(ExitCode.DATA, folder, "no pictures.csv" if given else "not evaluated yet", remedy)
     return folder
 

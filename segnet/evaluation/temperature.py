@@ -87,14 +87,14 @@ def read_temperature(folder: Path, inference: InferenceConfig, digest: str) -> f
 
     Raises UserError (data) where there is none, or one of other weights or of other views of a picture.
     """
-    path, remedy = folder / FILE, "run python scripts/evaluate.py RUN --calibrate, with the same inference.* settings"
+    path, remedy = folder / FILE, "run segnet evaluate RUN --calibrate, with the same inference.* settings"
     if not path.is_file():
         raise data_error(path, "no temperature is fitted, so that a confidence is not a probability", remedy)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         temperature, views, weights = float(content["temperature"]), content["views"], content["weights"]
     except (ValueError, KeyError, TypeError):
-        raise data_error(path, "not a temperature that evaluate.py wrote", remedy) from None
+        raise data_error(path, "not a temperature that segnet evaluate wrote", remedy) from None
     if weights != digest:
         raise data_error(path, "fitted for other weights than these", remedy)
     if views != _views(inference):

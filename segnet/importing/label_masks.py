@@ -21,7 +21,7 @@ from segnet.preparation.masks import convert_labels
 from segnet.system.errors import UserError, data_error
 
 _NO_ID = 256  # more than any mask holds
-_REMEDY = "declare it: --classes FILE, or change the masks first: python scripts/prepare_data.py convert"
+_REMEDY = "declare it: --classes FILE, or change the masks first: segnet convert"
 
 
 class MaskValues(NamedTuple):

@@ -11,6 +11,7 @@ from segnet.config.yaml_files import parse_yaml
 from segnet.importing.writing import Imported
 from segnet.system.errors import config_error
 from segnet.system.files import make_folder, write_text
+from segnet.system.invocation import as_started
 
 _MODEL = Path(__file__).parents[2] / "configs" / "model" / "segnet_small.yaml"
 _STRIDE = 16  # pixels of one step at the network's lowest resolution
@@ -46,9 +47,9 @@ def recipe_text(path: Path, root: Path, result: Imported) -> str:
     epochs = max(10, min(300, round(_STEPS * _BATCH / len(result.sizes))))
     base = os.path.relpath(_MODEL, path.parent)
     sizes = f"{widths[0]}×{heights[0]} to {widths[-1]}×{heights[-1]}, in the middle {median(widths):g}×{median(heights):g}"
-    commands = f"python scripts/train.py {path}"
+    commands = as_started(f"segnet train {path}")
     if "train" not in result.lists or "val" not in result.lists:
-        commands = f"python scripts/prepare_data.py split {root} --val 0.2 && {commands}"
+        commands = as_started(f"segnet split {root} --val 0.2 && {commands}")
     quoted = '"' + str(root).replace("\\", "\\\\").replace('"', '\\"') + '"'
     return f"""\
 # {len(result.sizes):,} pictures of {sizes} pixels, imported from {result.title}; {len(result.classes)} classes.

@@ -130,7 +130,7 @@ def _require_seal(path: Path, content: bytes, weights: bytes) -> bytes:
     before, after = _SEALS[path.suffix]
     start = len(content) - len(before) - 64 - len(after)
     if start < 0 or not content.endswith(after) or content[start : start + len(before)] != before:
-        found = "not a file that scripts/export.py wrote, or cut short"
+        found = "not a file that segnet export wrote, or cut short"
         raise checkpoint_error(path, found, "export a run or a checkpoint of this program")
     digest = hashlib.sha256(content[:start] + weights)
     if content[start + len(before) :][:64] != digest.hexdigest().encode():
@@ -161,7 +161,7 @@ def read_exported(path: Path) -> ExportedFile:
     files = [path, weights_path(path)] if path.suffix == ".xml" else [path]
     for file in files:
         if not file.is_file():
-            remedy = "name a file that scripts/export.py wrote, with all that was written beside it"
+            remedy = "name a file that segnet export wrote, with all that was written beside it"
             raise checkpoint_error(file, "no such file", remedy)
     content, *rest = [file.read_bytes() for file in files]
     weights = b"".join(rest)

@@ -202,7 +202,7 @@ def length_choices(length: Length, cost: RunCost, survey: Survey) -> list[Choice
 def recipe_choices(parameters: int, pretrained: bool) -> list[Choice]:
     """The optimizer, which is not measured but that of the recipes in configs/, by the size of the network."""
     small = parameters < 5_000_000
-    source = "prepare_data.py import writes it" if small else "in configs/training/camvid_cpu.yaml"
+    source = "segnet import writes it" if small else "in configs/training/camvid_cpu.yaml"
     fact = f"{parameters:,} parameters"
     values: dict[str, Value] = {"name": "adamw", "lr": 2e-3 if small else 1e-3}
     if pretrained:

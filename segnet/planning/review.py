@@ -19,7 +19,7 @@ def review(run: Path, plan: Path | None) -> str:
     """
     log = run / "metrics.csv"
     if not log.is_file():
-        raise config_error(run, "no metrics.csv in it", "name a run folder that train.py wrote")
+        raise config_error(run, "no metrics.csv in it", "name a run folder that segnet train wrote")
     forecast = read_forecast(plan or _plan_of(run))
     rows = read_log(log)
     minutes = max((row["minutes"] for row in rows if "minutes" in row), default=math.nan)
@@ -48,7 +48,7 @@ def _plan_of(run: Path) -> Path:
         except UserError:
             continue
         return Path(word)
-    raise config_error(path, "names no file with a forecast", "give the file that scripts/plan.py wrote before --check")
+    raise config_error(path, "names no file with a forecast", "give the file that segnet plan wrote before --check")
 
 
 def _peak_of(folder: Path) -> float:

@@ -17,6 +17,7 @@ from segnet.config.yaml_files import Dumper, Value
 from segnet.planning.choices import Choice
 from segnet.planning.planner import Plan
 from segnet.system.errors import config_error
+from segnet.system.invocation import as_started
 
 _WIDTH = 120  # columns
 _FORECAST = re.compile(r"^# forecast: ([0-9.]+) minutes, ([0-9.]+) GB$", re.MULTILINE)
@@ -32,9 +33,9 @@ class Forecast(NamedTuple):
 def plan_yaml(plan: Plan, root: Path) -> str:
     """The text of the configuration."""
     lines = [
-        f"# Planned by scripts/plan.py for {root} on {plan.device}.",
+        as_started(f"# Planned by segnet plan for {root} on {plan.device}."),
         f"# forecast: {plan.length.minutes:.2f} minutes, {plan.memory:.2f} GB",
-        "#   python scripts/train.py THIS_FILE",
+        as_started("#   segnet train THIS_FILE"),
     ]
     lines += [line for choice in plan.choices if not choice.key for line in _comment(choice)]
     root_choice = Choice("data.root", str(root), "the folder that was measured", "its classes are those of its classes.yaml")
@@ -96,5 +97,5 @@ def read_forecast(path: Path) -> Forecast:
     """The forecast in a file of `plan_yaml`. Raises UserError (config) where there is none."""
     found = _FORECAST.search(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
     if not found:
-        raise config_error(path, "no forecast in it", "name the file that scripts/plan.py wrote")
+        raise config_error(path, "no forecast in it", "name the file that segnet plan wrote")
     return Forecast(float(found[1]), float(found[2]))

@@ -17,6 +17,7 @@ from segnet.classes import IGNORE_INDEX, ClassSet, Color
 from segnet.data.mask_files import open_labels
 from segnet.preparation.masks import GREY, masks_in, pack_colors, unpack_colors
 from segnet.system.errors import UserError
+from segnet.system.invocation import as_started
 
 Value = int | Color  # an id, or R, G, B
 _SHOWN = 30  # rows of the table
@@ -113,7 +114,8 @@ def proposed_command(found: MaskValues, classes: ClassSet | None, source: str) -
     """
     options, why = _proposed_options(found, classes)
     given = [source] if classes else []
-    return " ".join([f"python scripts/prepare_data.py convert {shlex.quote(str(found.folder))} --out NEW", *given, *options]), why
+    command = " ".join([f"segnet convert {shlex.quote(str(found.folder))} --out NEW", *given, *options])
+    return as_started(command), why
 
 
 def _proposed_options(found: MaskValues, classes: ClassSet | None) -> tuple[list[str], str]:

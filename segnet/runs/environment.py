@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,7 @@ import torchvision
 from segnet.system.devices import describe_device, gpu_facts
 from segnet.system.distributed import world_size
 from segnet.system.files import write_text
-
-_SECONDS_FOR_GIT = 10
+from segnet.system.version import program_commit
 
 
 def record_environment(
@@ -36,7 +34,7 @@ def record_environment(
     """
     now = {
         "command": " ".join(sys.argv),
-        "commit": _commit(),
+        "commit": program_commit(),
         "device": describe_device(device),
         **gpu_facts(device),
         "precision": precision,
@@ -61,16 +59,3 @@ def _earlier_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("resumed"), list) else {}
-
-
-def _commit() -> str:
-    """The commit of this program; "unknown" without git, without a repository or when git fails: training needs neither."""
-    command = ["git", "describe", "--always", "--dirty"]
-    here = Path(__file__).parent
-    try:
-        told = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, cwd=here, check=True, timeout=_SECONDS_FOR_GIT
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return told.stdout.decode(errors="replace").strip() or "unknown"

@@ -6,11 +6,9 @@ import argparse
 import contextlib
 import errno
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.processes import kill_children
@@ -26,20 +24,6 @@ def count_up_to(most: int, *, least: int = 0) -> Callable[[str], int]:
         return int(text)
 
     return count
-
-
-_SCRIPTS = {
-    name: f"{name}.py" for name in ("train", "evaluate", "predict", "plan", "show", "export", "compare", "benchmark", "results")
-}
-_SCRIPTS |= {"prepare": "prepare_data.py"}
-_SCRIPTS |= {name: f"prepare_data.py {name}" for name in ("check", "convert", "split", "import")}
-
-
-def as_started(text: str) -> str:
-    """`text` with its commands `segnet NAME …` spelled as this process was started: `python scripts/NAME.py …` from a script."""
-    if Path(sys.argv[0]).name not in _SCRIPTS.values():
-        return text
-    return re.sub(rf"\bsegnet ({'|'.join(_SCRIPTS)})\b", lambda found: f"python scripts/{_SCRIPTS[found[1]]}", text)
 
 
 _ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
+from segnet.system.invocation import as_started
+
 
 class ExitCode(IntEnum):
     """The exit status of every command."""
@@ -30,7 +32,7 @@ class UserError(Exception):
 
     Its text is one line, "PATH: FOUND – REMEDY": the file or argument, what was found there and what is expected, and how to
     mend it. `also` holds further mistakes found at the same time; each adds a line. Control characters are escaped, and an
-    empty path is printed as ''.
+    empty path is printed as ''. Commands `segnet NAME` in it are spelled as the process was started.
     """
 
     def __init__(
@@ -44,7 +46,8 @@ class UserError(Exception):
         self.also = also
 
     def __str__(self) -> str:
-        line = f"{self.path or repr(self.path)}: {self.found}" + (f" – {self.remedy}" if self.remedy else "")
+        what = as_started(self.found + (f" – {self.remedy}" if self.remedy else ""))
+        line = f"{self.path or repr(self.path)}: {what}"
         return "\n".join([printable(line), *map(str, self.also)])
 
 

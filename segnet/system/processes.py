@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from segnet.system.distributed import is_main
-
 
 def kill_children() -> None:
     """Kill the child processes of this process, such as hung data workers, for which an orderly exit would wait."""
@@ -60,6 +58,7 @@ def stop_signals(received: list[int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python lets only the main thread handle signals
         return
+    from segnet.system.distributed import is_main  # it imports torch, which a command that prints its help does not need
 
     def note(number: int, _: FrameType | None) -> None:
         earlier = received[-1:]

@@ -44,7 +44,7 @@ def read_geojson(path: Path) -> PictureShapes:
         kept = Kept(**content["kept"]) if "kept" in content else None
         return PictureShapes(content["picture"], (content["height"], content["width"]), shapes, content["tolerance"], kept)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        found = f"not polygons that predict.py wrote ({error!s:.60})"
+        found = f"not polygons that segnet predict wrote ({error!s:.60})"
         raise data_error(path, found, "predict the picture again with --overwrite") from None
 
 

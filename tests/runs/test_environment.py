@@ -7,6 +7,7 @@ import torch
 
 from segnet.runs import environment
 from segnet.runs.environment import record_environment
+from segnet.system import version
 
 CPU = torch.device("cpu")
 PRECISION = {"train": "float32", "inference": "bfloat16"}
@@ -74,7 +75,7 @@ def test_no_commit_stops_no_run(git, tmp_path, monkeypatch):
         (programs / "git").write_text(git)
         (programs / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    monkeypatch.setattr(environment, "_SECONDS_FOR_GIT", 0.5 if git and "sleep" in git else 60, raising=False)
+    monkeypatch.setattr(version, "_SECONDS_FOR_GIT", 0.5 if git and "sleep" in git else 60, raising=False)
     record_environment(tmp_path / "environment.json", torch.device("cpu"), precision={}, resumed_at=None)
     commit = json.loads((tmp_path / "environment.json").read_text())["commit"]
     assert commit == ("\ufffd" if git and "377" in git else "unknown")

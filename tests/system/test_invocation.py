@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from segnet.system.command_line import as_started
+from segnet.system.invocation import as_started
 
 
 @pytest.mark.parametrize(

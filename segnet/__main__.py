@@ -1,0 +1,110 @@
+"""The command `segnet`, also `python -m segnet`: chooses the command that is run, and prints the list of all."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from segnet.commands.benchmark import main as benchmark
+from segnet.commands.check import main as check
+from segnet.commands.compare import main as compare
+from segnet.commands.convert import main as convert
+from segnet.commands.evaluate import main as evaluate
+from segnet.commands.export import main as export
+from segnet.commands.import_labels import main as import_labels
+from segnet.commands.plan import main as plan
+from segnet.commands.predict import main as predict
+from segnet.commands.prepare import main as prepare
+from segnet.commands.results import main as results
+from segnet.commands.show import main as show
+from segnet.commands.split import main as split
+from segnet.commands.train import main as train
+from segnet.system.command_line import run_command
+from segnet.system.errors import ExitCode, config_error
+from segnet.system.version import VERSION, program_commit
+
+Main = Callable[[list[str] | None], ExitCode | None]
+GROUPS: dict[str, dict[str, tuple[Main, str]]] = {
+    "data": {
+        "prepare": (prepare, "make or download a data set: sample, voc, sbd, camvid, pictures"),
+        "import": (import_labels, "labels of other tools as masks: CVAT, COCO, LabelMe, YOLO, …"),
+        "convert": (convert, "masks of colours or of other ids as masks of class ids"),
+        "split": (split, "lists of train, val and test, balanced by class pixels"),
+        "check": (check, "name every fault of a data set, and count its classes"),
+        "plan": (plan, "a configuration for a data set and this machine"),
+    },
+    "training and scores": {
+        "train": (train, "train a network"),
+        "evaluate": (evaluate, "score a network on a split, with a report"),
+        "compare": (compare, "the difference of two evaluations, with its interval"),
+        "results": (results, "train and score recipes with several seeds, as a table"),
+    },
+    "use": {
+        "predict": (predict, "masks of pictures, or restored pictures"),
+        "export": (export, "a network as ONNX, OpenVINO or torch.export file"),
+    },
+    "a look inside": {
+        "show": (show, "a configuration, a network, activations, augmented samples"),
+        "benchmark": (benchmark, "the speed of a configuration"),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, (command, _) in group.items()}
+OTHER_WORDS = {
+    "fit": "train",
+    "eval": "evaluate",
+    "test": "evaluate",
+    "score": "evaluate",
+    "infer": "predict",
+    "download": "prepare",
+}
+EXAMPLES = """\
+examples:
+  segnet prepare sample
+  segnet train sample
+  segnet predict runs/sample PICTURES --out masks
+"""
+
+
+def main(arguments: list[str]) -> ExitCode | None:
+    """Run the command that the first argument names with the others. Raises UserError (config) for an unknown name."""
+    name, *others = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(help_text(), end="")
+        return None if arguments else ExitCode.CONFIG
+    if name == "--version":
+        print(version_text())
+        return None
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = OTHER_WORDS.get(name) or next(iter(close), None)
+        raise config_error(name, "no such command", f"did you mean {meant}?" if meant else "segnet --help lists them")
+    return COMMANDS[name](others)
+
+
+def help_text() -> str:
+    """A line for each command, in groups."""
+    lines = ["usage: segnet COMMAND …   also: segnet COMMAND --help, segnet --version", "", EXAMPLES]
+    for title, group in GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<11}{about}" for name, (_, about) in group.items()), ""]
+    return "\n".join(lines)
+
+
+def version_text() -> str:
+    """The versions of this program and of torch, and the commit of a clone."""
+    commit = program_commit()
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        torch = "not installed"
+    return f"segnet {VERSION}" + ("" if commit == "unknown" else f" (commit {commit})") + f", torch {torch}"
+
+
+def start() -> None:
+    """Run `segnet` and end the process with its exit code."""
+    run_command(lambda: main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    start()

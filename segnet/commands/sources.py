@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segnet.config.data_folder import load_data_folder
 from segnet.config.loading import load_config
+from segnet.config.named import recipes
 from segnet.config.sections import DataConfig
 from segnet.data.listing import left_out, left_out_warning, list_pictures
 
@@ -18,7 +19,7 @@ def data_of(source: Path) -> DataConfig:
 
 def is_folder(source: Path) -> bool:
     """Whether CONFIG|DIR means a folder, also one that is not there."""
-    return source.is_dir() or not (source.suffix or source.exists())
+    return source.is_dir() or not (source.suffix or source.exists() or str(source) in recipes())
 
 
 def warn_of_left_out(folder: Path, *, arrays: bool) -> None:

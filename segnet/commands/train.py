@@ -28,7 +28,9 @@ def _steps(text: str) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("train", __doc__)
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, e.g. configs/sample.yaml")
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="a YAML file, or the name of one that comes with the program, e.g. sample"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/<name of CONFIG>)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run folder")

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import sysconfig
 from pathlib import Path
 
+from segnet.config.named import MODELS, architectures
 from segnet.config.sections import ModelConfig
 from segnet.config.validation import Source, validate
 from segnet.config.yaml_files import read_tree
 from segnet.system.errors import config_error
 
-FOLDERS = (  # of the files: in the repository, beside the package; and where `pip install` puts them
-    Path(__file__).parent.parent.parent / "configs" / "model",
-    Path(sysconfig.get_path("data")) / "share" / "segnet" / "model",
-)
-
 
 def architecture_files() -> dict[str, Path]:
     """The files of configs/model/ by their names without suffix. Raises UserError (config) where the folder is missing."""
-    folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
-    if folder is None:
-        remedy = "give a configuration's model"
-        raise config_error("configs/model", f"the files of the architectures are not here: {FOLDERS[0]}", remedy)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    files = architectures()
+    if not files:
+        remedy = "install the program again, or give a configuration's model"
+        raise config_error(MODELS, "the files of the architectures are not here", remedy)
+    return files
 
 
 def load_architecture(name: str) -> ModelConfig:

@@ -14,6 +14,7 @@ from segnet.system.errors import UserError, config_error, data_error
 from segnet.system.files import is_inside, place_of
 
 PREPARE_HELP = "prepare the data (segnet prepare --help), or set data.root"  # the remedy for a missing data folder
+_PREPARED = ("sample", "voc", "camvid")  # folders that segnet prepare makes
 
 
 def root_fault(root: Path) -> tuple[str, str] | None:
@@ -27,6 +28,8 @@ def root_fault(root: Path) -> tuple[str, str] | None:
             return "a file, not a folder", f"name the folder that holds {LISTS}/; {remedy}"
         beside = [path.name for path in _folders_in(root.parent)]
         close = difflib.get_close_matches(root.name, beside, n=1)
+        if root.name in _PREPARED and root.parent.name == "data":
+            remedy = f"prepare the data (segnet prepare {root.name}), or set data.root"
         return f"no such folder{place_of(root)}", f"did you mean {root.parent / close[0]}?" if close else remedy
     if _has_lists(root):
         return None

@@ -20,8 +20,12 @@ train:
   epochs: 50
 ```
 
-- Later files of `base` win over earlier ones, and the file's own values win over all. Paths under `base` are relative to the
-  file; all other paths start in the working folder. `~` and `$NAME` are not expanded.
+- Later files of `base` win over earlier ones, and the file's own values win over all.
+- Two rules for paths. A path under `base` is relative to the file that names it, so that the files of a folder can be moved
+  together. All other paths, such as `data.root`, start in the folder in which the command is given. `~` and `$NAME` are not
+  expanded.
+- The files of `configs/` and of `configs/model/` also go by their names alone, wherever the command is given:
+  `segnet train sample`, or `base: segnet_small`. A file or base file that is called so wins.
 - On the command line, `KEY=VALUE` wins over the file: `segnet train configs/sample.yaml train.epochs=5`.
 - `segnet show config configs/sample.yaml` prints every key with its value.
 - [configs/template.yaml](../configs/template.yaml) holds every key, to copy lines from.

@@ -10,6 +10,7 @@ import yaml
 
 from segnet.classes import difference
 from segnet.config.data_folder import class_remedy, folder_classes, with_folder_classes
+from segnet.config.named import find_config
 from segnet.config.renamed import upgrade
 from segnet.config.sections import CLASSES_FILE, Config
 from segnet.config.validation import Source, validate
@@ -20,13 +21,15 @@ from segnet.system.errors import config_error
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a YAML file over its base files, with `overrides` such as "train.epochs=5".
 
+    `path` may be the name of a configuration that comes with the program, such as sample.
     Raises UserError: (config) with every mistake, each with its file and line; (data) where the classes should come from a data
     folder that is not there.
     """
-    tree, file_origins = read_tree(Path(path))
+    path = find_config(path)
+    tree, file_origins = read_tree(path)
     tree, override_origins = override_tree(tree, overrides)
     tree, origins = with_folder_classes(tree, file_origins | override_origins)
-    return validate(Config, tree, Source(Path(path), origins))
+    return validate(Config, tree, Source(path, origins))
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:

@@ -5,12 +5,14 @@ Aliases, tags, repeated keys, deep nesting and large files are refused: a config
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from segnet.config.named import find_config
 from segnet.system.errors import config_error, first_line
 
 _MAX_BYTES = 1_000_000
@@ -145,7 +147,11 @@ def read_tree(path: Path, children: tuple[Path, ...] = ()) -> tuple[Tree, Origin
     for base in bases:
         if not isinstance(base, str):
             raise config_error(path, f"base: {base!r} is not a file name", "list file names relative to this file")
-        below, below_origins = read_tree(path.parent / base, (*children, path.resolve()))
+        below_path = find_config(base, path.parent)
+        if not os.path.lexists(below_path):
+            remedy = "a base file is named relative to the file that names it, or by its name alone, e.g. segnet_small"
+            raise config_error(below_path, f"no such file, a base of {path}", remedy)
+        below, below_origins = read_tree(below_path, (*children, path.resolve()))
         tree = merge(tree, below)
         origins |= below_origins
     return merge(tree, own), origins | own_origins
@@ -156,7 +162,7 @@ def read_mapping(path: Path, children: tuple[Path, ...] = ()) -> tuple[Tree, Ori
 
     Raises UserError (config).
     """
-    remedy = "name a YAML file, e.g. configs/sample.yaml"
+    remedy = "name a YAML file, or a configuration of the program, e.g. sample"
     try:
         if not path.is_file():  # a pipe or a device might never end
             raise config_error(path, "not a file" if path.exists() else "no such file", remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +12,6 @@ from segnet.system.errors import config_error
 from segnet.system.files import make_folder, write_text
 from segnet.system.invocation import as_started
 
-_MODEL = Path(__file__).parents[2] / "configs" / "model" / "segnet_small.yaml"
 _STRIDE = 16  # pixels of one step at the network's lowest resolution
 _LONGEST = 480  # pixels; a longer side is cropped
 _LEAST_ZOOM = 0.4  # a smaller one may lose small objects, which are not measured here
@@ -45,7 +43,6 @@ def recipe_text(path: Path, root: Path, result: Imported) -> str:
     varied = heights[-1] > 1.5 * heights[0] or widths[-1] > 1.5 * widths[0]
     scale = [round(zoom * factor, 2) for factor in ((0.5, 2.0) if varied else (0.75, 1.5))]
     epochs = max(10, min(300, round(_STEPS * _BATCH / len(result.sizes))))
-    base = os.path.relpath(_MODEL, path.parent)
     sizes = f"{widths[0]}×{heights[0]} to {widths[-1]}×{heights[-1]}, in the middle {median(widths):g}×{median(heights):g}"
     commands = as_started(f"segnet train {path}")
     if "train" not in result.lists or "val" not in result.lists:
@@ -54,9 +51,9 @@ def recipe_text(path: Path, root: Path, result: Imported) -> str:
     return f"""\
 # {len(result.sizes):,} pictures of {sizes} pixels, imported from {result.title}; {len(result.classes)} classes.
 #   {commands}
-# With a GPU, segnet.yaml in place of segnet_small.yaml and encoder_weights: vgg16_bn start from ImageNet's features.
+# With a GPU, segnet in place of segnet_small and encoder_weights: vgg16_bn start from ImageNet's features.
 base:
-  - {base}
+  - segnet_small
 data:
   root: {quoted}
 augment:

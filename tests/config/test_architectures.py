@@ -8,7 +8,7 @@ import pytest
 from helpers import ROOT, model_config, refused
 
 import segnet
-from segnet.config import architectures
+from segnet.config import named
 from segnet.config.architectures import load_architecture
 from segnet.system.errors import ExitCode
 
@@ -27,10 +27,7 @@ def test_a_network_is_built_by_its_name() -> None:
         segnet.build_model("vit", num_classes=2)
 
 
-def test_the_files_are_found_where_an_installation_puts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "b.yaml").write_text("model: {encoder: [{widths: [4]}], decoder: [{widths: [4]}]}\n")
-    monkeypatch.setattr(architectures, "FOLDERS", (tmp_path / "gone", tmp_path))
-    assert load_architecture("b").encoder[0].widths == (4,)
-    monkeypatch.setattr(architectures, "FOLDERS", (tmp_path / "gone",))
+def test_an_installation_without_the_files_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named, "MODELS", tmp_path / "gone")
     with refused(ExitCode.CONFIG, "not here"):
         load_architecture("b")

@@ -13,6 +13,7 @@ import torch
 from exported_networks import Exporter
 from helpers import CLASSES, ROOT, RunScript, tiny_config_for, tiny_mask, write_pair, write_split
 from hypothesis import settings
+from script_server import script_environment, script_server
 
 from segnet.classes import ClassSet, class_set
 from segnet.config.loading import config_to_yaml
@@ -93,13 +94,21 @@ def tiny_run(tiny_config: Config, tmp_path: Path) -> Path:
 def run_script() -> RunScript:
     """run_script("train", config, "--run", folder): scripts/train.py in a process of its own, from the repository's root.
 
-    The result has .returncode, .stdout and .stderr; nothing is raised for an exit code. The GPU is hidden.
+    The result has .returncode, .stdout and .stderr; nothing is raised for an exit code. The GPU is hidden. With `fresh`, and
+    where the test has changed a variable that matters at the start, the process is not a fork.
     """
 
-    def run(name: str, *arguments: object, cwd: Path = ROOT, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
+    server = script_server()
+
+    def run(
+        name: str, *arguments: object, cwd: Path = ROOT, timeout: float = 120, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+        environment = script_environment()
+        if fresh or not server.fits(environment):
+            command = [sys.executable, *command]
+            return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
+        return server.run(command, cwd, environment, timeout)
 
     return run
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
 import struct
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from script_server import ScriptProcess, script_environment, script_server
 
 from segnet.classes import ClassSet
 from segnet.config.loading import load_config
@@ -189,25 +188,13 @@ def steps_logged(run: Path) -> int:
     return int(lines[-1].split(",")[0]) if lines else 0
 
 
-def _hear_stop_signals() -> None:
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-
-
-def start_script(name: str, *arguments: object) -> subprocess.Popen[bytes]:
+def start_script(name: str, *arguments: object) -> ScriptProcess:
     """scripts/NAME.py in a process group of its own, which hears all stop signals: background jobs and nohup ignore some."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=_hear_stop_signals,
-    )
+    command = [str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+    return script_server().start(command, ROOT, script_environment(), session=STOP_SIGNALS)
 
 
-def start_training(config: Path, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def start_training(config: Path, run: Path, *arguments: str) -> ScriptProcess:
     """train.py in a process group of its own."""
     return start_script("train", config, "--run", run, *arguments)
 

@@ -15,7 +15,7 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_opens_with_three_examples(run_script, name):
-    found = run_script(name, "--help")
+    found = run_script(name, "--help", fresh=True)
     assert found.returncode == 0
     examples = [line for line in found.stdout.splitlines() if line.strip().startswith(f"python scripts/{name}.py")]
     assert len(examples) == 3

@@ -5,17 +5,15 @@ GPU, hours, or files that only the reader has.
 """
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import ROOT, folder_bytes, write_pair
 from PIL import Image
+from script_server import script_environment, script_server
 
 from segnet.classes import class_set
 from segnet.config.key_page import configuration_page
@@ -25,9 +23,10 @@ from segnet.preparation.sample import generate_sample
 README = (ROOT / "README.md").read_text()
 PAGES = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
 RUN = ("getting_started", "training", "evaluation", "prediction", "outputs", "export", "models")
+SMALL_NETWORK = "model: {encoder: [{widths: [8]}, {widths: [8]}], decoder: [{widths: [8]}, {widths: [8]}]}\n"
 DRIVER = """
-import json, runpy, shlex, sys
-for command in json.load(sys.stdin):
+import runpy, shlex, sys
+for command in sys.argv[1:]:
     print("$", command, flush=True)
     sys.argv = shlex.split(command)[1:]
     try:
@@ -50,22 +49,23 @@ def commands_of(page: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like a fresh clone after `prepare_data.py sample`, with 20 pictures instead of 300."""
+    """A folder like a fresh clone after `prepare_data.py sample`, with 10 pictures instead of 300 and a small network."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "configs", folder / "configs")
     shutil.copytree(ROOT / "scripts", folder / "scripts")
-    generate_sample(folder / "data" / "sample", count=20)
+    generate_sample(folder / "data" / "sample", count=10)
+    network = folder / "configs" / "model" / "segnet_small.yaml"
+    assert f"model/{network.name}" in (folder / "configs" / "sample.yaml").read_text()
+    network.write_text(SMALL_NETWORK)
     shutil.copy(folder / "data" / "sample" / "JPEGImages" / "sample_00004.jpg", folder / "street.jpg")
     return folder
 
 
-def run(commands: list[str], folder: Path) -> None:
-    """Run `commands`, each of a script of this project, one after the other in one process."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2"}
-    text = json.dumps(commands)
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER], input=text, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
-    )
+def run(script: str, arguments: list[str], folder: Path) -> None:
+    """Run a Python script."""
+    path = folder / "script.py"
+    path.write_text(script)
+    done = script_server().run([str(path), *arguments], folder, script_environment(), timeout=600)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
@@ -78,13 +78,13 @@ def test_the_commands_work_in_their_order(clone):
     assert drawing in commands
     int8 = " --int8 data/sample/JPEGImages"  # which is refused where it changes much of a network that is hardly trained
     assert any(command.endswith(int8) for command in commands)
-    run([command.removesuffix(int8) for command in commands if command != drawing], clone)
-    assert len(list((clone / "masks").glob("sample_*[0-9].png"))) == 20
-    assert len(list((clone / "masks").glob("*.overlay.jpg"))) == 20
+    run(DRIVER, [command.removesuffix(int8) for command in commands if command != drawing], clone)
+    assert len(list((clone / "masks").glob("sample_*[0-9].png"))) == 10
+    assert len(list((clone / "masks").glob("*.overlay.jpg"))) == 10
     assert (clone / "runs" / "mine" / "evaluation" / "val" / "metrics.json").exists()
     examples = [block for page in (README, *(PAGES[name] for name in RUN)) for block in code_blocks(page, "python")]
     for example in examples:
-        subprocess.run([sys.executable, "-c", example], cwd=clone, check=True)
+        run(example, [], clone)
     assert len(examples) == 2
 
 
@@ -105,7 +105,7 @@ def test_an_own_data_set_is_converted_checked_and_configured(clone, monkeypatch)
     (leaves / "classes.yaml").write_text(classes)
     commands = commands_of(page)
     assert [command.split()[2] for command in commands] == ["convert", "convert", "split", "check"]
-    run(commands, clone)
+    run(DRIVER, commands, clone)
     assert folder_bytes(leaves / "SegmentationClass").keys() == masks.keys()
     report = json.loads((clone / "leaves.json").read_text())
     assert [split["pictures"] for split in report["splits"]] == [3, 1]

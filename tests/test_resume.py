@@ -1,16 +1,18 @@
 """A killed and resumed run ends with the bits of one that was never killed – and so does any other schedule."""
 
+import functools
 import os
 import signal
-import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import assert_same_run, same, start_training, steps_logged
+from helpers import assert_same_run, same, start_training, steps_logged, tiny_config_for
+from script_server import ScriptProcess
 
 from segnet.config.loading import override_config
-from segnet.runs.checkpoint import load_checkpoint
+from segnet.runs.checkpoint import Checkpoint, load_checkpoint
 from segnet.system.processes import STOP_SIGNALS
 from segnet.training.loop import train
 
@@ -23,7 +25,7 @@ LONG = [
 ]
 
 
-def kill_after(process: subprocess.Popen[bytes], run: Path, step: int, number: int, *, saved: bool = False) -> tuple[int, str]:
+def kill_after(process: ScriptProcess, run: Path, step: int, number: int, *, saved: bool = False) -> tuple[int, str]:
     """Send a signal once `step` is logged and, with `saved`, a checkpoint is there: SIGKILL to the process alone, others also
     to its workers, as Ctrl-C does.
 
@@ -86,23 +88,33 @@ def test_two_runs_in_one_folder_have_one_winner(tiny_config_file, tmp_path):
         first.communicate()
 
 
+@pytest.fixture(scope="module")
+def reference(_tiny_data_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Checkpoint]:
+    """reference("train.ema_decay=0"): the last checkpoint of the run of LONG with this change, trained once."""
+
+    @functools.cache
+    def trained(change: str) -> Checkpoint:
+        run = tmp_path_factory.mktemp("reference")
+        train(override_config(tiny_config_for(_tiny_data_once), [*LONG, change]), run)
+        return load_checkpoint(run / "last.pt")
+
+    return trained
+
+
 @pytest.mark.parametrize(
     "change", ["data.workers=2", "train.log_every_steps=7", "train.eval_every_epochs=0.5", "train.save_every_epochs=5"]
 )
 @pytest.mark.parametrize("ema", ["train.ema_decay=0.9", "train.ema_decay=0"])
-def test_what_is_learnt_does_not_depend_on_the_schedule(tiny_config, tmp_path, change, ema):
-    for name, changes in (("reference", []), ("other", [change])):
-        train(override_config(tiny_config, [*LONG, ema, *changes]), tmp_path / name)
-    a, b = (load_checkpoint(tmp_path / name / "last.pt") for name in ("reference", "other"))
+def test_what_is_learnt_does_not_depend_on_the_schedule(reference, tiny_config, tmp_path, change, ema):
+    train(override_config(tiny_config, [*LONG, ema, change]), tmp_path / "other")
+    a, b = reference(ema), load_checkpoint(tmp_path / "other" / "last.pt")
     assert same(a.weights, b.weights)
     assert a.training is not None
     assert b.training is not None
     assert same(a.training["optimizer"], b.training["optimizer"])
 
 
-def test_another_seed_learns_something_else(tiny_config, tmp_path):
+def test_another_seed_learns_something_else(reference, tiny_config, tmp_path):
     """The negative control: the comparison can fail."""
-    for seed in (0, 1):
-        train(override_config(tiny_config, [*LONG, f"seed={seed}"]), tmp_path / str(seed))
-    a, b = (load_checkpoint(tmp_path / str(seed) / "last.pt") for seed in (0, 1))
-    assert not same(a.weights, b.weights)
+    train(override_config(tiny_config, [*LONG, "seed=1"]), tmp_path / "other")
+    assert not same(reference("train.ema_decay=0.9").weights, load_checkpoint(tmp_path / "other" / "last.pt").weights)

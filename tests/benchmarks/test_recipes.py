@@ -2,13 +2,18 @@
 
 import json
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import CLASSES, RunScript, refused
 
+from segnet.benchmarks import recipes
 from segnet.benchmarks.recipes import Row, Trial, collect, require_folds, run_folder, spread, table
 from segnet.classes import class_set
+from segnet.commands import results as command_of_results
 from segnet.evaluation.results import read_confusion
 from segnet.preparation.splitting import split_dataset
 from segnet.preparation.written_lists import SplitOptions
@@ -55,24 +60,38 @@ def test_files_that_people_edited_are_named_or_unknown(tmp_path, name, content):
             collect(tmp_path, row, [0])
 
 
-def test_recipes_are_trained_scored_and_not_done_twice(run_script, tiny_config_file, tmp_path):
+@pytest.fixture
+def results(run_script: RunScript, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """results(…): what results.py prints with these arguments. It runs in this process, and what it starts runs in forks."""
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        done = run_script(Path(command[1]).stem, *command[2:])
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def main(*arguments: object) -> str:
+        command_of_results.main([str(argument) for argument in arguments])
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(recipes, "subprocess", SimpleNamespace(run=run))
+    return main
+
+
+def test_recipes_are_trained_scored_and_not_done_twice(results, tiny_config_file, tmp_path):
     arguments = (tiny_config_file, "--out", tmp_path / "out", "--set", "train.epochs=1", "--tta")
-    stopped = run_script("results", *arguments, "--minutes", "0")
-    assert (stopped.returncode, "1 of 1 runs wait" in stopped.stdout) == (0, True), stopped.stderr
-    done = run_script("results", *arguments)
-    assert done.returncode == 0, done.stderr
-    commands = [line for line in done.stdout.splitlines() if line.startswith("$")]
+    assert "1 of 1 runs wait" in results(*arguments, "--minutes", "0")
+    done = results(*arguments)
+    commands = [line for line in done.splitlines() if line.startswith("$")]
     assert [line.split()[2] for line in commands] == ["scripts/train.py", "scripts/evaluate.py", "scripts/evaluate.py"]
     assert "inference.flip=horizontal" in commands[2]
-    assert "complete" in done.stdout
+    assert "complete" in done
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [(row["split"], row["tta"], row["seeds"]) for row in found] == [("val", False, [0]), ("val", True, [0])]
-    assert (tmp_path / "out" / "results.md").read_text() in done.stdout
-    again = run_script("results", *arguments)
-    assert "$" not in again.stdout
+    assert (tmp_path / "out" / "results.md").read_text() in done
+    assert "$" not in results(*arguments)
     best = tmp_path / "out" / "tiny" / "seed0" / "best.pt"
     os.utime(best)  # a better network has come
-    assert run_script("results", *arguments[:-1]).stdout.count("$ python scripts/evaluate.py") == 1
+    assert results(*arguments[:-1]).count("$ python scripts/evaluate.py") == 1
 
 
 @pytest.mark.parametrize(
@@ -88,12 +107,11 @@ def test_a_command_that_fails_ends_it_with_its_code(run_script, tiny_config_file
     assert (found.returncode, message in found.stderr) == (code, True), found.stderr
 
 
-def test_folds_are_trained_scored_and_pooled(run_script: RunScript, tiny_config_file: Path, tiny_data: Path, tmp_path: Path):
+def test_folds_are_trained_scored_and_pooled(results, tiny_config_file: Path, tiny_data: Path, tmp_path: Path):
     arguments = (tiny_config_file, "--out", tmp_path / "out", "--set", "train.epochs=1", "--folds", "2")
     split_dataset(tiny_data, class_set(CLASSES), SplitOptions(0.0, 0.25, 2, None, 0))
-    done = run_script("results", *arguments)
-    assert done.returncode == 0, done.stderr
-    commands = [line for line in done.stdout.splitlines() if line.startswith("$")]
+    done = results(*arguments)
+    commands = [line for line in done.splitlines() if line.startswith("$")]
     assert "data.train_split=train_1 data.val_split=val_1" in commands[2]
     assert [line.split("--split ")[1].split()[0] for line in commands if "evaluate" in line] == ["val_0", "val_1"]
     (on_val,) = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -106,7 +124,7 @@ def test_folds_are_trained_scored_and_pooled(run_script: RunScript, tiny_config_
     assert on_val["pooled"]["confusion"] == [total.tolist()]
     ious = total.diagonal() / (total.sum(0) + total.sum(1) - total.diagonal())
     assert on_val["pooled"]["miou"] == pytest.approx([float(ious.mean())])
-    lines = done.stdout[done.stdout.index("| recipe") :].splitlines()
+    lines = done[done.index("| recipe") :].splitlines()
     assert [line.split(" | ")[:2] for line in lines[2:4]] == [
         [f"| `{tiny_config_file}`", "val of 2 folds"],
         ["| the same, one matrix of all folds", "val of 2 folds"],

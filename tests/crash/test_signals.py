@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +10,12 @@ from pathlib import Path
 from crash_lab import LONG, TRIALS, assert_sound, saves_before
 from crash_runs import newest_valid
 from helpers import group_lives, start_training, steps_logged
+from script_server import ScriptProcess
 
 from segnet.config.loading import config_to_yaml, override_config
 
 
-def stop(process: subprocess.Popen[bytes], number: int, delay: float, *, to_group: bool) -> tuple[float, str]:
+def stop(process: ScriptProcess, number: int, delay: float, *, to_group: bool) -> tuple[float, str]:
     """Send a signal so many seconds after training began. Returns the seconds until the end, and what was printed."""
     assert process.stdout is not None
     line = b" "

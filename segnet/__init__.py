@@ -35,6 +35,7 @@ evaluation/     from a split to a score: charts · markup · scoring · weak_cla
                 temperature · cleanup_tuning
 prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
                 collected
+web/            a page to try a network, and its server: page · answers · queue · requests · connections · server
 export          a network as a file for other programs
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes

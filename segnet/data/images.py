@@ -117,15 +117,17 @@ def require_8_bits(path: Path | str, content: bytes | None = None) -> None:
         raise data_error(path, "more than 8 bits a band", "convert it to 8 bits a band; deeper pictures are not denoised")
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
     """(height, width) of a picture or mask as stored, before its EXIF orientation, from the header alone.
 
+    `content` is used in place of the bytes of the file; error messages still name `path`.
     Raises UserError (data) when the file is missing, of another format, or of more than 100 million pixels.
     """
     try:
-        picture = open_picture(path, FORMATS, decode=False).picture
+        picture = open_picture(path, FORMATS, content=content, decode=False).picture
     except UserError:
-        size = size_of_deep(path) if path.is_file() else None
+        source: Source = path if content is None else io.BytesIO(content)
+        size = size_of_deep(source) if content is not None or path.is_file() else None
         if size is None:
             raise
         require_few_pixels(path, size)

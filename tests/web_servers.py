@@ -17,6 +17,7 @@ import torch
 from helpers import CLASSES, tiny_config_for
 from PIL import Image
 
+from segnet.config.sections import Config
 from segnet.inference.predictor import Predictor
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
@@ -25,13 +26,17 @@ from segnet.web.server import Limits, Server
 WAIT = 20.0  # seconds after which a test fails where nothing comes
 
 
+def save_network(folder: Path, config: Config, channels: int) -> Path:
+    """`folder`, made a run with an untrained network of `config`."""
+    torch.manual_seed(0)
+    weights = build_model(config.model, channels, config.data.channels).state_dict()
+    save_checkpoint(folder / "best.pt", Checkpoint(config, step=0, score=None, weights=dict(weights)))
+    return folder
+
+
 def tiny_predictor(folder: Path) -> Predictor:
     """The untrained network of `tiny_config_for`, from a run in `folder`."""
-    config = tiny_config_for(folder / "nowhere")
-    torch.manual_seed(0)
-    weights = build_model(config.model, len(CLASSES)).state_dict()
-    save_checkpoint(folder / "best.pt", Checkpoint(config, step=0, score=None, weights=dict(weights)))
-    return Predictor(folder)
+    return Predictor(save_network(folder, tiny_config_for(folder / "nowhere"), len(CLASSES)))
 
 
 def picture_file(size: tuple[int, int] = (24, 32), seed: int = 0, kind: str = "PNG") -> bytes:

@@ -34,7 +34,8 @@ class Listener(ThreadingHTTPServer):
         Raises UserError (environment) for a port that is taken or not allowed, (config) for a host that is not of this machine.
         """
         self._deadlines: dict[socket.socket, tuple[float, int]] = {}  # the time, and how the connection is shut down then
-        self._lock = threading.Lock()
+        self._open = set[socket.socket]()  # connections that have a thread
+        self._lock = threading.Condition()
         self._free = threading.BoundedSemaphore(_MANY)
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         with _explained(*address):
@@ -62,11 +63,24 @@ class Listener(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection to its end."""
+        with self._lock:
+            self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.clear_deadline(request)
             self._free.release()
+            with self._lock:
+                self._open.discard(request)
+                self._deadlines.pop(request, None)
+                self._lock.notify_all()
+
+    def end_connections(self, seconds: float) -> None:
+        """Let every connection end after the response that it is at, and wait for that, at most so many seconds."""
+        with self._lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+            self._lock.wait_for(lambda: not self._open, timeout=seconds)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print the traceback of a fault of this program; a client that leaves is none."""

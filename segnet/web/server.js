@@ -2,22 +2,26 @@
 
 // `backend` of page.js by HTTP: the server that sent the page computes. docs/serving.md describes what it answers.
 
+let limits; // of the server: {bytes, pixels}
+
 const backend = {
   async describe() {
-    return (await reply(fetch("about"))).json();
+    const about = await (await reply(fetch("about"))).json();
+    limits = about.limits;
+    return about;
   },
 
   async predict(file, { signal, onProgress }) {
     const bitmap = await decoded(file);
-    onProgress("sending");
     const ticket = newTicket();
     const stop = new AbortController(); // of the questions for the place in the queue
+    onProgress("sending");
     const asking = askForPlace(ticket, stop.signal, onProgress);
     try {
-      let answer = await send(file, `predict?format=planes&ticket=${ticket}${bitmap ? "" : "&picture=1"}`, signal).then(planesOf);
-      const same = bitmap && bitmap.width === answer.width && bitmap.height === answer.height;
-      if (bitmap && !same) answer = await send(file, "predict?format=planes&picture=1", signal).then(planesOf);
-      return resultOf(file, answer, same ? bitmap : null);
+      let answer = await planesOf(await send(file, { format: "planes", ticket, picture: bitmap ? 0 : 1 }, signal));
+      const fits = bitmap && bitmap.width === answer.width && bitmap.height === answer.height;
+      if (bitmap && !fits) answer = await planesOf(await send(file, { format: "planes", picture: 1 }, signal));
+      return await resultOf(file, answer, fits ? bitmap : null);
     } finally {
       stop.abort();
       await asking;
@@ -38,8 +42,11 @@ function newTicket() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function send(file, path, signal) {
-  return reply(fetch(path, { method: "POST", body: file, headers: { "X-Name": encodeURIComponent(file.name) }, signal }));
+function send(file, options, signal) {
+  if (file.size > limits.bytes) {
+    throw new Error(`${file.name}: ${file.size.toLocaleString("en")} bytes, more than ${limits.bytes.toLocaleString("en")} – make it smaller`);
+  }
+  return reply(fetch(`predict?${new URLSearchParams({ name: file.name, ...options })}`, { method: "POST", body: file, signal }));
 }
 
 // The response to a request. Rejects with the line of the server where it refuses.
@@ -104,6 +111,7 @@ async function resultOf(file, answer, bitmap) {
   const { width, height, seconds, mask = null, confidence = null, uncertainty = null } = answer;
   const image = bitmap ?? (await createImageBitmap(pictureOf(answer.image, answer)));
   const restored = answer.restored ? pictureOf(answer.restored, answer) : null;
-  const polygons = { name: "Polygons", suffix: ".geojson", make: (signal) => send(file, "predict?format=polygons", signal).then((r) => r.blob()) };
+  const make = async (signal) => (await send(file, { format: "polygons" }, signal)).blob();
+  const polygons = { name: "Polygons", suffix: ".geojson", make };
   return { width, height, image, mask, confidence, uncertainty, restored, seconds, downloads: mask ? [polygons] : [] };
 }

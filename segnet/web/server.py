@@ -36,6 +36,7 @@ from segnet.web.requests import (
 _CHUNK = 1 << 20  # bytes that are read at a time
 _LOOK = 0.25  # seconds between two looks whether a client that waits is still there
 _LINGER = 2.0  # seconds for which a body that is not wanted is still read
+_LAST_WORDS = 1.0  # seconds in which responses are sent before the server ends
 _RETRY = {"Retry-After": "2"}  # seconds
 _ROUTES = {
     "/": "GET",
@@ -83,6 +84,7 @@ class Server:
         finally:
             self.listener.server_close()
             self.queue.close()
+            self.listener.end_connections(_LAST_WORDS)
             for hook in self._hooks:
                 hook.remove()
 

@@ -41,8 +41,8 @@ training/       the training loop: data · precision · schedule · optimizer ·
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
 planning/       from measured facts to a configuration: objects · survey · machine · choices · planner · writing · review
 commands/       the arguments of each command, and what it does: choices · parsers · sources · train · evaluating · evaluate ·
-                predicting · predict · split · check · convert · import_labels · prepare · plan · show · export · compare ·
-                measuring · benchmark · results
+                predicting · predict · split · check · convert · import_labels · prepare · plan · show · export · serve ·
+                compare · measuring · benchmark · results
 __main__        the command segnet
 """
 

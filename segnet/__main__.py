@@ -18,6 +18,7 @@ from segnet.commands.plan import main as plan
 from segnet.commands.predict import main as predict
 from segnet.commands.prepare import main as prepare
 from segnet.commands.results import main as results
+from segnet.commands.serve import main as serve
 from segnet.commands.show import main as show
 from segnet.commands.split import main as split
 from segnet.commands.train import main as train
@@ -43,6 +44,7 @@ GROUPS: dict[str, dict[str, tuple[Main, str]]] = {
     },
     "use": {
         "predict": (predict, "masks of pictures, or restored pictures"),
+        "serve": (serve, "a page on which people try a network, and answers for programs"),
         "export": (export, "a network as ONNX, OpenVINO or torch.export file"),
     },
     "a look inside": {

@@ -21,7 +21,8 @@ from segnet.config.sections import Config
 from segnet.inference.predictor import Predictor
 from segnet.models.initialization import build_model
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
-from segnet.web.server import Limits, Server
+from segnet.web.requests import Limits
+from segnet.web.server import Server
 
 WAIT = 20.0  # seconds after which a test fails where nothing comes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Generator
@@ -15,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from segnet.classes import ClassSet
+from segnet.commands.sources import networks_of
 from segnet.config.arguments import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.evaluation.temperature import read_temperature
@@ -50,8 +50,7 @@ def predict(arguments: argparse.Namespace, named: list[str] | None) -> ExitCode:
                 raise config_error(inputs[0], f"a picture beside --split {arguments.split}", "give one of them")
             jobs = [] if arguments.split else plan_jobs(inputs, out, keep_suffix=arguments.keep_suffix)
             left = passed_over(inputs, out)
-            whole = os.path.lexists(arguments.source) or "," not in arguments.source
-            sources = [arguments.source] if whole else arguments.source.split(",")
+            sources = networks_of(arguments.source)
             predictor = Predictor(sources, overrides)
             save = choose_outputs(named, predictor.config.task)
             if arguments.below and not any(text.startswith("inference.temperature=") for text in overrides):

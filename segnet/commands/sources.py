@@ -1,7 +1,8 @@
-"""CONFIG|DIR: what several commands take as the data that they read."""
+"""CONFIG|DIR and A,B,C: what several commands take as the data, or as the networks, that they read."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def data_of(source: Path) -> DataConfig:
 def is_folder(source: Path) -> bool:
     """Whether CONFIG|DIR means a folder, also one that is not there."""
     return source.is_dir() or not (source.suffix or source.exists() or str(source) in recipes())
+
+
+def networks_of(source: str) -> list[str]:
+    """The runs or checkpoints of RUN|CHECKPOINT, of which A,B,C names several; a comma may also be part of the name of one."""
+    return [source] if os.path.lexists(source) or "," not in source else source.split(",")
 
 
 def warn_of_left_out(folder: Path, *, arrays: bool) -> None:

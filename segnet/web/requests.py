@@ -1,4 +1,4 @@
-"""What a request may ask for: its host, its body, the name of its picture. Nothing of it names a file on this machine."""
+"""What a request may ask for: its size, its host, its body, the name of its picture. None of it names a file of this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ from urllib.parse import urlsplit
 
 _LONGEST_NAME = 255  # characters of a picture's name
 _TICKET = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+class Limits(NamedTuple):
+    """What the server takes."""
+
+    waiting: int = 32  # pictures in the queue
+    bytes: int = 32 << 20  # of a picture's file
+    pixels: int = 25_000_000  # of a picture
+    memory: int = 256 << 20  # bytes of all uploads at a time, and of all answers
+    head_seconds: float = 10.0  # to send the head of a request; a connection without one is closed
+    body_seconds: float = 60.0  # to send a picture, and to take an answer
 
 
 class Refusal(Exception):

@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from segnet.data.images import picture_size
@@ -24,6 +24,7 @@ from segnet.web.connections import Listener, has_left
 from segnet.web.page import build_page, page_part
 from segnet.web.queue import Cancelled, Job, PictureQueue, QueueFull
 from segnet.web.requests import (
+    Limits,
     Refusal,
     body_length,
     choose_format,
@@ -46,17 +47,6 @@ _ROUTES = {
     "/predict": "POST",
     "/cancel": "POST",
 }
-
-
-class Limits(NamedTuple):
-    """What the server takes."""
-
-    waiting: int = 32  # pictures in the queue
-    bytes: int = 32 << 20  # of a picture's file
-    pixels: int = 25_000_000  # of a picture
-    memory: int = 256 << 20  # bytes of all uploads at a time, and of all answers
-    head_seconds: float = 10.0  # to send the head of a request; a connection without one is closed
-    body_seconds: float = 60.0  # to send a picture, and to take an answer
 
 
 class Server:

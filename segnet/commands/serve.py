@@ -1,0 +1,60 @@
+"""Serve a page on which people try a network with pictures of their own, and answers for programs.
+
+examples:
+  segnet serve runs/sample
+  segnet serve runs/camvid --port 8080 inference.flip=horizontal
+  segnet serve runs/camvid --host 0.0.0.0 --max-pixels 2000000
+
+Open the address that it prints. Ctrl-C ends it. Nothing that is sent is written to a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from segnet.commands.parsers import command_parser
+from segnet.system.command_line import count_up_to
+from segnet.web.requests import Limits, is_loopback
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = command_parser(__doc__)
+    usual = Limits()
+    source_help = "a run folder (its best checkpoint) or a checkpoint; of several, A,B,C, the probabilities are averaged"
+    parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
+    overrides_help = "overrides the configuration, e.g. inference.flip=horizontal"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides_help)
+    host_help = "the address to listen at (default: 127.0.0.1, for this machine alone); 0.0.0.0 is every address"
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=host_help)
+    parser.add_argument("--port", type=count_up_to(65535), default=8000, help="0 is a free one (default: 8000)")
+    queue_help = f"pictures that may wait (default: {usual.waiting}); more are told to come again"
+    parser.add_argument("--queue", type=count_up_to(10_000, least=1), default=usual.waiting, metavar="N", help=queue_help)
+    bytes_help = f"the most bytes of a picture's file (default: {usual.bytes:,})"
+    parser.add_argument("--max-bytes", type=count_up_to(1 << 30, least=1), default=usual.bytes, metavar="N", help=bytes_help)
+    pixels_help = f"the most pixels of a picture (default: {usual.pixels:,})"
+    parser.add_argument("--max-pixels", type=count_up_to(10**8, least=1), default=usual.pixels, metavar="N", help=pixels_help)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until a signal comes."""
+    given = build_parser().parse_intermixed_args(arguments)
+    from segnet.commands.sources import networks_of
+    from segnet.inference.predictor import Predictor
+    from segnet.system.devices import describe_device, warn_if_emulated
+    from segnet.system.processes import stop_signals_interrupt
+    from segnet.web.server import Server
+
+    predictor = Predictor(networks_of(given.source), given.overrides)
+    limits = Limits(waiting=given.queue, bytes=given.max_bytes, pixels=given.max_pixels)
+    with stop_signals_interrupt():
+        server = Server(predictor, given.host, given.port, limits)
+        print(f"serve {predictor.path} on {describe_device(predictor.device)} in {predictor.precision}", flush=True)
+        warn_if_emulated(predictor.precision, "inference.precision")
+        if not is_loopback(given.host):
+            found = "whoever reaches this machine can use the network; there is no password"
+            print(f"warning: --host {given.host}: {found}", file=sys.stderr)
+        print(f"open {server.listener.url}", flush=True)
+        server.serve()

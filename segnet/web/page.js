@@ -91,6 +91,7 @@ function complain(text) {
 
 function show(name, answer) {
   const { width, height } = answer;
+  shown?.answer.image.close?.(); // frees a bitmap
   shown = { name, answer, counts: answer.mask && countPixels(answer) };
   hidden = new Set();
   get("name").textContent = name;
@@ -312,7 +313,9 @@ function encodeRestored() {
 }
 
 function take(files) {
-  if (files?.length) compute(files[0]);
+  if (!files?.length) return;
+  compute(files[0]);
+  if (files.length > 1) complain(`${files.length} files: only ${files[0].name} is computed, one picture at a time`);
 }
 
 function listen() {

@@ -62,6 +62,7 @@ class Server:
         self.own_names = frozenset({"localhost", socket.gethostname().lower(), host.lower()})
         self.listener = Listener((host, port), partial(_Handler, self))
         self.queue = PictureQueue(self.limits.waiting, self.limits.memory)
+        self.one_header = threading.Lock()  # a header may take megabytes to read: one at a time
         self._uploaded = 0  # bytes in memory
         self._lock = threading.Lock()
         layers = [predictor.model] if predictor.config.inference.compile else predictor.model.modules()
@@ -166,7 +167,6 @@ class _Handler(BaseHTTPRequestHandler):
             functions[path]()
         except Refusal as refusal:
             self._refuse(refusal)
-        self.close_connection |= self.has_unread_body
         self.listener.set_deadline(self.connection, self.site.limits.head_seconds)  # for the next request
 
     def _page(self) -> None:
@@ -236,7 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
         upload = picture_of(body, self.headers.get("Content-Type", ""))
         name = clean_name(self._query("name") or upload.name)
         try:
-            height, width = picture_size(Path(name), upload.content)
+            with self.site.one_header:
+                height, width = picture_size(Path(name), upload.content)
         except UserError as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         if height * width > self.site.limits.pixels:

@@ -239,9 +239,9 @@ def test_pictures_that_a_browser_does_not_know_are_shown_too(browser, running, p
 
 
 def test_a_picture_is_dropped_or_pasted(browser, running):
-    give = """([kind, bytes, name]) => {
+    give = """([kind, bytes, name, ...others]) => {
       const transfer = new DataTransfer();
-      transfer.items.add(new File([new Uint8Array(bytes)], name));
+      for (const file of [name, ...others]) transfer.items.add(new File([new Uint8Array(bytes)], file));
       const more = kind === 'drop' ? { dataTransfer: transfer } : { clipboardData: transfer };
       const made = kind === 'drop' ? new DragEvent(kind, { ...more, cancelable: true }) : new ClipboardEvent(kind, more);
       document.dispatchEvent(made);
@@ -250,6 +250,10 @@ def test_a_picture_is_dropped_or_pasted(browser, running):
         for kind in ("drop", "paste"):
             page.evaluate(give, [kind, list(picture_file()), f"{kind}.png"])
             wait_for(page, "#status", f"Done: {kind}.png")
+            assert page.locator("#fault").is_hidden()
+        page.evaluate(give, ["drop", list(picture_file()), "first.png", "second.png"])
+        wait_for(page, "#status", "Done: first.png")
+        assert page.inner_text("#fault") == "2 files: only first.png is computed, one picture at a time"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

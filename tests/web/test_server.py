@@ -128,7 +128,7 @@ THREE = "Content-Length: 3"
         (raw("POST /predict", "Content-Length: -5"), 400, "not a number"),
         (raw("POST /predict", "Content-Length: 1e3"), 400, "not a number"),
         (raw("POST /predict", f"Content-Length: {'9' * 5000}"), 413, "--max-bytes"),
-        (raw("POST /predict", "Content-Length: 33554433", body=bytes(99_999)), 413, "33,554,432"),
+        (raw("POST /predict", "Content-Length: 33554433", body=bytes(20_000_000)), 413, "33,554,432"),
         (raw("POST /predict?format=exe", THREE, body=b"abc"), 400, "choose of mask"),
         (raw("POST /predict?ticket=../x", THREE, body=b"abc"), 400, "ticket"),
         (raw(f"POST /predict?{'a=1&' * 50}", THREE, body=b"abc"), 400, "too many parameters"),
@@ -310,6 +310,12 @@ def test_uploads_have_a_bound_together(predictor):
                 assert time.monotonic() < deadline
         while running.ask("/predict", GOOD).status != 200:
             assert time.monotonic() < deadline
+
+
+def test_answers_that_were_sent_make_room_for_others(predictor):
+    with RunningServer(predictor, memory=1000) as running:
+        replies = [running.ask("/predict?format=planes", GOOD) for _ in range(4)]
+    assert [(reply.status, len(reply.content) > 1000) for reply in replies] == [(200, True)] * 4
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ _SCRIPTS = {
     "plan": "plan.py",
     "show": "show.py",
     "export": "export.py",
+    "serve": "serve.py",
     "compare": "compare.py",
     "benchmark": "benchmark.py",
     "results": "results.py",

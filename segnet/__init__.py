@@ -30,9 +30,9 @@ tasks/          what a network is for: task · segmentation_score · segmentatio
                 denoising_score · denoising · choice
 inference/      from an image to an answer, in memory: exported · ensemble · precision · windows · loaded_model ·
                 answers · predictor
-evaluation/     from a split to a score: charts · markup · scoring · weak_classes · gallery · shown · results ·
-                report · restoration_results · restoration_report · writers · comparison · restoration_comparison ·
-                temperature · cleanup_tuning
+evaluation/     from a split to a score: charts · markup · split_loss · scoring · weak_classes · gallery · shown ·
+                results · report · restoration_results · restoration_report · writers · comparison ·
+                restoration_comparison · temperature · cleanup_tuning
 prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
                 collected
 web/            a page to try a network, and its server: page · answers · queue · requests · connections · server

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import assert_same_run, same, start_training, steps_logged, tiny_config_for
+from helpers import assert_same_run, read_metrics, same, start_training, steps_logged, tiny_config_for
 from script_server import ScriptProcess
 
 from segnet.config.loading import override_config
@@ -55,6 +55,9 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_config_file, tmp_path, wor
     assert process.returncode == 0, output.decode()
     assert b"resuming" in output
     assert_same_run(whole, killed)
+    validations = [row for row in read_metrics(killed) if row["val_miou"]]
+    assert len(validations) == 6
+    assert all(row["val_loss"] and row["val_iou_ground"] for row in validations)
 
 
 STOPPED = [(number, 128 + number) for number in STOP_SIGNALS]

@@ -48,9 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
     from segnet.system.devices import choose_device, describe_device, keep_freed_memory
     from segnet.system.distributed import is_main, restarted
     from segnet.system.errors import ExitCode, UserError
+    from segnet.tasks.choice import build_task
     from segnet.training.loop import train
     from segnet.training.overfitting import overfit_one_batch
     from segnet.training.precision import choose_train_precision
+    from segnet.training.reporting import describe_best
 
     config = load_config(given.config, given.overrides)
     run = given.run or Path("runs") / given.config.stem
@@ -60,8 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     if given.overfit_one_batch:
         print(f"overfit one batch of {given.config} on {where}", flush=True)
         measure, learnt = overfit_one_batch(config, given.overfit_one_batch)
-        value = f"{100 * measure.value:.1f}" if measure.is_share else f"{measure.value:.{measure.digits}f}"
-        print(f"{measure.title} {value} on that batch after {given.overfit_one_batch} steps")
+        print(f"{measure.text} on that batch after {given.overfit_one_batch} steps")
         if not learnt:
             remedy = "give it more STEPS or another optim.lr; if that does not help, look at the pictures and masks"
             raise UserError(ExitCode.NUMERIC, given.config, "the network did not learn a single batch", remedy)
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"train {given.config} on {where} into {run}", flush=True)
     best = train(config, run, resume=given.resume or restarted())
     if is_main() and best.exists():
-        print(as_started(f"best network: {best}\nscore it:     segnet evaluate {run}"))
+        print(f"best network: {best} ({describe_best(run, build_task(config).best)})")
+        print(as_started(f"score it:     segnet evaluate {run}"))
         outputs = ",".join(list(outputs_of(config.task))[:2])
         print(as_started(f"use it:       segnet predict {run} PICTURES --out {run}/predictions --save {outputs}"))

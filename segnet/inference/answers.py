@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ from segnet.tasks.task import Answers, AnswerType, Spread
 WINDOW = 1536  # pixels: the default side of a window; an image of at most WINDOW² pixels is predicted whole
 FADE = 32  # pixels over which two windows with equal answers are blended
 SMALLEST_WINDOW = 256  # pixels
+
+Watch: TypeAlias = Callable[[slice, slice, Tensor], None]  # gets rows, columns and averaged values of a finished region
 
 
 class _View(NamedTuple):
@@ -65,7 +68,13 @@ def prepare_to_predict(model: Network, config: InferenceConfig) -> Network:
 
 
 def predict(
-    model: Network, image: Tensor, config: InferenceConfig, answers: Answers[AnswerType], *, keep_mean: bool = False
+    model: Network,
+    image: Tensor,
+    config: InferenceConfig,
+    answers: Answers[AnswerType],
+    *,
+    keep_mean: bool = False,
+    watch: Watch | None = None,
 ) -> AnswerType:
     """The answer to (B, C, H, W) images in 0..255, on any device: tensors on the CPU, at the images' own size.
 
@@ -74,6 +83,8 @@ def predict(
     2017, section 4). Batch normalisation uses its stored statistics. The dropout samples are seeded: equal batches have equal
     answers. Large images are predicted in windows; where memory is full, in smaller ones, with a note on stderr. The model then
     remembers how many pixels were too many, for the next images. It is left in evaluation mode.
+    `watch` gets the averaged values, (B, C, rows, columns) on the model's device, of regions that cover the images once. The
+    first region holds the upper left corner; where memory is full, `watch` sees all regions again from there.
     Raises UserError (config) for dropout samples of an exported network, which has no dropout.
     """
     if config.dropout_samples and isinstance(model, Runtime):
@@ -91,7 +102,7 @@ def predict(
             if failed:
                 print(f"note: memory is full; windows of {windows.size} pixels instead (inference.window)", file=sys.stderr)
             try:
-                return _assemble(model, image, config, windows, answers, keep_mean)
+                return _assemble(model, image, config, windows, answers, keep_mean, watch)
             except (RuntimeError, MemoryError) as error:
                 if side <= SMALLEST_WINDOW or not memory_is_full(error):
                     raise
@@ -146,6 +157,7 @@ def _assemble(
     windows: Windows,
     answers: Answers[AnswerType],
     keep_mean: bool,
+    watch: Watch | None,
 ) -> AnswerType:
     """The answer, put together from those of the windows."""
     model.eval()
@@ -155,6 +167,8 @@ def _assemble(
     for rows, columns, values in blend_windows(size, windows, values_in):
         spread = Spread(values[:, -2:-1], values[:, -1:]) if config.dropout_samples else None
         mean = values[:, :-2] if config.dropout_samples else values
+        if watch:
+            watch(rows, columns, mean)
         part = answers.finish(mean, spread, keep_mean=keep_mean)
         if whole is None:
             whole = _empty_like(part, size)

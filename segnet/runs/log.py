@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import sys
@@ -17,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from segnet.system.errors import printable
 from segnet.system.files import atomic_write, sync_to_disk
 
-_LONGEST_ROW = 10_000  # characters; a longer line is not a row of a log
+_LONGEST_ROW = 100_000  # characters; a longer line is not a row of a log
 
 
 class RunLog:
@@ -30,13 +31,13 @@ class RunLog:
     def __init__(self, run: Path, measures: Sequence[str], *, step: int, rows: int) -> None:
         """Open the log of a run that continues after `step`, with the first `rows` rows; later ones are of a killed run.
 
-        `measures` are the names of what a validation measures; their columns begin with "val_".
+        `measures` are the names of what a validation measures; their columns begin with "val_". They may hold commas.
         """
         self.path = run / "metrics.csv"
         self.columns = ("step", "epoch", "learning_rate", "loss", *(f"val_{name}" for name in measures), "minutes")
         self.warned = False
         kept = self._earlier_lines()[:rows] if rows else []
-        content = "".join(line + "\n" for line in [",".join(self.columns), *kept])
+        content = "".join(line + "\n" for line in [_heading(self.columns), *kept])
         with atomic_write(self.path) as file:
             file.write(content.encode("utf-8", "surrogateescape"))
         self.rows = len(kept)
@@ -52,7 +53,7 @@ class RunLog:
         if not self.path.is_file():
             return []
         heading, *lines = [line for line in _text_of(self.path).splitlines() if line.strip()] or [""]
-        columns = tuple(heading.split(","))
+        columns = tuple(next(csv.reader([heading[:_LONGEST_ROW]]), ("",)))
         if columns == self.columns[: len(columns)]:
             return lines
         if columns[0] == "step" and set(columns) <= set(self.columns):
@@ -64,7 +65,10 @@ class RunLog:
         return []
 
     def write(self, step: int, values: dict[str, float], **only_on_board: float) -> None:
-        """Add a row to metrics.csv, and each of its values and of `only_on_board` to TensorBoard."""
+        """Add a row to metrics.csv, and each of its values and of `only_on_board` to TensorBoard.
+
+        A measure "iou_…" is "val_iou/…" there, so that those of all classes stand in a group of their own.
+        """
         minutes = round((time.perf_counter() - self.started) / 60, 3)
         with self._warning():
             length = self.path.stat().st_size
@@ -79,9 +83,8 @@ class RunLog:
                 raise
         with self._warning():
             for name, value in {**values, **only_on_board}.items():
-                tag = f"val/{name.removeprefix('val_')}" if name.startswith("val_") else f"train/{name}"
                 if self.board:
-                    self.board.add_scalar(tag, value, step)
+                    self.board.add_scalar(_tag_of(name), value, step)
 
     def picture(self, tag: str, image: np.ndarray, step: int) -> None:
         """Add an image, (H, W, 3) uint8, to TensorBoard."""
@@ -110,6 +113,21 @@ class RunLog:
             if not self.warned:
                 print(f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log", file=sys.stderr)
             self.warned = True
+
+
+def _tag_of(column: str) -> str:
+    """The tag on TensorBoard of a column of metrics.csv."""
+    for start, group in (("val_iou_", "val_iou"), ("val_", "val")):
+        if column.startswith(start):
+            return f"{group}/{column.removeprefix(start)}"
+    return f"train/{column}"
+
+
+def _heading(columns: Sequence[str]) -> str:
+    """The first line of a CSV file with these columns."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(columns)
+    return line.getvalue()
 
 
 def _open_board(folder: Path, *, purge_step: int) -> SummaryWriter | None:

@@ -15,7 +15,7 @@ from segnet.losses import ImageError
 from segnet.metrics.psnr import psnr, to_8_bits
 from segnet.tasks.denoising_data import CleanPictures, NoisyPatches, ScoredPictures
 from segnet.tasks.denoising_score import RestorationCounts, Restored
-from segnet.tasks.task import Best, Measure, Spread, Task
+from segnet.tasks.task import Best, Counts, Measure, Spread, Task
 from segnet.visualization import draw_difference, grid, preview, to_array
 
 
@@ -29,6 +29,10 @@ class RestoredImages:
     def of_outputs(self, outputs: Tensor) -> Tensor:
         """(B, C, H, W): the outputs themselves."""
         return outputs
+
+    def to_outputs(self, values: Tensor) -> Tensor:
+        """(B, C, H, W): the values themselves."""
+        return values
 
     def statistic(self, values: Tensor) -> Tensor:
         """(B, 1, H, W) zeros: the deviation follows from the variance."""
@@ -56,8 +60,9 @@ class Denoising(Task[Restored]):
         self.loss = config.loss
         self.channels = config.data.channels
         self.answers = RestoredImages()
-        self.best = Best("psnr")
+        self.best = Best("psnr", title="PSNR", is_share=False)
         self.logged = ("psnr", "ssim")
+        self.logged_parts = ()
 
     def open_split(self, split: str, *, training: bool = False, seed: int = 0) -> CleanPictures:
         """The noisy pictures of a split: to be scored or to be trained on. Raises UserError (data)."""
@@ -76,6 +81,10 @@ class Denoising(Task[Restored]):
         """Counts of no picture yet."""
         assert isinstance(dataset, ScoredPictures)
         return RestorationCounts(dataset)
+
+    def parts(self, counts: Counts[Restored]) -> list[Measure]:
+        """None."""
+        return []
 
     def evaluation_counts(self, dataset: SplitDataset) -> RestorationCounts:
         """Counts of no picture yet."""

@@ -16,7 +16,7 @@ from segnet.data.statistics import class_statistics
 from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
 from segnet.regions.cleanup import clean_up
 from segnet.tasks.segmentation_score import ConfusionCounts, EvaluationCounts, Maps
-from segnet.tasks.task import Best, Measure, Spread, Task
+from segnet.tasks.task import Best, Counts, Measure, Spread, Task
 from segnet.visualization import comparison_row, contact_sheet, preview, uncertainty_map
 
 
@@ -33,6 +33,10 @@ class ClassProbabilities:
     def of_outputs(self, outputs: Tensor) -> Tensor:
         """(B, K, H, W) logits -> probabilities."""
         return outputs.softmax(dim=1)
+
+    def to_outputs(self, values: Tensor) -> Tensor:
+        """(B, K, H, W) probabilities -> logits: their logarithms, -87 for 0."""
+        return values.clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def statistic(self, values: Tensor) -> Tensor:
         """The entropy of the probabilities, nats. Its mean over samples gives the mutual information of class and dropout."""
@@ -71,6 +75,11 @@ def at_temperature(probabilities: Tensor, temperature: float) -> Tensor:
     return probabilities if temperature == 1 else (probabilities.log() / temperature).softmax(dim=1)
 
 
+def _iou_of(name: str) -> str:
+    """The name, in files, of the IoU of a class; it has one line, whatever `name` has."""
+    return f"iou_{' '.join(name.split())}"
+
+
 class Segmentation(Task[Maps]):
     """The task that `data` and `loss` of a configuration describe."""
 
@@ -80,8 +89,9 @@ class Segmentation(Task[Maps]):
         self.classes = data.class_set
         self.channels = len(self.classes)
         self.answers = ClassProbabilities()
-        self.best = Best("miou")
+        self.best = Best("miou", title="mIoU")
         self.logged = ("miou", "global_accuracy", "mean_accuracy")
+        self.logged_parts = tuple(map(_iou_of, self.classes.names))
 
     def open_split(self, split: str, *, training: bool = False, seed: int = 0) -> SegmentationDataset:
         """The images and masks of a split. Raises UserError (data) for its faults and for labels that teach nothing."""
@@ -105,6 +115,13 @@ class Segmentation(Task[Maps]):
     def validation_counts(self, dataset: SplitDataset) -> ConfusionCounts:
         """An empty confusion matrix."""
         return ConfusionCounts(self.channels)
+
+    def parts(self, counts: Counts[Maps]) -> list[Measure]:
+        """The IoU of each class; NaN for a class without a pixel in masks and predictions."""
+        assert isinstance(counts, ConfusionCounts)
+        ious = counts.matrix.scores().class_iou
+        rows = zip(self.logged_parts, self.classes.names, ious, strict=True)
+        return [Measure(name, title, iou) for name, title, iou in rows]
 
     def evaluation_counts(self, dataset: SplitDataset) -> EvaluationCounts:
         """Empty counts of all measures."""

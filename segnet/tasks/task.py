@@ -27,12 +27,19 @@ class Measure(NamedTuple):
     is_share: bool = True  # 0..1, shown in percent
     digits: int = 2  # behind the point, where it is not a share
 
+    @property
+    def text(self) -> str:
+        """Title and value for people, e.g. "mIoU 51.23"."""
+        return f"{self.title} {100 * self.value:.2f}" if self.is_share else f"{self.title} {self.value:.{self.digits}f}"
+
 
 class Best(NamedTuple):
     """The measure that chooses the best checkpoint."""
 
     name: str
     higher_is_better: bool = True
+    title: str = ""  # for people, as in `Measure`
+    is_share: bool = True
 
     def of(self, measures: Sequence[Measure]) -> Measure:
         """This measure among `measures`."""
@@ -66,6 +73,10 @@ class Answers(Protocol[AnswerType]):
 
     def statistic(self, values: Tensor) -> Tensor:
         """(B, 1, H, W): a number of the values of one dropout sample that `finish` needs averaged over all of them."""
+        ...
+
+    def to_outputs(self, values: Tensor) -> Tensor:
+        """(B, C, H, W): outputs of which `of_outputs` gives `values`, for a criterion."""
         ...
 
     def finish(self, mean: Tensor, spread: Spread | None, *, keep_mean: bool) -> AnswerType:
@@ -140,6 +151,7 @@ class Task(Protocol[AnswerType]):
     answers: Answers[AnswerType]
     best: Best
     logged: tuple[str, ...]  # the names of the measures that metrics.csv holds, without the "val_" before each
+    logged_parts: tuple[str, ...]  # likewise of `parts`
 
     def open_split(self, split: str, *, training: bool = False, seed: int = 0) -> SplitDataset:
         """The samples of a split, checked: to be scored or to be trained on. Raises UserError (data) for its faults."""
@@ -151,6 +163,13 @@ class Task(Protocol[AnswerType]):
 
     def validation_counts(self, dataset: SplitDataset) -> Counts[AnswerType]:
         """Empty counts of the logged measures, for a split to be scored."""
+        ...
+
+    def parts(self, counts: Counts[AnswerType]) -> list[Measure]:
+        """The measures of the parts of a validation, such as the IoU of each class; empty where there are none.
+
+        `counts` are those of `validation_counts`.
+        """
         ...
 
     def evaluation_counts(self, dataset: SplitDataset) -> FullCounts[AnswerType]:

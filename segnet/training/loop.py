@@ -21,6 +21,7 @@ from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
 from segnet.data.workers import explain_lost_worker
 from segnet.evaluation.scoring import EvaluationStopped, count_split
+from segnet.evaluation.split_loss import SplitLoss
 from segnet.runs.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save_checkpoint
 from segnet.runs.environment import record_environment
 from segnet.runs.folder import hold_run_folder, newest_checkpoint
@@ -44,7 +45,7 @@ from segnet.tasks.choice import build_task
 from segnet.tasks.task import AnswerType, Task
 from segnet.training.data import open_data, resolve_scale
 from segnet.training.precision import resolve_precisions
-from segnet.training.reporting import Reporter
+from segnet.training.reporting import Reporter, Validation
 from segnet.training.resuming import RunPictures, restore, start_from, training_values
 from segnet.training.schedule import due, learning_rate, patience_is_over, total_steps
 from segnet.training.step import TrainState, build_state, to_device, train_step
@@ -188,7 +189,7 @@ class Training:
         config, state, total = self.config, self.state, self.total_steps
         self.reporter.start(self.train_set, self.val_set)
         with agreed():
-            criterion = self.task.build_criterion(self.train_set, self.device)
+            self.criterion = self.task.build_criterion(self.train_set, self.device)
         with stop_signals(self.signals), self.reporter:
             if state.step and due(state.step, total, self.eval_every) and state.scored_step < state.step:
                 self._validate()  # the signal that stopped the run came before its evaluation
@@ -197,7 +198,7 @@ class Training:
             with closing(iter(self.loader)) as batches:
                 while state.step < total and not stop and not ended:
                     lr = learning_rate(state.step, total, config.optim)
-                    train_step(state, self._next(batches), criterion, lr=lr, config=config)
+                    train_step(state, self._next(batches), self.criterion, lr=lr, config=config)
                     self.reporter.bar.update()
                     if self.device.type == "cpu":
                         self._require_finite()  # costs nothing here; on a GPU it waits for the step to end
@@ -265,21 +266,22 @@ class Training:
         share_buffers(state.scored_model)
         loader = build_loader(self.val_set, workers=data.workers, timeout=data.worker_timeout)
         counts = task.validation_counts(self.val_set)
+        loss = SplitLoss(self.criterion, task.answers.to_outputs, self.val_set.ids)
         inference = self.config.inference
         try:
-            count_split(state.scored_model, loader, inference, task.answers, counts, stop=lambda: self.signals)
+            count_split(state.scored_model, loader, inference, task.answers, counts, loss=loss, stop=lambda: self.signals)
         except EvaluationStopped:
             return
-        measures = counts.measures()
-        rank = task.best.rank(measures)
+        found = Validation(counts.measures(), task.parts(counts), loss.value)
+        rank = task.best.rank(found.measures)
         improved = rank > state.best_score
         with agreed():
             if improved and is_main():
-                save_checkpoint(self.folder / BEST, self._checkpoint(task.best.of(measures).value))
+                save_checkpoint(self.folder / BEST, self._checkpoint(task.best.of(found.measures).value))
             if improved:
                 state.best_score, state.best_step = rank, state.step
             state.scored_step = state.step
-            self.reporter.validation(task, measures, self.val_set, epoch=self._epoch(), improved=improved)
+            self.reporter.validation(task, found, self.val_set, epoch=self._epoch(), improved=improved)
         state.model.train()
         self.reporter.clock += time.perf_counter() - started  # evaluation is not training time
 

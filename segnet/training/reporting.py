@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tqdm import tqdm
 
@@ -15,15 +15,25 @@ from segnet.config.loading import config_to_yaml
 from segnet.config.sections import Config
 from segnet.data.dataset import SplitDataset
 from segnet.inference.answers import predict, prepare_to_predict
-from segnet.runs.log import RunLog
+from segnet.runs.checkpoint import BEST, load_checkpoint
+from segnet.runs.log import RunLog, read_log
 from segnet.system.devices import peak_memory
 from segnet.system.distributed import is_main, say, sum_over_ranks, world_size
-from segnet.tasks.task import AnswerType, Measure, Task
+from segnet.tasks.task import AnswerType, Best, Measure, Task
 from segnet.training.step import TrainState
 from segnet.visualization import grid
 
 Bar: TypeAlias = "tqdm[Any]"
 DRAWN = 3  # images of the val split in each picture on TensorBoard
+NAMED = 3  # classes in the line of a validation, those with the lowest IoU
+
+
+class Validation(NamedTuple):
+    """What a validation measured."""
+
+    measures: list[Measure]
+    parts: list[Measure]  # of the classes, or none
+    loss: float  # of the criterion of training, on the val split
 
 
 class Reporter:
@@ -34,7 +44,9 @@ class Reporter:
         self.state = state
         self.total_steps = total_steps
         self.device = state.loss_sum.device
-        self.log = RunLog(folder, task.logged, step=state.step, rows=state.rows) if is_main() else None
+        self.log = (
+            RunLog(folder, ("loss", *task.logged, *task.logged_parts), step=state.step, rows=state.rows) if is_main() else None
+        )
         hidden = None if is_main() else True  # None: hidden where there is no terminal
         self.bar: Bar = tqdm(total=total_steps, initial=state.step, unit="step", disable=hidden, file=sys.stderr)
         self.clock = time.perf_counter()
@@ -59,7 +71,7 @@ class Reporter:
         parameters = sum(parameter.numel() for parameter in self.state.model.parameters())
         frozen = sum(parameter.numel() for parameter in self.state.model.parameters() if not parameter.requires_grad)
         ranks = f", {world_size()} ranks" if world_size() > 1 else ""
-        pictures = f"{len(train_set)} train and {len(val_set)} val pictures"
+        pictures = f"{len(train_set)} {train_set.split} and {len(val_set)} {val_set.split} pictures"
         of_them = f" ({frozen:,} of them frozen)" if frozen else ""
         say(f"{parameters:,} parameters{of_them}, {pictures}, {self.total_steps} steps{ranks}")
         self.text("config", f"```yaml\n{config_to_yaml(self.config)}```")
@@ -108,7 +120,7 @@ class Reporter:
     def validation(
         self,
         task: Task[AnswerType],
-        measures: Sequence[Measure],
+        found: Validation,
         val_set: SplitDataset,
         *,
         epoch: float,
@@ -118,7 +130,9 @@ class Reporter:
         if not self.log:
             return
         step = self.state.step
-        values = {f"val_{measure.name}": measure.value for measure in measures if measure.name in task.logged}
+        values = {f"val_{measure.name}": measure.value for measure in found.measures if measure.name in task.logged}
+        present = [part for part in found.parts if not math.isnan(part.value)]
+        values |= {"val_loss": found.loss, **{f"val_{part.name}": part.value for part in present}}
         self.log.write(step, {"epoch": epoch, **values}, memory_gb=peak_memory(self.device))
         inference = self.config.inference
         model = prepare_to_predict(self.state.scored_model, inference)
@@ -128,8 +142,26 @@ class Reporter:
             answer = predict(model, sample.image[None].to(self.device), inference, task.answers)
             rows.append(task.draw(sample, answer))
         self.log.picture("val/picture, truth, prediction", grid(rows), step)
-        best = task.best.of(measures)
-        value = f"{100 * best.value:.2f}" if best.is_share else f"{best.value:.{best.digits}f}"
+        best = task.best.of(found.measures)
         remark = "  best so far" if improved else ""
-        self.bar.write(f"step {step}  epoch {epoch:.2f}  val {best.title} {value}{remark}", file=sys.stdout)
+        line = f"step {step}  epoch {epoch:.2f}  {val_set.split} {best.text}  loss {found.loss:.4f}{remark}"
+        lowest = sorted(present, key=lambda part: part.value)[:NAMED]
+        names = f"\n  lowest: {', '.join(part.text for part in lowest)}" if lowest else ""
+        self.bar.write(line + names, file=sys.stdout)
         sys.stdout.flush()
+
+
+def describe_best(run: Path, best: Best) -> str:
+    """The score, the epoch and the step of the best network of a run, e.g. "val mIoU 51.23, epoch 12.00, step 3600".
+
+    The epoch is that of metrics.csv and is left out where its row is missing. Raises UserError (checkpoint) for a damaged file.
+    """
+    checkpoint = load_checkpoint(run / BEST)
+    if checkpoint.score is None:
+        return f"step {checkpoint.step}"
+    score = Measure(best.name, best.title, checkpoint.score, is_share=best.is_share)
+    path = run / "metrics.csv"
+    rows = read_log(path) if path.is_file() else []
+    epoch = next((row["epoch"] for row in rows if row.get("step") == checkpoint.step and "epoch" in row), None)
+    when = f"step {checkpoint.step}" if epoch is None else f"epoch {epoch:.2f}, step {checkpoint.step}"
+    return f"{checkpoint.config.data.val_split} {score.text}, {when}"

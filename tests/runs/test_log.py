@@ -117,6 +117,23 @@ def test_the_rows_of_a_version_that_measured_less_are_kept(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
+def test_names_of_classes_may_hold_commas_and_join_the_log_of_an_older_version(tmp_path, capsys):
+    RunLog(tmp_path, ("miou",), step=0, rows=0).write(2, {"epoch": 0.5, "val_miou": 0.25})
+    measures = ("loss", "miou", "iou_box, red", 'iou_5" disc')
+    for step, rows in ((2, 1), (4, 2)):
+        log = RunLog(tmp_path, measures, step=step, rows=rows)
+        assert log.rows == rows
+        log.write(step + 2, {"val_miou": 0.5, "val_iou_box, red": 0.75, 'val_iou_5" disc': 0.125})
+        log.close()
+    first, *others = read_log(tmp_path / "metrics.csv")
+    assert (first["step"], first["val_miou"], "val_iou_box, red" in first) == (2, 0.25, False)
+    assert [(row["step"], row["val_iou_box, red"], row['val_iou_5" disc']) for row in others] == [
+        (4, 0.75, 0.125),
+        (6, 0.75, 0.125),
+    ]
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize("heading", [b"step;epoch;loss", b"loss,step,epoch", b"", "Schritt,größe".encode("latin-1")])
 def test_a_log_with_other_columns_is_moved_aside_with_a_warning(tmp_path, capsys, heading):
     path = tmp_path / "metrics.csv"

@@ -31,8 +31,8 @@ tasks/          what a network is for: task · segmentation_score · segmentatio
 inference/      from an image to an answer, in memory: exported · ensemble · precision · windows · loaded_model ·
                 answers · predictor
 evaluation/     from a split to a score: charts · markup · split_loss · scoring · weak_classes · gallery · shown ·
-                results · report · restoration_results · restoration_report · writers · comparison ·
-                restoration_comparison · temperature · cleanup_tuning
+                suspects · suspect_gallery · results · report · restoration_results · restoration_report · writers ·
+                comparison · restoration_comparison · temperature · cleanup_tuning
 prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
                 collected
 web/            a page to try a network, and its server: page · answers · queue · requests · connections · server

@@ -166,6 +166,18 @@ def error_map(truth: Tensor, prediction: Tensor, classes: ClassSet) -> np.ndarra
     return shown
 
 
+OUTLINE = (255, 240, 0)
+
+
+def draw_outline(image: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A copy of the image (H, W, 3) uint8 on which the outermost pixels of a region (H, W) bool are yellow."""
+    wide = np.pad(region, 1)
+    inner = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+    shown = image.copy()
+    shown[region & ~inner] = OUTLINE
+    return shown
+
+
 def uncertainty_map(uncertainty: Tensor) -> np.ndarray:
     """(H, W) numbers 0..1 -> (H, W, 3): black over violet and orange to pale yellow; NaN counts as 1."""
     values = np.nan_to_num(uncertainty.cpu().numpy(), nan=1.0).clip(0, 1)

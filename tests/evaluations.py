@@ -76,6 +76,7 @@ def write_page(
 ) -> Path:
     """The report of `pictures` in `folder`; `curves` is the text of metrics.csv, None: there is none."""
     path, log = folder / "report.html", folder / "metrics.csv"
+    folder.mkdir(exist_ok=True)
     if curves is not None:
         log.write_text(curves)
     options = {"title": "SegNet on toys", "facts": {"split": "val"}, "curves": log, **changes}

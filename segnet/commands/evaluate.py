@@ -33,6 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--calibrate", action="store_true", help=calibrate_help)
     cleanup_help = "find the clean-up of masks that helps, in place of a score"
     parser.add_argument("--tune-cleanup", action="store_true", help=cleanup_help)
+    suspects_help = "list regions where a confident network and the label disagree: suspects.csv, and crops in the report"
+    parser.add_argument("--suspects", action="store_true", help=suspects_help)
     return parser
 
 

@@ -17,6 +17,8 @@ from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.loader import Loader, build_loader
 from segnet.evaluation.cleanup_tuning import CleanupCounts, cleanup_advice, tuning_json
 from segnet.evaluation.scoring import count_split
+from segnet.evaluation.suspect_gallery import SHOWN
+from segnet.evaluation.suspects import SuspectCounts, save_suspects
 from segnet.evaluation.temperature import TemperatureCounts, save_temperature
 from segnet.evaluation.writers import Scored, build_writer
 from segnet.inference.exported import Network
@@ -55,23 +57,31 @@ def evaluate(arguments: argparse.Namespace) -> None:
             print(f"evaluate {name} on {split}, {describe_device(device)} in {precision}", flush=True)
             warn_if_emulated(precision, "inference.precision")
         loader = build_loader(dataset, workers=config.data.workers, timeout=config.data.worker_timeout)
+        if (arguments.calibrate or arguments.tune_cleanup or arguments.suspects) and config.task != "segmentation":
+            options = "--calibrate, --tune-cleanup, --suspects"
+            raise config_error(options, f"a network for task {config.task}", "they are for segmentation")
         if arguments.calibrate or arguments.tune_cleanup:
-            if not isinstance(dataset, SegmentationDataset):
-                raise config_error(
-                    "--calibrate, --tune-cleanup", f"a network for task {config.task}", "they are for segmentation"
-                )
+            assert isinstance(dataset, SegmentationDataset)
             tune = calibrate if arguments.calibrate else tune_cleanup
             tune(Tuned(model, loader, config.inference, dataset, out))
             return
         counts = task.evaluation_counts(dataset)
         writer = build_writer(config)
         seen = writer.watch(counts, arguments.pictures)
-        count_split(model, loader, config.inference, task.answers, seen)
+        suspects = None
+        if arguments.suspects:
+            shown, temperature = min(SHOWN, arguments.pictures), config.inference.temperature
+            suspects = SuspectCounts(seen, task.channels, temperature=temperature, shown=shown)
+        watch = suspects.watch if suspects else None
+        count_split(model, loader, config.inference, task.answers, suspects or seen, watch=watch)
         evaluation = counts.evaluation()
     if not is_main():
         return
     paths = writer.save(out, evaluation, split=split)
     print(writer.table(evaluation), flush=True)
+    if suspects:
+        paths.append(save_suspects(out, suspects, config.data.class_set.names))
+        print(suspects.summary(), flush=True)
     for warning in evaluation.warnings():
         print(f"warning: {warning}", file=sys.stderr)
     usual = dict(InferenceConfig())
@@ -86,7 +96,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     }
     title = f"{name if sources[1:] else checkpoint.resolve().parent.name} on {split}"
     curves = None if sources[1:] else checkpoint.parent / "metrics.csv"
-    scored = Scored(model, dataset, config.inference, seen, arguments.pictures, curves)
+    scored = Scored(model, dataset, config.inference, seen, arguments.pictures, curves, suspects)
     writer.report(out / "report.html", evaluation, scored, title=title, facts=facts)
     print("written:", *paths, out / "report.html")
 

@@ -38,9 +38,10 @@ def write_report(
     facts: Mapping[str, str],
     curves: Path | None,
     advice: Sequence[str] = (),
+    suspects: str = "",
 ) -> None:
     """Write the page, atomically. `pictures` are shown in their order, that of `worst_and_best`; `curves` is a run's metrics.csv,
-    `advice` are the lines of `weak_class_lines`.
+    `advice` are the lines of `weak_class_lines`, `suspects` is a section of `suspect_section`.
 
     They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
     two-hundredth of it. An iterator is read one picture at a time.
@@ -54,6 +55,7 @@ def write_report(
         "tiles": _tiles(evaluation),
         "class_rows": _class_rows(evaluation, classes),
         "advice": _advice(advice),
+        "suspects": suspects,
         "confusion": _confusion(evaluation.scores, classes),
         "curves": learning_curve(curves, "miou", "mIoU", "%", factor=100.0),
         "reliability": _reliability(evaluation.reliability),
@@ -63,7 +65,9 @@ def write_report(
     used = sum(len(part.encode()) for part in parts.values())
     room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
     parts["pictures"] = picture_section(evaluation, pictures, classes, room)
-    parts["navigation"] = _navigation({"pictures": bool(parts["pictures"]), "training": bool(parts["curves"])})
+    parts["navigation"] = _navigation(
+        {"pictures": bool(parts["pictures"]), "suspects": bool(suspects), "training": bool(parts["curves"])}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page("report.html", parts))
 
@@ -73,6 +77,7 @@ def _navigation(there: Mapping[str, bool]) -> str:
     sections = {
         "classes": "Classes",
         "pictures": "Pictures",
+        "suspects": "Suspect labels",
         "confusion": "Confusion",
         "training": "Learning curves",
         "calibration": "Calibration",

@@ -13,8 +13,7 @@ from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.loader import split_of
 from segnet.data.workers import explain_lost_worker
-from segnet.evaluation.split_loss import SplitLoss
-from segnet.inference.answers import predict, prepare_to_predict
+from segnet.inference.answers import Watch, predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.metrics.confusion import Scores
 from segnet.system.devices import explain_full_memory
@@ -67,12 +66,12 @@ def count_split(
     counts: Counts[AnswerType],
     *,
     keep_mean: bool = False,
-    loss: SplitLoss | None = None,
+    watch: Callable[[Sample], Watch] | None = None,
     stop: Callable[[], object] = lambda: False,
 ) -> None:
     """Add the answers for every batch of `loader`, and those of the other ranks, to `counts`. It shows the progress.
 
-    With `keep_mean` the answers have the averaged values, such as probabilities. `loss` adds up the loss of the same values.
+    With `keep_mean` the answers have the averaged values, such as probabilities; `watch` of a batch gets them region by region.
     Raises EvaluationStopped, on all ranks, when `stop()` became true on one; it is asked before every batch.
     """
     model = prepare_to_predict(model, inference)
@@ -81,14 +80,12 @@ def count_split(
             if stop():
                 break
             with explain_full_memory("lower inference.window, or set device=cpu"):
-                watch = loss.watch(batch) if loss else None
-                answer = predict(model, batch.image, inference, answers, keep_mean=keep_mean, watch=watch)
+                seen = watch(batch) if watch else None
+                answer = predict(model, batch.image, inference, answers, keep_mean=keep_mean, watch=seen)
             counts.add(batch, answer)
     if max_over_ranks(bool(stop())):
         raise EvaluationStopped
     counts.sum_over_ranks()
-    if loss:
-        loss.sum_over_ranks()
 
 
 def _with_progress(loader: DataLoader[Sample]) -> Iterable[Sample]:

@@ -17,6 +17,8 @@ from segnet.evaluation.restoration_report import restored_pictures, worst_and_be
 from segnet.evaluation.restoration_results import restoration_table, save_restoration
 from segnet.evaluation.results import evaluation_table, save_evaluation
 from segnet.evaluation.shown import ShownPictures
+from segnet.evaluation.suspect_gallery import SHOWN, suspect_figures, suspect_section
+from segnet.evaluation.suspects import SuspectCounts
 from segnet.evaluation.weak_classes import weak_class_lines
 from segnet.inference.exported import Network
 from segnet.tasks.denoising_data import CleanPictures
@@ -36,6 +38,7 @@ class Scored(NamedTuple):
     seen: Counts[Any]  # what `Writer.watch` gave
     pictures: int  # in the report: the worst and the best
     curves: Path | None  # the run's metrics.csv
+    suspects: SuspectCounts | None = None  # of a segmentation, where they were asked for
 
 
 class Writer(Protocol[Evaluated]):
@@ -84,7 +87,12 @@ class SegmentationWriter(Writer[Evaluation]):
         merged = merge_text(self.classes)
         facts = {**facts, **({"merged classes": merged} if merged else {})}
         advice = weak_class_lines(evaluation.scores, self.classes, self.config)
-        write_report(path, evaluation, progress, self.classes, title=title, facts=facts, curves=scored.curves, advice=advice)
+        suspects = ""
+        if scored.suspects:
+            figures = suspect_figures(scored.suspects.crops(min(SHOWN, scored.pictures)), scored.dataset)
+            suspects = suspect_section(len(scored.suspects.suspects()), figures)
+        page: dict[str, Any] = {"title": title, "facts": facts, "curves": scored.curves, "advice": advice, "suspects": suspects}
+        write_report(path, evaluation, progress, self.classes, **page)
 
 
 class RestorationWriter(Writer[RestoredEvaluation]):

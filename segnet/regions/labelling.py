@@ -14,11 +14,11 @@ class Regions(NamedTuple):
     """The N regions of a mask, numbered in reading order of their first pixels."""
 
     labels: NDArray[np.int32]  # (H, W) the region of each pixel
-    classes: NDArray[np.uint8]  # (N,) class id
+    classes: Ints  # (N,) class id
     sizes: NDArray[np.int64]  # (N,) pixels
 
 
-def find_regions(mask: NDArray[np.uint8]) -> Regions:
+def find_regions(mask: Ints) -> Regions:
     """The regions of a mask (H, W) of at least one pixel. Pixels that touch at a corner alone are not connected."""
     height, width = mask.shape
     begins = np.ones((height, width), dtype=bool)  # of a run of equal pixels in a row

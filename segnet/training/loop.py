@@ -269,9 +269,10 @@ class Training:
         loss = SplitLoss(self.criterion, task.answers.to_outputs, self.val_set.ids)
         inference = self.config.inference
         try:
-            count_split(state.scored_model, loader, inference, task.answers, counts, loss=loss, stop=lambda: self.signals)
+            count_split(state.scored_model, loader, inference, task.answers, counts, watch=loss.watch, stop=lambda: self.signals)
         except EvaluationStopped:
             return
+        loss.sum_over_ranks()
         found = Validation(counts.measures(), task.parts(counts), loss.value)
         rank = task.best.rank(found.measures)
         improved = rank > state.best_score

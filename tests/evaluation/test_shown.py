@@ -66,7 +66,10 @@ def test_what_another_rank_scored_is_predicted_again(tiny_run: Path, tiny_data: 
     assert all(torch.equal(a, b) for a, b in zip(found["val_1"][1:], shown.kept["val_1"][1:], strict=True))
 
 
-def test_evaluate_sees_each_picture_once(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [[], ["--suspects"]])
+def test_evaluate_sees_each_picture_once(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
     seen = []
 
     def counting(self: EncoderDecoder, image: torch.Tensor) -> torch.Tensor:
@@ -75,12 +78,14 @@ def test_evaluate_sees_each_picture_once(tiny_run: Path, tmp_path: Path, monkeyp
 
     original = EncoderDecoder.forward
     monkeypatch.setattr(EncoderDecoder, "forward", counting)
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(tiny_run), "--out", str(tmp_path / "out"), "device=cpu"])
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(tiny_run), "--out", str(tmp_path / "out"), "device=cpu", *options])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "scripts" / "evaluate.py"), run_name="__main__")
     assert ended.value.code == 0
     assert len(seen) == 3
-    assert (tmp_path / "out" / "report.html").read_text().count('alt="Prediction for') == 3
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count('alt="Prediction for') == 3
+    assert ("Suspect labels" in report) == (tmp_path / "out" / "suspects.csv").exists() == bool(options)
 
 
 def test_without_a_terminal_the_progress_is_lines(

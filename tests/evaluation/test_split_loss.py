@@ -35,7 +35,7 @@ def loss_of(scored, **changes: object) -> float:
     loss = SplitLoss(criterion, task.answers.to_outputs, dataset.ids)
     loader = build_loader(dataset, workers=0)
     config = inference.model_copy(update=changes)
-    count_split(model, loader, config, task.answers, task.validation_counts(dataset), loss=loss)
+    count_split(model, loader, config, task.answers, task.validation_counts(dataset), watch=loss.watch)
     return loss.value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from string import Template
 from typing import NamedTuple
 
@@ -19,10 +19,11 @@ from segnet.evaluation.markup import css_color, figure, part, percent, swatch, t
 from segnet.inference.answers import predict_maps, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.tasks.segmentation_score import Evaluation, PictureScore
-from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, preview, to_array, uncertainty_map
+from segnet.visualization import UNCERTAINTY_COLORS, WRONG, cut_out, error_map, overlay, preview, to_array, uncertainty_map
 
 USUAL_COUNT = 200  # pictures in a report, where an iterator does not say how many it has
 MAX_SHARE = 200_000  # bytes of one picture's layers
+MOST_CLASSES = 24  # for each of which a report shows its worst picture
 LONGEST_SIDE = 1024  # pixels; a larger picture is reduced
 
 
@@ -59,6 +60,20 @@ def predicted(
         yield ReportPicture(score, preview(sample.image, dataset.bands), sample.truth, maps.mask[0], maps.uncertainty[0])
 
 
+def worst_of_classes(pictures: Sequence[PictureScore], classes: int) -> list[PictureScore]:
+    """For each class the picture with the most wrong pixels of it, each picture once; none for more than `MOST_CLASSES`."""
+    if classes > MOST_CLASSES:
+        return []
+    ranked = (worst_of_class(pictures, number, 1) for number in range(classes))
+    return list({picture.id: picture for found in ranked for picture in found}.values())
+
+
+def worst_of_class(pictures: Iterable[PictureScore], number: int, count: int) -> list[PictureScore]:
+    """The `count` pictures with the most wrong pixels of a class, the most first; none without one."""
+    wrong = [picture for picture in pictures if picture.wrong(number)]
+    return sorted(wrong, key=lambda picture: -picture.wrong(number))[:count]
+
+
 def worst_and_best(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:
     """The worst and the best `count` pictures by mIoU, half and half, from the worst to the best.
 
@@ -82,20 +97,34 @@ def picture_rows(pictures: Sequence[PictureScore]) -> str:
     return "\n".join(rows)
 
 
-def picture_section(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:
-    """The section with the viewer and the gallery, or nothing where there is no picture; `room` is in bytes."""
-    gallery = _gallery(evaluation, pictures, classes, room)
+class PictureSection(NamedTuple):
+    """The section of a report with its pictures."""
+
+    text: str  # HTML; empty without a picture
+    shown: list[PictureScore]
+
+    def anchor_of(self, picture: PictureScore) -> str:
+        """The id of the picture's item in the list of pictures."""
+        return f"picture-{next(place for place, one in enumerate(self.shown) if one.id == picture.id)}"
+
+
+def picture_section(
+    evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int, *, of_classes: Collection[str] = ()
+) -> PictureSection:
+    """The section with the viewer and the gallery; `room` is in bytes, `of_classes` are the ids of `worst_of_classes`."""
+    gallery, shown = _gallery(evaluation, pictures, classes, room, of_classes)
     if not gallery:
-        return ""
+        return PictureSection("", [])
     named = zip(classes.names, classes.colors, strict=True)
     legend = Template(part("report_legend.html")).substitute(
         legend="\n".join(f"<li>{swatch(css_color(color))}<bdi>{text_of(name)}</bdi></li>" for name, color in named),
         wrong=css_color(WRONG),
         uncertainty=",".join(map(css_color, UNCERTAINTY_COLORS)),
     )
-    layers = ("picture", "truth", "prediction", "error", "uncertainty")
+    layers = ("picture", "truth", "prediction", "overlay", "error", "uncertainty")
     strips = f"Of each picture, from left to right: {', '.join(layers)}."
-    return viewer(layers, shown=("picture", "prediction"), strips=strips, legend=legend, gallery=gallery)
+    text = viewer(layers, shown=("picture", "prediction"), strips=strips, legend=legend, gallery=gallery)
+    return PictureSection(text, shown)
 
 
 def reduced(picture: ReportPicture) -> ReportPicture:
@@ -105,41 +134,55 @@ def reduced(picture: ReportPicture) -> ReportPicture:
     return _resize(picture, (height, width))
 
 
-def _gallery(evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int) -> str:
-    """The figures as HTML lists: the worst and the best, or one list where no rank between them is left out."""
+def _gallery(
+    evaluation: Evaluation, pictures: Iterable[ReportPicture], classes: ClassSet, room: int, of_classes: Collection[str]
+) -> tuple[str, list[PictureScore]]:
+    """The figures as HTML lists, and their pictures in order.
+
+    The lists are the worst and the best, or one where no rank between them is left out; then those `of_classes`.
+    """
     share = min(MAX_SHARE, room // max(1, operator.length_hint(pictures, USUAL_COUNT)))
     ordered = _worst_first(evaluation.pictures)
     rank_of = {picture.id: rank for rank, picture in enumerate(ordered, start=1)}
     lists: list[list[str]] = [[]]
+    worst_of_one: list[str] = []
+    shown: list[PictureScore] = []
     before: int | None = None
     for picture in pictures:
         rank = rank_of.get(picture.score.id)
+        words = f"rank {rank} of {len(ordered)} from the worst" if rank else "not scored"
+        item = _figure(picture, classes, share, words, anchor=f"picture-{len(shown)}")
+        shown.append(picture.score)
+        if picture.score.id in of_classes:
+            worst_of_one.append(item)
+            continue
         if rank and before and rank > before + 1:
             lists.append([])
-        words = f"rank {rank} of {len(ordered)} from the worst" if rank else "not scored"
-        lists[-1].append(_figure(picture, classes, share, words))
+        lists[-1].append(item)
         before = rank
     headings = ("Worst", "Best") if len(lists) == 2 else ("From the worst to the best",) * len(lists)
     parts = []
-    for heading, items in zip(headings, lists, strict=True):
+    for heading, items in zip((*headings, "Worst of a class"), (*lists, worst_of_one), strict=True):
         parts += [f"<h3>{heading}</h3>", "<ol>", *items, "</ol>"] if items else []
-    return "\n".join(parts)
+    return "\n".join(parts), shown
 
 
-def _figure(picture: ReportPicture, classes: ClassSet, share: int, rank: str) -> str:
-    """One picture: all its layers, what they show in words, and its scores."""
+def _figure(picture: ReportPicture, classes: ClassSet, share: int, rank: str, *, anchor: str) -> str:
+    """One picture: all its layers, what they show in words, and its scores. `anchor` is its id in the page."""
     score, (height, width) = picture.score, picture.mask.shape
     name = text_of(score.id)
     words = {
         "picture": f"Picture {name}",
         "truth": f"Truth of {name}: {_largest(score.in_truth, classes)}",
         "prediction": f"Prediction for {name}: {_largest(score.in_prediction, classes)}",
+        "overlay": f"Prediction over the picture {name}",
         "error": f"Errors in {name}: {with_unit(1 - score.accuracy)} of the scored pixels",
         "uncertainty": f"Uncertainty in {name}: {with_unit(float(picture.uncertainty.mean()))} on average",
     }
     scores = f"mIoU {with_unit(score.miou)}"
     more = f", accuracy {with_unit(score.accuracy)}, boundary F1 {with_unit(score.boundary_f1)}, {rank}"
-    return figure(_layers(picture, classes, share), words, size=(height, width), name=name, scores=scores, more=more)
+    layers, size = _layers(picture, classes, share), (height, width)
+    return figure(layers, words, size=size, name=name, scores=scores, more=more, anchor=anchor)
 
 
 def _largest(pixels: Sequence[int], classes: ClassSet) -> str:
@@ -176,6 +219,7 @@ def _encode(picture: ReportPicture, classes: ClassSet) -> dict[str, bytes]:
         "picture": encode_webp(to_array(picture.image), quality=75),
         "truth": encode_webp(cut_out(picture.truth, classes)),
         "prediction": encode_webp(cut_out(picture.mask, classes)),
+        "overlay": encode_webp(overlay(picture.image, picture.mask, classes), quality=75),
         "error": encode_webp(error_map(picture.truth, picture.mask, classes)),
         "uncertainty": encode_webp(uncertainty_map(picture.uncertainty), quality=55),
     }

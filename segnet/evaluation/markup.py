@@ -34,11 +34,19 @@ def _option(layer: str, selected: bool) -> str:
 
 
 def figure(
-    layers: Mapping[str, bytes], words: Mapping[str, str], *, size: tuple[int, int], name: str, scores: str, more: str
+    layers: Mapping[str, bytes],
+    words: Mapping[str, str],
+    *,
+    size: tuple[int, int],
+    name: str,
+    scores: str,
+    more: str,
+    anchor: str = "",
 ) -> str:
     """One picture as an item of a list: all its layers, the first of which opens the viewer, and its scores.
 
     `layers` are WebP files of (height, width) `size`, `words` say what each shows; `name` is escaped already.
+    `anchor` is the id of the item.
     """
     height, width = size
     tags = []
@@ -47,7 +55,8 @@ def figure(
         tags.append(f'<img data-layer="{layer}" alt="{words[layer]}" width="{width}" height="{height}" src="{source}">')
     caption = f'<bdi>{name}</bdi> <span>{scores}<span class="more">{more}</span></span>'
     opener = f'<button type="button" disabled>{tags[0]}</button>'
-    return f'<li><figure><div class="layers">{opener}{"".join(tags[1:])}</div><figcaption>{caption}</figcaption></figure></li>'
+    item = f'<li id="{anchor}">' if anchor else "<li>"
+    return f'{item}<figure><div class="layers">{opener}{"".join(tags[1:])}</div><figcaption>{caption}</figcaption></figure></li>'
 
 
 def text_of(value: str) -> str:

@@ -65,6 +65,15 @@ function startViewer() {
       get("viewer").scrollIntoView({ block: "nearest" });
     });
   });
+  for (const link of document.querySelectorAll("[data-shows]")) {
+    link.addEventListener("click", (event) => {
+      const index = figures.indexOf(get(link.dataset.shows).querySelector("figure"));
+      event.preventDefault();
+      show(index);
+      figures[index].querySelector("button").focus({ preventScroll: true });
+      get("viewer").scrollIntoView({ block: "start" });
+    });
+  }
   wipeTo(50);
   show(0);
 }

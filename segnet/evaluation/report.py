@@ -10,21 +10,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segnet.classes import ClassSet
 from segnet.evaluation.charts import Chart, Point, line_chart, reliability_chart
-from segnet.evaluation.gallery import ReportPicture, picture_rows, picture_section
+from segnet.evaluation.gallery import PictureSection, ReportPicture, picture_rows, picture_section, worst_of_class
 from segnet.evaluation.markup import css_color, page, part, percent, swatch, text_of, with_unit
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import Scores
 from segnet.runs.log import read_log
 from segnet.system.files import write_text
-from segnet.tasks.segmentation_score import Evaluation
+from segnet.tasks.segmentation_score import Evaluation, PictureScore
 from segnet.tasks.task import Measure
 
 PAGE = 9_400_000  # bytes of a page, without the captions of its pictures
+_LINKED = 3  # pictures in the row of a class
 LEAST_ROOM = 1_000_000  # bytes for all pictures, also where the rest of the page is long
 
 
@@ -39,9 +40,11 @@ def write_report(
     curves: Path | None,
     advice: Sequence[str] = (),
     suspects: str = "",
+    of_classes: Collection[str] = (),
 ) -> None:
     """Write the page, atomically. `pictures` are shown in their order, that of `worst_and_best`; `curves` is a run's metrics.csv,
-    `advice` are the lines of `weak_class_lines`, `suspects` is a section of `suspect_section`.
+    `advice` are the lines of `weak_class_lines`, `suspects` is a section of `suspect_section`. `of_classes` are
+    the ids of those `pictures`, the last ones, that `worst_of_classes` adds.
 
     They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
     two-hundredth of it. An iterator is read one picture at a time.
@@ -53,7 +56,7 @@ def write_report(
         "script": script,
         "script_digest": script_digest(script),
         "tiles": _tiles(evaluation),
-        "class_rows": _class_rows(evaluation, classes),
+        "class_rows": _class_rows(evaluation, classes, PictureSection("", [])),
         "advice": _advice(advice),
         "suspects": suspects,
         "confusion": _confusion(evaluation.scores, classes),
@@ -64,7 +67,9 @@ def write_report(
     }
     used = sum(len(part.encode()) for part in parts.values())
     room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
-    parts["pictures"] = picture_section(evaluation, pictures, classes, room)
+    section = picture_section(evaluation, pictures, classes, room, of_classes=of_classes)
+    parts["pictures"] = section.text
+    parts["class_rows"] = _class_rows(evaluation, classes, section)
     parts["navigation"] = _navigation(
         {"pictures": bool(parts["pictures"]), "suspects": bool(suspects), "training": bool(parts["curves"])}
     )
@@ -123,7 +128,8 @@ def _shown(measure: Measure) -> str:
     return with_unit(measure.value) if measure.is_share else f"{measure.value:.2f}"
 
 
-def _class_rows(evaluation: Evaluation, classes: ClassSet) -> str:
+def _class_rows(evaluation: Evaluation, classes: ClassSet, section: PictureSection) -> str:
+    """A row for each class, with links to those shown pictures that have the most wrong pixels of it."""
     scores, rows = evaluation.scores, []
     for index, iou in enumerate(scores.class_iou):
         share = sum(scores.confusion[index]) / scores.pixels if scores.pixels else math.nan
@@ -132,8 +138,26 @@ def _class_rows(evaluation: Evaluation, classes: ClassSet) -> str:
         others = (scores.class_precision[index], scores.class_accuracy[index], evaluation.boundary.class_iou[index], share)
         cells = "".join(f"<td>{percent(value)}</td>" for value in others)
         meter = f'<td class="meter"><div><span>{percent(iou)}</span>{bar}</div></td>'
-        rows.append(f"<tr>{_class_head(classes, index)}{meter}{cells}</tr>")
+        worst = worst_of_class(section.shown, index, _LINKED)
+        links = f'<td class="worst">{" ".join(_link(section, picture, index, classes) for picture in worst) or "–"}</td>'
+        rows.append(f"<tr>{_class_head(classes, index)}{meter}{cells}{links}</tr>")
     return "\n".join(rows)
+
+
+def _link(section: PictureSection, picture: PictureScore, index: int, classes: ClassSet) -> str:
+    """A link to a picture that says how many pixels of a class are wrong in it."""
+    anchor, pixels = section.anchor_of(picture), picture.wrong(index)
+    words = f"{text_of(picture.id)}: {pixels:,} wrong pixels of {text_of(classes.names[index])}"
+    return f'<a href="#{anchor}" data-shows="{anchor}" title="{words}" aria-label="{words}">{short_count(pixels)}</a>'
+
+
+def short_count(number: int) -> str:
+    """A number in at most four characters, e.g. "640", "6.4k", "64k", "6.4M"."""
+    for size, unit in ((1, ""), (1_000, "k"), (1_000_000, "M"), (1_000_000_000, "G")):
+        if number < 1000 * size:
+            value = number / size
+            return f"{number}" if size == 1 else f"{value:.1f}{unit}" if value < 9.95 else f"{min(value, 999):.0f}{unit}"
+    return f"{number:.0e}"
 
 
 def _class_head(classes: ClassSet, index: int) -> str:

@@ -38,13 +38,21 @@ def suspect_figures(suspects: Sequence[tuple[Suspect, Crop]], dataset: Segmentat
         rows, columns = crop.window
         image = preview(sample.image[:, rows, columns], dataset.bands)
         truth, mask = sample.truth[rows, columns].contiguous(), torch.tensor(crop.mask)
-        region = (truth == suspect.label) & (mask == suspect.predicted)
+        region = (truth == suspect.label) & (mask == suspect.predicted) & _inside(suspect, crop)
         drawn = {
             "picture": draw_outline(to_array(image), region.numpy()),
             "label": overlay(image, truth, dataset.classes),
             "prediction": overlay(image, mask, dataset.classes),
         }
         yield _figure(suspect, {name: encode_webp(array, quality=70) for name, array in drawn.items()}, dataset.classes)
+
+
+def _inside(suspect: Suspect, crop: Crop) -> torch.Tensor:
+    """(h, w) bool: the pixels of a crop that are in the box of the region."""
+    height, width = crop.mask.shape
+    rows = crop.top + crop.every * torch.arange(height)[:, None] - suspect.top
+    columns = crop.left + crop.every * torch.arange(width) - suspect.left
+    return (rows >= 0) & (rows < suspect.height) & (columns >= 0) & (columns < suspect.width)
 
 
 def _figure(suspect: Suspect, crops: dict[str, bytes], classes: ClassSet) -> str:

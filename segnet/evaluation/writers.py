@@ -11,7 +11,7 @@ from tqdm import tqdm
 from segnet.classes import merge_text
 from segnet.config.sections import Config, InferenceConfig
 from segnet.data.dataset import SegmentationDataset, SplitDataset
-from segnet.evaluation.gallery import predicted, worst_and_best
+from segnet.evaluation.gallery import MOST_CLASSES, predicted, worst_and_best, worst_of_classes
 from segnet.evaluation.report import write_report
 from segnet.evaluation.restoration_report import restored_pictures, worst_and_best_restored, write_restoration_report
 from segnet.evaluation.restoration_results import restoration_table, save_restoration
@@ -69,7 +69,8 @@ class SegmentationWriter(Writer[Evaluation]):
         self.classes = config.data.class_set
 
     def watch(self, counts: EvaluationCounts, pictures: int) -> ShownPictures:
-        return ShownPictures(counts, pictures, self.config.data.bands)
+        of_classes = 0 < pictures and len(self.classes) <= MOST_CLASSES
+        return ShownPictures(counts, pictures, self.config.data.bands, of_classes=of_classes)
 
     def table(self, evaluation: Evaluation) -> str:
         advice = weak_class_lines(evaluation.scores, self.classes, self.config)
@@ -82,6 +83,9 @@ class SegmentationWriter(Writer[Evaluation]):
         assert isinstance(scored.dataset, SegmentationDataset)
         assert isinstance(scored.seen, ShownPictures)
         shown = worst_and_best(evaluation.pictures, scored.pictures)
+        ids = {picture.id for picture in shown}
+        others = worst_of_classes(evaluation.pictures, len(self.classes)) if scored.pictures else []
+        shown += (extra := [picture for picture in others if picture.id not in ids])
         pictures = predicted(scored.model, scored.dataset, shown, scored.inference, scored.seen.kept)
         progress = tqdm(pictures, "report", len(shown), leave=False, disable=None)
         merged = merge_text(self.classes)
@@ -92,6 +96,7 @@ class SegmentationWriter(Writer[Evaluation]):
             figures = suspect_figures(scored.suspects.crops(min(SHOWN, scored.pictures)), scored.dataset)
             suspects = suspect_section(len(scored.suspects.suspects()), figures)
         page: dict[str, Any] = {"title": title, "facts": facts, "curves": scored.curves, "advice": advice, "suspects": suspects}
+        page["of_classes"] = {picture.id for picture in extra}
         write_report(path, evaluation, progress, self.classes, **page)
 
 

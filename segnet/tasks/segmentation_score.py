@@ -50,6 +50,10 @@ class PictureScore(NamedTuple):
         ious = class_ious(self.correct, self.in_truth, self.in_prediction)
         return mean_of_present([iou for iou, pixels in zip(ious, self.in_truth, strict=True) if pixels])
 
+    def wrong(self, number: int) -> int:
+        """The pixels of a class in the truth or in the prediction, but not in both."""
+        return self.in_truth[number] + self.in_prediction[number] - 2 * self.correct[number]
+
     @property
     def accuracy(self) -> float:
         """Correct pixels / scored pixels; NaN where nothing is scored."""

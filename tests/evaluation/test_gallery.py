@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from evaluations import Page, evaluation_of_pictures, layers_of, picture_score, report_pictures, write_page
 
 from segnet.classes import ClassSet
-from segnet.evaluation.gallery import ReportPicture, worst_and_best
-from segnet.evaluation.report import write_report
+from segnet.evaluation import gallery
+from segnet.evaluation.gallery import ReportPicture, worst_and_best, worst_of_class, worst_of_classes
+from segnet.evaluation.report import short_count, write_report
 from segnet.tasks.segmentation_score import PictureScore
-from segnet.visualization import WRONG, cut_out, error_map, to_array, uncertainty_map
+from segnet.visualization import WRONG, cut_out, error_map, overlay, to_array, uncertainty_map
 
 
 def _with_miou(name: str, right: int) -> PictureScore:
@@ -34,6 +36,38 @@ def test_pictures_without_a_score_come_last_and_only_when_there_is_room() -> Non
     assert [picture.id for picture in worst_and_best(scores, 9)] == ["1", "5", "0"]
 
 
+def test_the_worst_of_a_class_has_the_most_wrong_pixels_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = {"a": (5, 0, 9), "b": (9, 0, 9), "c": (2, 0, 8)}
+    scores = [PictureScore(name, (1, 1, 1), tuple(1 + n for n in wrong), (1, 1, 1), 0, 0.5) for name, wrong in pixels.items()]
+    assert [picture.id for picture in worst_of_classes(scores, 3)] == ["b", "a"]
+    assert [picture.id for picture in worst_of_class(scores, 0, 2)] == ["b", "a"]
+    assert worst_of_class(scores, 1, 2) == []
+    monkeypatch.setattr(gallery, "MOST_CLASSES", 2)
+    assert worst_of_classes(scores, 3) == []
+
+
+def test_pictures_of_classes_have_a_list_of_their_own_and_links_to_them(tmp_path: Path, tiny_classes: ClassSet) -> None:
+    pictures = report_pictures([f"p{number}" for number in range(6)], tiny_classes)
+    shown = [pictures[number] for number in (5, 0, 3)]
+    path, evaluation = tmp_path / "report.html", evaluation_of_pictures(pictures, tiny_classes)
+    write_report(path, evaluation, shown, tiny_classes, title="t", facts={}, curves=None, of_classes={"p3"})
+    text = path.read_text()
+    assert re.findall("<h3>(.*)</h3>|<li id=\"(.*?)\">", text) == [
+        ("Worst", ""), ("", "picture-0"), ("Best", ""), ("", "picture-1"), ("Worst of a class", ""), ("", "picture-2"),
+    ]  # fmt: skip
+    links = re.findall('href="#(picture-.)" data-shows="(.*?)" title="(p.): ([0-9,]+) wrong pixels of box', text)
+    assert [link[:2] for link in links] == [(f"picture-{place}",) * 2 for place in (0, 2, 1)]
+    assert [(link[2], int(link[3])) for link in links] == [(f"p{n}", pictures[n].score.wrong(1)) for n in (5, 3, 0)]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(7, "7"), (999, "999"), (1000, "1.0k"), (9_960, "10k"), (64_400, "64k"), (999_999, "999k"), (2_500_000, "2.5M")],
+)
+def test_counts_are_short(number: int, text: str) -> None:
+    assert short_count(number) == text
+
+
 def test_a_page_without_pictures_has_no_viewer(tmp_path: Path, tiny_classes: ClassSet) -> None:
     evaluation, path = (
         evaluation_of_pictures(report_pictures(["a"], tiny_classes), tiny_classes),
@@ -48,10 +82,12 @@ def test_every_layer_shows_what_it_says(tmp_path: Path, tiny_classes: ClassSet) 
     [picture] = report_pictures(["a"], tiny_classes)
     picture.mask[5, 20:30] = 2
     shown = layers_of(Page(write_page(tmp_path, [picture], tiny_classes)))
-    assert list(shown) == ["picture", "truth", "prediction", "error", "uncertainty"]
+    assert list(shown) == ["picture", "truth", "prediction", "overlay", "error", "uncertainty"]
     assert np.array_equal(shown["truth"], cut_out(picture.truth, tiny_classes))
     assert np.array_equal(shown["prediction"], cut_out(picture.mask, tiny_classes))
     assert np.array_equal(shown["error"], error_map(picture.truth, picture.mask, tiny_classes))
+    over = overlay(picture.image, picture.mask, tiny_classes)
+    assert np.abs(shown["overlay"][..., :3].astype(int) - over).mean() < 60
     noise = np.abs(shown["picture"][..., :3].astype(int) - to_array(picture.image)).mean()
     assert noise < 60  # of 85 for another noise
     assert np.abs(shown["uncertainty"][..., :3].astype(int) - uncertainty_map(picture.uncertainty)).mean() < 60

@@ -143,7 +143,7 @@ def test_pictures_change_by_button_arrow_key_and_thumbnail(browser: Any, report:
 
 def test_every_layer_can_stand_on_either_side(browser: Any, report: Path) -> None:
     with _Opened(browser, report) as page:
-        for layer in ("picture", "truth", "prediction", "error", "uncertainty"):
+        for layer in ("picture", "truth", "prediction", "overlay", "error", "uncertainty"):
             for side in ("left", "right"):
                 page.select_option(f"#{side}", layer)
                 wanted = page.locator(f"#gallery figure >> nth=0 >> img[data-layer={layer}]").get_attribute("src")
@@ -170,6 +170,20 @@ def test_the_table_sorts_by_any_column_and_keeps_dashes_last(browser: Any, tmp_p
             button.click()
             assert names.all_inner_texts() == second
             assert page.locator("[aria-sort]").count() == 1
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_a_link_of_a_class_shows_its_worst_picture(browser: Any, report: Path, by_key: bool) -> None:
+    with _Opened(browser, report) as page:
+        link = page.locator(".classes tr", has_text="box").locator("a").nth(1)
+        assert re.fullmatch(r"picture_10: \d+ wrong pixels of box", link.get_attribute("aria-label"))
+        link.press("Enter") if by_key else link.click()
+        assert page.inner_text("#current bdi") == "picture_10"
+        assert page.evaluate("document.activeElement.closest('li').id") == "picture-1"
+        top = page.evaluate("document.getElementById('viewer').getBoundingClientRect().top")
+        assert -1 <= top < 200
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#current bdi") == "picture_9"
 
 
 _ALL_SHADES = """document.querySelectorAll(".confusion td").forEach((cell, index) => {
@@ -254,7 +268,7 @@ def test_one_picture_and_nothing_scored(browser: Any, tmp_path: Path, tiny_class
 
 def test_without_a_script_all_layers_are_there(browser: Any, report: Path) -> None:
     with _Opened(browser, report, java_script_enabled=False) as page:
-        assert page.locator("#gallery img").count() == 6 * 5
+        assert page.locator("#gallery img").count() == 6 * 6
         assert all(image.is_visible() for image in page.locator("#gallery img").all())
         assert not page.locator("#viewer").is_visible()
         assert page.locator("#every-picture tbody tr").count() == 12

@@ -15,7 +15,7 @@ from segnet.classes import ClassSet
 from segnet.data.dataset import Sample, SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.evaluation import scoring
-from segnet.evaluation.gallery import LONGEST_SIDE, predicted, worst_and_best
+from segnet.evaluation.gallery import LONGEST_SIDE, predicted, worst_and_best, worst_of_classes
 from segnet.evaluation.scoring import count_split
 from segnet.evaluation.shown import ShownPictures
 from segnet.inference.loaded_model import load_model
@@ -43,6 +43,21 @@ def test_those_that_the_report_chooses_are_kept(count: int) -> None:
     chosen = worst_and_best(shown.counts.evaluation().pictures, count)
     assert {picture.id for picture in chosen} <= shown.kept.keys()
     assert all(shown.kept[picture.id].score == picture for picture in chosen)
+
+
+def test_the_worst_of_each_class_is_kept_too() -> None:
+    rng = np.random.default_rng(3)
+    truths, masks = torch.from_numpy(rng.integers(0, 4, (2, 30, 1, 2, 8), dtype=np.uint8))
+    ids = [str(number) for number in range(30)]
+    shown = ShownPictures(EvaluationCounts(ids, 4), 2, of_classes=True)
+    for name, truth, mask in zip(ids, truths, masks, strict=True):
+        shown.add(Sample(torch.zeros(1, 3, 2, 8, dtype=torch.uint8), truth, (name,)), maps_of(mask))
+        assert len(shown.kept) <= 2.5 * 2 + 4
+    scores = shown.counts.evaluation().pictures
+    chosen = worst_and_best(scores, 2)
+    others = worst_of_classes(scores, 4)
+    assert {picture.id for picture in (*chosen, *others)} <= shown.kept.keys()
+    assert {picture.id for picture in others} - {picture.id for picture in chosen}
 
 
 def test_a_large_picture_is_kept_as_small_as_it_is_shown() -> None:

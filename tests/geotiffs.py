@@ -17,10 +17,17 @@ TAGS: dict[int, object] = {
 }
 
 
-def write_geotiff(path: Path, pixels: np.ndarray, nodata: str | None = None, orientation: int = 1) -> Path:
-    """A picture of 8 bits with `TAGS` and GDAL's value of nodata."""
+def write_geotiff(
+    path: Path, pixels: np.ndarray, nodata: str | None = None, orientation: int = 1, keys: tuple[int, ...] | None = None
+) -> Path:
+    """A picture of 8 bits with `TAGS`, or other `keys` of its coordinate system, and GDAL's value of nodata."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    for number, value in {**TAGS, 274: orientation, **({42113: nodata} if nodata else {})}.items():
+    for number, value in {
+        **TAGS,
+        274: orientation,
+        **({42113: nodata} if nodata else {}),
+        **({34735: keys} if keys else {}),
+    }.items():
         tags.tagtype[number] = _TYPES[number]
         tags[number] = value
     Image.fromarray(pixels).save(path, "TIFF", tiffinfo=tags)

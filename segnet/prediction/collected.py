@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segnet.classes import ClassSet
-from segnet.prediction.manifest import announce_table, done_outputs
+from segnet.prediction.manifest import announce_table, done_outputs, picture_name
 from segnet.regions.shapes import Kept, PictureShapes
 from segnet.vectors.formats import FORMATS
 from segnet.vectors.geojson import SUFFIX, read_geojson
@@ -32,8 +32,7 @@ def collect_polygons(out: Path, kind: str | None, classes: ClassSet) -> Collecte
     def pictures() -> Iterator[PictureShapes]:
         for path in done_outputs(out, SUFFIX):
             shapes = read_geojson(path)
-            name, suffix = path.relative_to(out).as_posix().removesuffix(SUFFIX), Path(shapes.picture).suffix
-            name = name if name.endswith(suffix) else name + suffix
+            name = picture_name(out, path, SUFFIX, shapes.picture)
             name = name.encode("utf-8", "backslashreplace").decode()  # a path need not be UTF-8, these files are
             if shapes.kept:
                 lost.append((name, shapes.kept))

@@ -90,6 +90,15 @@ def done_outputs(folder: Path, suffix: str) -> list[Path]:
     return [folder / name for name in names if (folder / name).is_file()]
 
 
+def picture_name(folder: Path, output: Path, suffix: str, picture: str) -> str:
+    """The name of a picture in the files about all pictures of a folder: its path in its input folder.
+
+    It is that of its `output`, whose `suffix` is replaced by that of the `picture`.
+    """
+    name, own = output.relative_to(folder).as_posix().removesuffix(suffix), Path(picture).suffix
+    return name if name.endswith(own) else name + own
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while line := file.readline(_LONGEST):

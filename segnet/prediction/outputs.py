@@ -14,6 +14,7 @@ from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import RGB, Bands
 from segnet.data.georeference import Georeference, encode_geotiff
 from segnet.data.images import encode_image
+from segnet.data.map_coordinates import map_place
 from segnet.data.mask_files import encode_mask
 from segnet.data.rle import encode_rle
 from segnet.inference.predictor import Prediction, Restoration, as_picture
@@ -66,7 +67,8 @@ class Output(NamedTuple):
     needs_probabilities: bool = False  # whether `write` reads `Prediction.probabilities`
     max_side: int | None = None  # pixels; None: no limit
     memory: int = 0  # bytes a pixel, about, that `write` takes beside the prediction
-    needs_georeference: bool = False  # whether `write` reads `NamedPrediction.georeference`
+    needs_georeference: bool = False  # whether `write` is impossible without the georeference of the picture
+    takes_georeference: bool = False  # whether `write` keeps a georeference where the picture has one
 
 
 def _write_mask(file: BinaryIO, named: NamedPrediction) -> None:
@@ -127,12 +129,13 @@ def _write_polygons(file: BinaryIO, named: NamedPrediction) -> None:
     """GeoJSON of the regions, see `trace_shapes`."""
     prediction, tolerance = named.prediction, named.options.tolerance
     shapes = trace_shapes(named.picture, prediction.mask, prediction.confidence, named.classes, tolerance=tolerance)
-    file.write(encode_geojson(shapes, named.classes))
+    file.write(encode_geojson(shapes, named.classes, map_place(named.georeference)))
 
 
 def _write_areas(file: BinaryIO, named: NamedPrediction) -> None:
     """The rows of a picture in areas.csv."""
-    file.write(encode_areas(picture_areas(named.picture, named.prediction.mask, named.prediction.confidence, named.classes)))
+    areas = picture_areas(named.picture, named.prediction.mask, named.prediction.confidence, named.classes)
+    file.write(encode_areas(areas, map_place(named.georeference)))
 
 
 def _write_geotiff(file: BinaryIO, named: NamedPrediction) -> None:
@@ -158,8 +161,8 @@ OUTPUTS: dict[str, Output] = {  # of a segmentation, by the name that --save tak
     "probabilities": Output(".probabilities.npz", _write_probabilities, needs_probabilities=True),
     "uncertainty": Output(".uncertainty.png", _write_uncertainty),
     "json": Output(".json", _write_json),
-    "polygons": Output(GEOJSON, _write_polygons, memory=_REGIONS),
-    "areas": Output(AREAS, _write_areas, memory=_REGIONS),
+    "polygons": Output(GEOJSON, _write_polygons, memory=_REGIONS, takes_georeference=True),
+    "areas": Output(AREAS, _write_areas, memory=_REGIONS, takes_georeference=True),
     "ranking": Output(RANKING, _write_ranking),
     "geotiff": Output(".tif", _write_geotiff, needs_georeference=True),
 }
@@ -189,8 +192,13 @@ def need_probabilities(kinds: Iterable[str]) -> bool:
 
 
 def need_georeference(kinds: Iterable[str]) -> bool:
-    """True when one of `kinds` is written with the georeference of the picture."""
+    """True when one of `kinds` cannot be written without the georeference of the picture."""
     return any(find_output(kind).needs_georeference for kind in kinds)
+
+
+def take_georeference(kinds: Iterable[str]) -> bool:
+    """True when one of `kinds` is written with the georeference of the picture, where it has one."""
+    return any(find_output(kind).needs_georeference or find_output(kind).takes_georeference for kind in kinds)
 
 
 def bytes_per_pixel(kinds: Sequence[str], num_classes: int, bands: Bands = RGB) -> int:

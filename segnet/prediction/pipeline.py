@@ -35,6 +35,7 @@ from segnet.prediction.outputs import (
     need_probabilities,
     output_path,
     require_size,
+    take_georeference,
 )
 from segnet.prediction.summary import Result
 from segnet.system.devices import memory_is_full
@@ -126,7 +127,7 @@ class _Image(NamedTuple):
     values: Tensor  # (C, H, W) uint8; float32 for deep pictures
     valid: Tensor | None  # (H, W) bool: where the picture holds something; None: everywhere
     digest: str  # SHA-256 of the file
-    georeference: Georeference | None  # None: no output needs it
+    georeference: Georeference | None  # None: no output takes it, or there is none
 
 
 class _Reading(NamedTuple):
@@ -180,7 +181,7 @@ class FolderPrediction:
         self.predictor.require_depth(job.picture, content)
         raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
-        georeference = read_georeference(io.BytesIO(content)) if need_georeference(self.kinds) else None
+        georeference = read_georeference(io.BytesIO(content)) if take_georeference(self.kinds) else None
         if georeference is None and need_georeference(self.kinds):
             found = "has no georeference (tags 33550 and 33922, or 34264) that a GeoTIFF could take over"
             raise data_error(job.picture, found, "predict it without geotiff")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segnet.data.twins import NEXT, difference_hash
-from segnet.prediction.manifest import announce_table, done_outputs
+from segnet.prediction.manifest import announce_table, done_outputs, picture_name
 from segnet.system.errors import data_error
 from segnet.system.files import write_text
 
@@ -78,7 +78,8 @@ def collect_ranking(out: Path) -> Path:
     doubts, remedy = list[Doubt](), "predict the pictures again with --overwrite"
     for path in done_outputs(out, SUFFIX):
         try:
-            doubts.append(Doubt(**json.loads(path.read_text(encoding="utf-8"))))
+            doubt = Doubt(**json.loads(path.read_text(encoding="utf-8")))
+            doubts.append(doubt._replace(picture=picture_name(out, path, SUFFIX, doubt.picture)))
         except (ValueError, TypeError):
             raise data_error(path, "not the doubt about a picture", remedy) from None
         if doubts[-1].measure != doubts[0].measure:

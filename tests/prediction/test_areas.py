@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from geotiffs import write_geotiff
 from helpers import CLASSES, refused, write_picture
+from PIL import Image
 from predictions import run_jobs
 
 from segnet.classes import ClassSet
 from segnet.inference.predictor import Predictor
 from segnet.prediction.areas import TABLE, PixelSize, collect_areas, picture_areas
 from segnet.prediction.manifest import NAME, require_own_table
+from segnet.prediction.ranking import collect_ranking
 from segnet.system.errors import ExitCode
 
 
@@ -39,7 +42,7 @@ def test_every_picture_has_its_rows_once(predictor: Predictor, pictures: Path, t
     assert [result.failure for result in results] == [None] * 4
     whole = collect_areas(out, None).read_bytes()
     rows = rows_in(out / TABLE)
-    assert [(row["picture"], row["class"]) for row in rows] == [(f"../in/{n}.png", name) for n in range(4) for name in CLASSES]
+    assert [(row["picture"], row["class"]) for row in rows] == [(f"{n}.png", name) for n in range(4) for name in CLASSES]
     mask = predictor.predict(pictures / "2.png").mask
     assert [int(row["pixels"]) for row in rows[6:9]] == [int((mask == number).sum()) for number in range(3)]
     (out / "2.areas.csv").unlink()  # as if the command had been killed, with the table of an earlier one
@@ -59,7 +62,7 @@ def test_a_table_that_a_killed_command_left_is_not_counted(predictor: Predictor,
     manifest = out / NAME
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(line for line in lines if "2.png" not in line or '"done": false' in line))
-    assert {row["picture"] for row in rows_in(collect_areas(out, None))} == {f"../in/{n}.png" for n in (0, 1, 3)}
+    assert {row["picture"] for row in rows_in(collect_areas(out, None))} == {f"{n}.png" for n in (0, 1, 3)}
     assert [result.skipped for result in run_jobs(predictor, pictures, out, ["areas"])] == [True, True, False, True]
     assert len(rows_in(collect_areas(out, None))) == 12
 
@@ -73,6 +76,44 @@ def test_areas_in_the_unit_of_the_pixels_side(predictor: Predictor, pictures: Pa
     for text in ("mm", "0mm", "1", "-1mm", "1e3mm", "1 m m", "1.2.3m"):
         with refused(ExitCode.CONFIG, text, "such as 0.05mm"):
             PixelSize.of(text)
+
+
+def test_a_picture_elsewhere_is_called_by_its_path_in_its_folder(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "deep" / "er").mkdir(parents=True)
+    write_picture(pictures / "deep" / "er" / "x.png")
+    out = tmp_path / "far" / "away" / "out"
+    run_jobs(predictor, pictures, out, ["areas", "ranking"])
+    names = {f"{n}.png" for n in range(4)} | {"deep/er/x.png"}
+    assert {row["picture"] for row in rows_in(collect_areas(out, None))} == names
+    assert {row["picture"] for row in rows_in(collect_ranking(out))} == names
+
+
+def test_geotiffs_have_square_metres_others_do_not(predictor: Predictor, pictures: Path, tmp_path: Path, capsys) -> None:
+    pixels = np.asarray(Image.open(pictures / "0.png").convert("RGB"))
+    write_geotiff(pictures / "place.tif", pixels)
+    degrees = write_geotiff(pictures / "degrees.tif", pixels, keys=(1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326))
+    run_jobs(predictor, pictures, tmp_path / "out", ["areas"])
+    rows = rows_in(collect_areas(tmp_path / "out", None))
+    for row in rows:
+        with_place = row["picture"] == "place.tif"
+        assert row["area_m2"] == (f"{int(row['pixels']) / 16:.8g}" if with_place else "")
+        assert row["largest_part_m2"] == (f"{int(row['largest_part']) / 16:.8g}" if with_place else "")
+    assert capsys.readouterr().err == "note: 1 picture has no m²: their coordinates are angles; --pixel-size gives areas\n"
+    assert degrees.is_file()
+    measured = rows_in(collect_areas(tmp_path / "out", PixelSize.of("2m")))
+    assert all(float(row["area_m2"]) == 4 * int(row["pixels"]) for row in measured)
+    assert not capsys.readouterr().err
+
+
+def test_the_tables_of_an_earlier_version_are_read(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    pixels = np.asarray(Image.open(pictures / "0.png").convert("RGB"))
+    write_geotiff(pictures / "place.tif", pixels)
+    run_jobs(predictor, pictures, tmp_path / "out", ["areas"])
+    path = tmp_path / "out" / "place.areas.csv"
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines()))
+    rows = rows_in(collect_areas(tmp_path / "out", None))
+    assert len(rows) == 15
+    assert "area_m2" not in rows[0]
 
 
 def test_the_table_of_others_is_left_alone(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:

@@ -41,7 +41,12 @@ def test_a_geotiff_gives_a_mask_at_its_place(predictor: Predictor, place: Path, 
     assert (tmp_path / "out" / "a.pgw").read_bytes() == (place / "a.tfw").read_bytes()
     classes = json.loads((tmp_path / "out" / "a.json").read_text())["classes"]
     assert sum(row["pixels"] for row in classes) == 15 * 40
-    shapes = json.loads((tmp_path / "out" / "a.geojson").read_text())["features"]
+    polygons = json.loads((tmp_path / "out" / "a.geojson").read_text())
+    assert polygons["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::25832"
+    shapes = polygons["features"]
+    corners = np.concatenate([ring for shape in shapes for ring in shape["geometry"]["coordinates"]])
+    assert corners.min(axis=0).tolist() == pytest.approx([412345.678, 5712345.25 - 30 * 0.25])
+    assert corners.max(axis=0).tolist() == pytest.approx([412345.678 + 40 * 0.25, 5712345.25 - 15 * 0.25])
     assert {shape["properties"]["class"] for shape in shapes} <= set(predictor.classes.names)
     same = predictor.predict(place / "a.tif")
     assert np.array_equal(same.mask, mask)

@@ -16,10 +16,9 @@ visualization   arrays drawn from images and masks; no files
 models/         the networks: compilation · recomputation · pretrained · field_of_view · encoder_decoder ·
                 native_blocks · folding · initialization · inspection
 data/           from files to batches: layout · remedies · image_headers · deep_pictures · scaling · images ·
-                mask_files · georeference · map_coordinates · palettes · rle · cache · pasting · transforms · colors ·
-                sampler · workers ·
-                listing · split_forms · split_lists · sample_files · label_faults · twins · checking · check_report ·
-                dataset · donors · loader · statistics
+                mask_files · georeference · picture_encoding · map_coordinates · palettes · rle · cache · pasting ·
+                transforms · colors · sampler · workers · listing · split_forms · split_lists · sample_files ·
+                label_faults · twins · checking · check_report · dataset · donors · loader · statistics
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
                 clean_pictures · public_sets · unpacking · division · written_lists · splitting · mask_values
 importing/      labels of other tools made masks: files · class_file · source · painting · polygons · label_masks · coco ·

@@ -207,7 +207,7 @@ def test_one_batch_can_be_learnt(root: Path) -> None:
         ("model.output=logits", "model.output: logits are for classes; write residual, or image"),
         ("loss.kind=cross_entropy", "loss.kind: cross_entropy is for classes; write mse or l1"),
         ("loss.class_weights=enet", "loss.class_weights and loss.label_smoothing are for classes"),
-        ("data.scale=dtype", "data.scale: task denoise is for values of 8 bits; leave it at picture"),
+        ("data.scale=train", "data.scale: task denoise takes picture, for 8 bits, or dtype"),
         ("augment.copy_paste=0.5", "data.balance and augment.copy_paste need masks; leave them out"),
         ("data.classes=voc", "data.classes: task denoise has none"),
         ("task=segmentation", "data.classes: none are for task denoise; name the classes"),
@@ -249,12 +249,14 @@ def test_a_configuration_file_needs_no_classes(root: Path, tmp_path: Path) -> No
     (root / "classes.yaml").unlink()
 
 
-def test_pictures_of_16_bits_are_refused_by_name(run: Path, tmp_path: Path) -> None:
+def test_pictures_of_16_bits_are_refused_by_name_unless_their_range_is_scaled(run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "deep.png"
     Image.fromarray(np.full((16, 16), 1000, np.uint16)).save(picture)
-    with refused(ExitCode.DATA, "deep.png: more than 8 bits a band", "convert it to 8 bits a band"):
+    with refused(ExitCode.DATA, "deep.png: more than 8 bits a band", "write data.scale=dtype"):
         Predictor(run, ["device=cpu"]).restore(picture)
     root = write_clean_pictures(tmp_path / "data")
     picture.rename(root / "images" / "train_3.png")
     with refused(ExitCode.DATA, "train_3.png: more than 8 bits a band"):
         build_task(denoise_config_for(root)).open_split("train", training=True).read(3)
+    deep = build_task(denoise_config_for(root, "data.scale=dtype")).open_split("train", training=True)
+    assert torch.allclose(deep.read(3).image, torch.full((1, 16, 16), 1000 / 257))

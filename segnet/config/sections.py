@@ -216,7 +216,8 @@ class DataConfig(Section):
     scale: Literal["picture", "dtype", "train"] | Range | tuple[Range, ...] = "picture"
     """The values that become 0 and 255. picture: those of 8 bits stay; in a deeper picture its own smallest and largest value.
     dtype: the range of the stored type, 0 to 1 for floats. train: of each band the percentiles 0.1 and 99.9 over the train split;
-    the run's config.yaml and checkpoints hold the values. [low, high], or one such pair for each band: these."""
+    the run's config.yaml and checkpoints hold the values. [low, high], or one such pair for each band: these. Task denoise takes
+    pictures of 8 bits with picture, and of any depth with dtype."""
     rgb: tuple[BandNumber, BandNumber, BandNumber] | None = None
     """The numbers, from 1, of the bands that show red, green and blue: in previews, and for the first layer of pretrained
     weights. null: previews show the first three, and pretrained weights treat all bands alike where there are not three."""
@@ -566,7 +567,7 @@ class Config(Section):
             refused = {
                 "data.classes: task denoise has none; leave them out, or write none": self.data.classes != "none",
                 "data.merge: task denoise has no classes; leave it out": bool(self.data.merge),
-                "data.scale: task denoise is for values of 8 bits; leave it at picture": self.data.scale != "picture",
+                "data.scale: task denoise takes picture, for 8 bits, or dtype": self.data.scale not in ("picture", "dtype"),
                 "model.output: logits are for classes; write residual, or image": self.model.output == "logits",
                 "loss.kind: cross_entropy is for classes; write mse or l1": loss.kind == "cross_entropy",
                 "loss.class_weights and loss.label_smoothing are for classes; leave them out": weighted,

@@ -187,7 +187,7 @@ def _read_pair(picture: Path | None, path: Path | None, classes: ClassSet, bands
     look = None
     try:
         if picture:
-            image, valid, stretched, _ = open_raster(picture, bands=bands)
+            image, valid, stretched, *_ = open_raster(picture, bands=bands)
             content = hashlib.blake2b(picture.read_bytes(), digest_size=16).digest()
             look = Look(content, difference_hash(preview(image, bands).numpy()))
     except (UserError, OSError) as error:

@@ -114,7 +114,8 @@ def require_8_bits(path: Path | str, content: bytes | None = None) -> None:
         picture = open_picture(path, FORMATS, content=content, decode=False).picture
         deep = picture.mode.startswith(("I", "F")) or bool(what_is_cut(picture))
     if deep:
-        raise data_error(path, "more than 8 bits a band", "convert it to 8 bits a band; deeper pictures are not denoised")
+        remedy = "write data.scale=dtype, by which the range of its type becomes 0 to 255, or convert it to 8 bits"
+        raise data_error(path, "more than 8 bits a band", remedy)
 
 
 def picture_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
@@ -231,6 +232,8 @@ def _raster_of(picture: Image.Image, path: Path, bands: Bands) -> Raster:
     if picture.mode.startswith(("I", "F")):
         require_bands(path, 1, 1, bands.channels)
         array = read_numbers(picture)[..., None]
+        if picture.format == "PPM" and picture.mode == "I":  # Pillow holds its 16 bits as 32
+            array = array.astype(np.uint16)
         return scale_values(Values(array, 1, _limits_of(picture, array), _orientation(picture), nodata), bands)
     turn = _TURN_UPRIGHT.get(_orientation(picture))
     if turn is not None:
@@ -249,7 +252,7 @@ def _raster_of(picture: Image.Image, path: Path, bands: Bands) -> Raster:
         require_bands(path, len(names), 0, bands.channels, found)
         pixels = np.array(picture)
     image = torch.from_numpy(pixels).permute(2, 0, 1)  # (C, H, W)
-    return Raster(image if bands.scale == "picture" else image.float(), valid)
+    return Raster(image if bands.scale == "picture" else image.float(), valid, nodata=nodata)
 
 
 def _colors_of(picture: Image.Image, channels: int) -> np.ndarray:
@@ -289,8 +292,6 @@ def _limits_of(picture: Image.Image, array: np.ndarray) -> tuple[float, float]:
     """The smallest and the largest value that the file of a picture of mode I or F can hold, 0 and 1 for floats."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(BITS_TAG) == (12,):
         return 0.0, 4095.0
-    if picture.format == "PPM" and picture.mode == "I":
-        return 0.0, 65535.0
     return limits_of(array.dtype)
 
 

@@ -1,4 +1,4 @@
-"""From the values that a picture stores to those that the network sees."""
+"""From the values that a picture stores to those that the network sees, and back."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Raster(NamedTuple):
     valid: Tensor | None = None  # (H, W) bool, False where the picture holds nothing; None: it holds something everywhere
     stretched: tuple[float, float] | None = None  # of a picture that is scaled by its own: the values that became 0 and 255
     stored: str = "uint8"  # the type of the stored values
+    limits: tuple[float, float] = (0.0, 255.0)  # of that type, see `Values`
+    nodata: float | None = None  # the stored value of a pixel that holds nothing
 
 
 def scale_values(values: Values, bands: Bands) -> Raster:
@@ -39,7 +41,27 @@ def scale_values(values: Values, bands: Bands) -> Raster:
         low, high = values.limits
         array = ((array - np.float64(low)) * (255.0 / (high - low))).astype(np.float32)
     image = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
-    return Raster(image if len(image) == bands.channels else image.repeat(3, 1, 1), valid, stretched, stored)
+    image = image if len(image) == bands.channels else image.repeat(3, 1, 1)
+    return Raster(image, valid, stretched, stored, values.limits, values.nodata)
+
+
+def stored_values(image: Tensor, raster: Raster) -> np.ndarray:
+    """(H, W, C) of the type that `raster` was stored in: an image (C, H, W) in 0..255 by the inverse of `data.scale` dtype.
+
+    Integers are rounded and clipped to the range of the type; floats are neither. Pixels that hold nothing get the raster's
+    nodata value; NaN without one.
+    """
+    low, high = raster.limits
+    kind = np.dtype(raster.stored)
+    levels = image.permute(1, 2, 0).numpy()
+    array = np.empty(levels.shape, kind)
+    for start in range(0, len(array), 256):  # 256 rows at a time bound the memory of the float64 values
+        rows = slice(start, start + 256)
+        values = levels[rows].astype(np.float64) * ((high - low) / 255) + low
+        array[rows] = values if kind.kind == "f" else values.round().clip(low, high)
+    if raster.valid is not None:
+        array[~raster.valid.numpy()] = np.nan if raster.nodata is None else raster.nodata
+    return array
 
 
 def luma(colors: np.ndarray) -> np.ndarray:

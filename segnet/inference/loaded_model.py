@@ -91,8 +91,11 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
 
 
 def _require_trained_bands(config: Config, trained: Config, path: Path) -> None:
-    """Raise UserError (config) when `config` asks for other bands than those that the network was trained on."""
-    for key in ("channels", "scale"):
+    """Raise UserError (config) when `config` asks for other bands than those that the network was trained on.
+
+    Denoising has pictures of 8 bits where `data.scale` is picture, whose values dtype leaves as they are: both are one network.
+    """
+    for key in ("channels",) if config.task == "denoise" else ("channels", "scale"):
         own, given = getattr(trained.data, key), getattr(config.data, key)
         if given != own:
             found = f"was trained with data.{key} {own}, not {given}"

@@ -16,16 +16,17 @@ from torch import Tensor
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import Bands
 from segnet.data.deep_pictures import Values, limits_of
-from segnet.data.images import image_to_tensor, open_image, open_raster, require_8_bits, save_image
+from segnet.data.images import image_to_tensor, open_raster, require_8_bits
 from segnet.data.mask_files import save_mask
-from segnet.data.scaling import scale_values
+from segnet.data.picture_encoding import encode_picture
+from segnet.data.scaling import Raster, scale_values, stored_values
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_models
 from segnet.inference.precision import precision_of, resolve_precision
-from segnet.metrics.psnr import to_8_bits
 from segnet.system.devices import choose_device
 from segnet.system.errors import config_error
+from segnet.system.files import atomic_write
 from segnet.tasks.choice import build_task
 from segnet.tasks.denoising_score import Restored
 from segnet.tasks.segmentation_score import Maps
@@ -63,18 +64,15 @@ class Prediction(NamedTuple):
 class Restoration(NamedTuple):
     """The result of denoising one picture: NumPy arrays of the picture's own size."""
 
-    image: Bytes  # (H, W, C), upright: the noisy picture
-    restored: Bytes  # (H, W, C)
+    image: Bytes | Floats  # (H, W, C), upright: the noisy picture as the network sees it, in 0..255
+    restored: NDArray[Any]  # (H, W, C) of the picture's own type and range
     deviation: Floats | None  # (H, W) levels of 255: standard deviation between dropout samples; None without samples
 
     def save(self, path: Path | str) -> None:
-        """Write the restored picture, grey or RGB, in the format of the suffix: JPEG, else PNG. Atomically."""
-        save_image(Path(path), as_picture(self.restored))
-
-
-def as_picture(values: Bytes) -> Bytes:
-    """(H, W, C) as a picture file holds it: (H, W) where C is 1."""
-    return values[..., 0] if values.shape[2] == 1 else values
+        """Write `encode_picture` of the restored picture, atomically. Raises UserError (config) as that does."""
+        content = encode_picture(Path(path), self.restored)
+        with atomic_write(Path(path)) as file:
+            file.write(content)
 
 
 class Predictor:
@@ -122,28 +120,37 @@ class Predictor:
         return Prediction(to_array(preview(image, bands)), self.classes, **found)
 
     def restore(self, picture: Picture) -> Restoration:
-        """The restored picture, for pictures as `predict` takes. Raises as `predict`."""
-        self._require_task("denoise")
-        if isinstance(picture, Path | str):
-            require_8_bits(picture)
-            picture = open_image(picture, bands=self.config.data.bands)
-        image = _as_image(picture, self.config.data.bands)
-        answer: Restored = self.answer(image[None])
-        deviation = None if answer.deviation is None else answer.deviation[0].numpy()
-        return Restoration(to_array(image), to_array(to_8_bits(answer.image[0])), deviation)
+        """The restored picture, for pictures as `predict` takes; it has their type and range. Raises as `predict`.
 
-    def require_depth(self, path: Path, content: bytes) -> None:
-        """Raise UserError (data) for a picture, whose bytes are `content`, that is too deep for the network's task."""
-        if self.config.task == "denoise":
+        Where `data.scale` is "picture", that is uint8; a deeper file raises UserError (data). A tensor of float32 is in 0..255.
+        """
+        bands = self.config.data.bands
+        if isinstance(picture, Path | str):
+            self.require_depth(Path(picture))
+            return self.restore_raster(open_raster(picture, bands=bands))
+        if isinstance(picture, np.ndarray) and bands.scale != "picture":
+            return self.restore_raster(_deep_raster(picture, bands))
+        image = _as_image(picture, bands)
+        is_float = isinstance(picture, Tensor) and picture.dtype == torch.float32
+        return self.restore_raster(Raster(image, stored="float32" if is_float else "uint8"))
+
+    def restore_raster(self, raster: Raster) -> Restoration:
+        """The restored picture of `open_raster`, of the type in which its file stores the values."""
+        self._require_task("denoise")
+        answer: Restored = self.answer(raster.image[None])
+        deviation = None if answer.deviation is None else answer.deviation[0].numpy()
+        return Restoration(to_array(raster.image), stored_values(answer.image[0], raster), deviation)
+
+    def require_depth(self, path: Path, content: bytes | None = None) -> None:
+        """Raise UserError (data) for a picture that is too deep for the network's task. `content`: the bytes of its file."""
+        if self.config.task == "denoise" and self.config.data.scale == "picture":
             require_8_bits(path, content)
 
-    def predict_or_restore(
-        self, image: Tensor, *, probabilities: bool = False, valid: Tensor | None = None
-    ) -> Prediction | Restoration:
-        """What the network is for: `predict` or `restore`, of an image of `open_raster`."""
+    def predict_or_restore(self, raster: Raster, *, probabilities: bool = False) -> Prediction | Restoration:
+        """What the network is for: `predict` or `restore_raster`, of a picture of `open_raster`."""
         if self.config.task == "denoise":
-            return self.restore(image)
-        return self.predict(image, probabilities=probabilities, valid=valid)
+            return self.restore_raster(raster)
+        return self.predict(raster.image, probabilities=probabilities, valid=raster.valid)
 
     def answer(self, images: Tensor, *, keep_mean: bool = False) -> Any:
         """The answer of the network's task for (B, C, H, W) images in 0..255: `Maps` or `Restored`."""
@@ -170,7 +177,7 @@ def _as_image(picture: Image.Image | np.ndarray | Tensor, bands: Bands) -> Tenso
         return image_to_tensor(picture, bands=bands)
     count = bands.channels
     if bands.scale != "picture" and not isinstance(picture, Tensor):
-        return _as_deep_image(np.asarray(picture), bands)
+        return _deep_raster(np.asarray(picture), bands).image
     image = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
     if image.dim() == 2 and count in (1, 3):
         image = image.expand(count, -1, -1)  # grey
@@ -185,9 +192,9 @@ def _as_image(picture: Image.Image | np.ndarray | Tensor, bands: Bands) -> Tenso
     return image.cpu()
 
 
-def _as_deep_image(array: np.ndarray, bands: Bands) -> Tensor:
-    """(C, H, W) float32 of an array (H, W, C) or, for one channel, (H, W). Raises ValueError for another shape or type."""
+def _deep_raster(array: np.ndarray, bands: Bands) -> Raster:
+    """The raster of an array (H, W, C) or, for one channel, (H, W). Raises ValueError for another shape or type."""
     whole = array[..., None] if array.ndim == 2 else array
     if whole.ndim != 3 or whole.shape[2] != bands.channels or whole.dtype.kind not in "uif" or not whole.size:
         raise ValueError(f"expected an array (H, W, {bands.channels}) of numbers; got {array.shape} {array.dtype}")
-    return scale_values(Values(whole, bands.channels, limits_of(whole.dtype)), bands).image
+    return scale_values(Values(whole, bands.channels, limits_of(whole.dtype)), bands)

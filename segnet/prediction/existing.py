@@ -37,8 +37,9 @@ class ExistingOutputs:
         return [*(output_path(job.output, kind) for kind in self.kinds), *filter(None, [self.world_target(job)])]
 
     def world_target(self, job: Job) -> Path | None:
-        """The file beside the mask into which the world file of the picture is copied; None where there is none."""
-        has_world = "mask" in self.kinds and world_file(job.picture) is not None
+        """The file beside the PNG into which the world file of the picture is copied; None where there is none."""
+        has_png = "mask" in self.kinds or "restored" in self.kinds
+        has_world = has_png and world_file(job.picture) is not None
         return job.output.with_name(job.output.name + WORLD_SUFFIX) if has_world else None
 
     def name_of(self, path: Path) -> str:

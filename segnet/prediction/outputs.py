@@ -16,8 +16,10 @@ from segnet.data.georeference import Georeference, encode_geotiff
 from segnet.data.images import encode_image
 from segnet.data.map_coordinates import map_place
 from segnet.data.mask_files import encode_mask
+from segnet.data.picture_encoding import describe_values, encode_array, encode_png, encode_tiff, fits_png, require_tifffile
 from segnet.data.rle import encode_rle
-from segnet.inference.predictor import Prediction, Restoration, as_picture
+from segnet.data.scaling import Raster
+from segnet.inference.predictor import Prediction, Restoration
 from segnet.prediction.areas import SUFFIX as AREAS
 from segnet.prediction.areas import encode_areas, picture_areas
 from segnet.prediction.ranking import SUFFIX as RANKING
@@ -57,6 +59,8 @@ class NamedRestoration(NamedTuple):
 
     picture: str  # the path of the picture, relative to the folder of all outputs
     prediction: Restoration
+    georeference: Georeference | None = None  # of the picture; None: it has none, or no output takes it
+    nodata: float | None = None  # the value of pixels that hold nothing; None: there are none
 
 
 class Output(NamedTuple):
@@ -145,8 +149,18 @@ def _write_geotiff(file: BinaryIO, named: NamedPrediction) -> None:
 
 
 def _write_restored(file: BinaryIO, named: NamedRestoration) -> None:
-    """A PNG of the restored picture, grey or RGB."""
-    file.write(encode_image(as_picture(named.prediction.restored), ".png"))
+    """A PNG of the restored picture, grey or RGB, of 8 or 16 bits."""
+    file.write(encode_png(named.prediction.restored))
+
+
+def _write_tiff(file: BinaryIO, named: NamedRestoration) -> None:
+    """A TIFF of the restored picture, of its type, at its place."""
+    file.write(encode_tiff(named.prediction.restored, named.georeference, named.nodata))
+
+
+def _write_array(file: BinaryIO, named: NamedRestoration) -> None:
+    """The restored picture for `numpy.load`."""
+    file.write(encode_array(named.prediction.restored))
 
 
 def _write_ranking(file: BinaryIO, named: NamedPrediction) -> None:
@@ -168,7 +182,11 @@ OUTPUTS: dict[str, Output] = {  # of a segmentation, by the name that --save tak
 }
 
 
-RESTORED_OUTPUTS: dict[str, Output] = {"restored": Output(".png", _write_restored)}  # of a denoising
+RESTORED_OUTPUTS: dict[str, Output] = {  # of a denoising
+    "restored": Output(".png", _write_restored),
+    "tiff": Output(".tif", _write_tiff, takes_georeference=True),
+    "array": Output(".npy", _write_array),
+}
 
 
 def outputs_of(task: str) -> dict[str, Output]:
@@ -199,6 +217,17 @@ def need_georeference(kinds: Iterable[str]) -> bool:
 def take_georeference(kinds: Iterable[str]) -> bool:
     """True when one of `kinds` is written with the georeference of the picture, where it has one."""
     return any(find_output(kind).needs_georeference or find_output(kind).takes_georeference for kind in kinds)
+
+
+def require_writable(kinds: Iterable[str], picture: Path, raster: Raster) -> None:
+    """Raise UserError when the restored picture cannot be written as one of `kinds`: (data) for its type and number of bands,
+    (environment) where a package is missing."""
+    kind, bands = np.dtype(raster.stored), len(raster.image)
+    if "restored" in kinds and not fits_png(kind, bands):
+        found = f"{describe_values(kind, bands)}, which a PNG does not hold"
+        raise data_error(picture, found, "write it with --save array (.npy) or --save tiff")
+    if "tiff" in kinds:
+        require_tifffile()
 
 
 def bytes_per_pixel(kinds: Sequence[str], num_classes: int, bands: Bands = RGB) -> int:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from segnet.data.georeference import Georeference, read_georeference, world_file
 from segnet.data.images import open_raster, pixel_count
+from segnet.data.scaling import Raster
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Runtime
 from segnet.inference.predictor import Prediction, Predictor, Restoration
@@ -35,6 +35,7 @@ from segnet.prediction.outputs import (
     need_probabilities,
     output_path,
     require_size,
+    require_writable,
     take_georeference,
 )
 from segnet.prediction.summary import Result
@@ -124,8 +125,7 @@ class _Header(NamedTuple):
 class _Image(NamedTuple):
     """A picture that was read."""
 
-    values: Tensor  # (C, H, W) uint8; float32 for deep pictures
-    valid: Tensor | None  # (H, W) bool: where the picture holds something; None: everywhere
+    raster: Raster
     digest: str  # SHA-256 of the file
     georeference: Georeference | None  # None: no output takes it, or there is none
 
@@ -181,11 +181,12 @@ class FolderPrediction:
         self.predictor.require_depth(job.picture, content)
         raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
+        require_writable(self.kinds, job.picture, raster)
         georeference = read_georeference(io.BytesIO(content)) if take_georeference(self.kinds) else None
         if georeference is None and need_georeference(self.kinds):
             found = "has no georeference (tags 33550 and 33922, or 34264) that a GeoTIFF could take over"
             raise data_error(job.picture, found, "predict it without geotiff")
-        return _Image(raster.image, raster.valid, digest, georeference)
+        return _Image(raster, digest, georeference)
 
     def _require_short_names(self, job: Job) -> None:
         """Raise UserError (data) when the name of an output is longer than the file system of the folder allows."""
@@ -212,30 +213,28 @@ class FolderPrediction:
             prediction = self._prediction(image)
         except Exception as error:
             return _Writing(0, _finished(_failed(error, job)))
-        return _Writing(pixels, writers.submit(self.write, job, image.digest, prediction, image.georeference))
+        return _Writing(pixels, writers.submit(self.write, job, image, prediction))
 
     def _prediction(self, image: _Image) -> Prediction | Restoration:
-        return self.predictor.predict_or_restore(image.values, probabilities=self.keep_probabilities, valid=image.valid)
+        return self.predictor.predict_or_restore(image.raster, probabilities=self.keep_probabilities)
 
     def _predict_and_write(self, job: Job, image: _Image) -> Result:
         try:
             prediction = self._prediction(image)
         except Exception as error:
             return _failed(error, job)
-        return self.write(job, image.digest, prediction, image.georeference)
+        return self.write(job, image, prediction)
 
-    def write(
-        self, job: Job, digest: str, prediction: Prediction | Restoration, georeference: Georeference | None = None
-    ) -> Result:
+    def write(self, job: Job, image: _Image, prediction: Prediction | Restoration) -> Result:
         """Write the outputs of a job. Runs in a writer thread. Raises UserError (environment) when the disk is full."""
         try:
             make_folder(job.output.parent)
-            record = self.existing.announce(job, digest)
+            record = self.existing.announce(job, image.digest)
             named: NamedPrediction | NamedRestoration
             if isinstance(prediction, Restoration):
-                named = NamedRestoration(record.picture, prediction)
+                named = NamedRestoration(record.picture, prediction, image.georeference, image.raster.nodata)
             else:
-                named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options, georeference)
+                named = NamedPrediction(record.picture, prediction, self.predictor.classes, self.options, image.georeference)
             for kind in self.kinds:
                 with atomic_write(output_path(job.output, kind)) as file:
                     find_output(kind).write(file, named)

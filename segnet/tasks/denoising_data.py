@@ -24,6 +24,7 @@ from segnet.data.sample_files import find_unlabelled_pictures, merge_alike
 from segnet.data.sampler import SampleKey
 from segnet.data.split_lists import SHOWN, read_split
 from segnet.data.transforms import JointTransform, eval_transform
+from segnet.metrics.psnr import to_8_bits
 from segnet.system.digests import derive_seed, digest_files, digest_of
 from segnet.system.errors import UserError, data_error, raise_first
 from segnet.system.files import is_inside
@@ -63,15 +64,19 @@ class CleanPictures(SplitDataset):
         self.ids = self.names
 
     def clean(self, picture: int) -> Tensor:
-        """The clean picture, (C, H, W) uint8. Raises UserError (data) when its file is damaged, or of more than 8 bits."""
+        """The clean picture, (C, H, W) uint8; float32 in 0..255 where `data.scale` is dtype.
+
+        Raises UserError (data) when its file is damaged, or of more than 8 bits where `data.scale` is picture.
+        """
         return self.decoded[picture][0] if self.decoded else self._open(self.pictures[picture])
 
     def _open(self, path: Path) -> Tensor:
-        require_8_bits(path)
+        if self.bands.scale == "picture":
+            require_8_bits(path)
         return open_image(path, bands=self.bands)
 
     def noisy(self, picture: int) -> Tensor:
-        """The recorded noisy picture, (C, H, W) uint8, of the clean one's size.
+        """The recorded noisy picture, (C, H, W) of the clean one's size and type.
 
         Raises UserError (data) when its file is damaged or its size differs.
         """
@@ -156,7 +161,7 @@ class ScoredPictures(CleanPictures):
     """The samples of a score: each picture at each strength of its noise, always with the same noise.
 
     Drawn noise is that of `numpy.random.RandomState(0)` for each picture. The image is (C, H, W) float32 and not clipped, the
-    truth uint8. With several strengths an id ends with its own, as in "street σ25".
+    truth uint8, of deeper pictures rounded. With several strengths an id ends with its own, as in "street σ25".
     """
 
     def __init__(self, root: Path, split: str, noise: NoiseConfig, bands: Bands) -> None:
@@ -182,10 +187,11 @@ class ScoredPictures(CleanPictures):
         """The noisy picture and the clean one. Raises UserError (data) for a fault of their files."""
         picture = self.picture_of(index)
         clean = self.clean(picture)
+        truth = clean if clean.dtype == torch.uint8 else to_8_bits(clean)
         if self.recorded:
-            return Sample(self.noisy(picture).float(), clean, self.ids[index])
+            return Sample(self.noisy(picture).float(), truth, self.ids[index])
         image = add_noise(clean, self.noise.kind, self.level_of(index), np.random.RandomState(0))
-        return Sample(image, clean, self.ids[index])
+        return Sample(image, truth, self.ids[index])
 
 
 def _ending(kind: str, level: float) -> str:

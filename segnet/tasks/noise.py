@@ -30,7 +30,7 @@ def scored_levels(noise: NoiseConfig) -> tuple[float, ...]:
 
 
 def add_noise(clean: Tensor, kind: str, level: float, random: Random) -> Tensor:
-    """A noisy (C, H, W) float32 of a uint8 image: not clipped, not rounded.
+    """A noisy (C, H, W) float32 of an image in 0..255: not clipped, not rounded.
 
     Numbers are drawn in the order rows, columns, channels. `level` is the standard deviation, in levels of 255, at each value for
     gaussian, and of white for poisson and speckle; of jpeg it is the quality.
@@ -51,7 +51,7 @@ def _noisy(values: NDArray[np.float32], kind: str, level: float, random: Random)
             photons = 255 / level**2  # for each level: a count of n has the variance n, and white 255² / level² photons
             return random.poisson(values * photons) / photons
         case "jpeg":
-            return _compressed(values.astype(np.uint8), round(level)).astype(np.float32)
+            return _compressed(values.round().astype(np.uint8), round(level)).astype(np.float32)
         case _:
             raise ValueError(kind)
 

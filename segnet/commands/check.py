@@ -36,11 +36,14 @@ def define(parser: argparse.ArgumentParser) -> None:
         from segnet.config.loading import load_config
         from segnet.data.check_report import report_json
         from segnet.data.checking import check_dataset, list_splits, lists_that_lack, other_texts
-        from segnet.system.errors import data_error
+        from segnet.system.errors import config_error, data_error
         from segnet.system.files import write_text
         from segnet.system.streams import printing_is_the_result
 
         data = data_of(given.source)
+        if data.classes == "none":
+            remedy = "train it: train.py and evaluate.py name pictures and pairs that they cannot use"
+            raise config_error(given.source, "has no masks to check: it is for task denoise", remedy)
         root = Path(data.root)
         named = [data.train_split, data.val_split]
         if given.source.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OUTPUTS = ("mask", "overlay", "probabilities", "uncertainty", "json", "polygons", "areas", "ranking", "geotiff")
-RESTORED_OUTPUTS = ("restored",)
+RESTORED_OUTPUTS = ("restored", "tiff", "array")
 POLYGON_FORMATS = ("coco", "labelme", "cvat", "yolo")
 LABEL_FORMATS = (
     "cvat",

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from segnet.prediction.areas import PixelSize
 
 
+_OF_DENOISING = f"of denoising {', '.join(RESTORED_OUTPUTS)}"
+
+
 def _pixel_size(text: str) -> PixelSize:
     from segnet.prediction.areas import PixelSize
 
@@ -36,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("inputs", nargs="*", metavar="INPUT|KEY=VALUE", help=inputs_help)
     parser.add_argument("--split", metavar="NAME", help="predict the pictures of this split of the run's data, e.g. val")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")
-    save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask); of denoising restored"
+    save_help = f"comma-separated kinds of output: {', '.join(OUTPUTS)} (default: mask); {_OF_DENOISING}"
     parser.add_argument("--save", metavar="KINDS", help=save_help)
     polygons_help = f"also write the polygons of all pictures for another tool: {', '.join(POLYGON_FORMATS)}"
     parser.add_argument("--polygons", choices=POLYGON_FORMATS, metavar="FORMAT", help=polygons_help)
@@ -68,7 +71,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     given = parser.parse_intermixed_args(arguments)
     save = None if given.save is None else [kind for kind in given.save.split(",") if kind]
     if save is not None and not (save and set(save) <= {*OUTPUTS, *RESTORED_OUTPUTS}):
-        parser.error(f"--save {given.save}: choose of {', '.join(OUTPUTS)}, of denoising restored")
+        parser.error(f"--save {given.save}: choose of {', '.join(OUTPUTS)}, {_OF_DENOISING}")
     for wanted, kind in ((given.polygons, "polygons"), (given.rank, "ranking")):
         if wanted:
             save = ["mask"] if save is None else save

@@ -52,6 +52,7 @@ def predict(arguments: argparse.Namespace, named: list[str] | None) -> ExitCode:
             left = passed_over(inputs, out)
             sources = networks_of(arguments.source)
             predictor = Predictor(sources, overrides)
+            require_task_of_options(arguments, predictor.config.task)
             save = choose_outputs(named, predictor.config.task)
             if arguments.below and not any(text.startswith("inference.temperature=") for text in overrides):
                 if sources[1:]:
@@ -83,6 +84,13 @@ def predict(arguments: argparse.Namespace, named: list[str] | None) -> ExitCode:
         print(f"{summary.written} of {len(jobs)} {noun} written to {arguments.out}{rate}{skipped}{passed}")
         write_tables(arguments, save, predictor.classes)
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
+
+
+def require_task_of_options(arguments: argparse.Namespace, task: str) -> None:
+    """Raise UserError (config) for an option that is for masks where the task has none."""
+    for option, given in (("--polygons", arguments.polygons), ("--rank", arguments.rank), ("--below", arguments.below)):
+        if given and task != "segmentation":
+            raise config_error(option, f"is for masks, and the network is for task {task}", "leave it out")
 
 
 def choose_outputs(named: list[str] | None, task: str) -> list[str]:

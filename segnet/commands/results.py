@@ -42,8 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
     given = build_parser().parse_args(arguments)
     from segnet.benchmarks.recipes import Comparison, Row
     from segnet.config.loading import load_config
+    from segnet.system.errors import config_error
 
     configs = {recipe: load_config(recipe, given.overrides) for recipe in given.recipes}
+    for recipe, config in configs.items():
+        if config.task != "segmentation":
+            remedy = "train it with train.py seed=N for each seed, and compare two of its runs with compare.py"
+            raise config_error(recipe, f"task: {config.task}, whose measures this table does not have", remedy)
     views = [False, True] if given.tta else [False]
     comparison = Comparison(
         configs=configs,

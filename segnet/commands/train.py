@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, or overfit one batch."""
     given = build_parser().parse_intermixed_args(arguments)
     from segnet.config.loading import load_config
-    from segnet.prediction.outputs import outputs_of
+    from segnet.prediction.outputs import shown_outputs
     from segnet.system.devices import choose_device, describe_device, keep_freed_memory
     from segnet.system.distributed import is_main, restarted
     from segnet.system.errors import ExitCode, UserError
@@ -73,5 +73,5 @@ def main(arguments: list[str] | None = None) -> None:
     if is_main() and best.exists():
         print(f"best network: {best} ({describe_best(run, build_task(config).best)})")
         print(as_started(f"score it:     segnet evaluate {run}"))
-        outputs = ",".join(list(outputs_of(config.task))[:2])
+        outputs = ",".join(shown_outputs(config.task))
         print(as_started(f"use it:       segnet predict {run} PICTURES --out {run}/predictions --save {outputs}"))

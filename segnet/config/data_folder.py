@@ -68,7 +68,7 @@ def load_data_folder(root: Path) -> DataConfig:
     data = tree["data"]
     assert isinstance(data, dict)
     if "classes" not in data and not (root / CLASSES_FILE).exists():
-        remedy = "write it, e.g. names: [background, leaf], or give a CONFIG instead of a folder"
+        remedy = "write it, e.g. names: [background, leaf], or give a CONFIG instead of a folder (task denoise has no classes)"
         raise config_error(root / CLASSES_FILE, "no such file", remedy)
     return validate(DataConfig, data, Source(root / CLASSES_FILE, origins), ("data",))
 

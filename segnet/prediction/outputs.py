@@ -194,6 +194,11 @@ def outputs_of(task: str) -> dict[str, Output]:
     return RESTORED_OUTPUTS if task == "denoise" else OUTPUTS
 
 
+def shown_outputs(task: str) -> tuple[str, ...]:
+    """The kinds of output of a task that a first prediction should have."""
+    return ("restored",) if task == "denoise" else ("mask", "overlay")
+
+
 def find_output(kind: str) -> Output:
     """The kind of output of this name; each task has names of its own."""
     return OUTPUTS[kind] if kind in OUTPUTS else RESTORED_OUTPUTS[kind]

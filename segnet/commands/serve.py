@@ -20,7 +20,7 @@ from segnet.web.requests import Limits, is_loopback
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = command_parser(__doc__)
+    parser = command_parser("serve", __doc__)
     usual = Limits()
     source_help = "a run folder (its best checkpoint) or a checkpoint; of several, A,B,C, the probabilities are averaged"
     parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)

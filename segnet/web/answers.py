@@ -7,15 +7,27 @@ import json
 import struct
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from segnet.config.sections import Bands
 from segnet.data.images import SUFFIXES, open_raster
+from segnet.data.scaling import Raster
 from segnet.inference.predictor import Prediction, Predictor, Restoration
-from segnet.prediction.outputs import NamedPrediction, NamedRestoration, Output, find_output, outputs_of, require_size
+from segnet.prediction.outputs import (
+    NamedPrediction,
+    NamedRestoration,
+    Output,
+    find_output,
+    outputs_of,
+    require_size,
+    require_writable,
+)
 from segnet.system.devices import describe_device
+from segnet.visualization import preview, to_array
 
 PLANES = "planes"  # the format of an answer to the page
 _OF_FOLDERS = ("ranking",)  # outputs that are of no use for a single picture
@@ -26,6 +38,8 @@ _TYPES = {
     ".geojson": "application/geo+json",
     ".csv": "text/csv; charset=utf-8",
     ".npz": "application/octet-stream",
+    ".npy": "application/octet-stream",
+    ".tif": "image/tiff",
 }
 
 
@@ -85,13 +99,17 @@ def answer(predictor: Predictor, question: Question) -> Answer:
     output = None if kind == PLANES else find_output(kind)
     if output:
         require_size([kind], path, max(raster.image.shape[1:]))
+        require_writable([kind], path, raster)
     started = time.perf_counter()
     wanted = output is not None and output.needs_probabilities
-    prediction = predictor.predict_or_restore(raster.image, probabilities=wanted, valid=raster.valid)
+    prediction = predictor.predict_or_restore(raster, probabilities=wanted)
     seconds = time.perf_counter() - started
     size = (prediction.image.shape[0], prediction.image.shape[1])
     if output is None:
-        return Answer(_planes(prediction, seconds, question.with_image), "application/octet-stream", size, seconds)
+        image = to_array(preview(raster.image, predictor.config.data.bands)) if question.with_image else None
+        if isinstance(prediction, Restoration):
+            prediction = prediction._replace(restored=_shown(prediction.restored, raster, predictor.config.data.bands))
+        return Answer(_planes(prediction, seconds, image), "application/octet-stream", size, seconds)
     named: NamedPrediction | NamedRestoration
     if isinstance(prediction, Restoration):
         named = NamedRestoration(question.name, prediction)
@@ -102,7 +120,16 @@ def answer(predictor: Predictor, question: Question) -> Answer:
     return Answer(file.getvalue(), _TYPES[Path(output.suffix).suffix or output.suffix], size, seconds)
 
 
-def _planes(prediction: Prediction | Restoration, seconds: float, with_image: bool) -> bytes:
+def _shown(restored: NDArray[Any], raster: Raster, bands: Bands) -> NDArray[np.uint8]:
+    """A restored picture in bytes to look at: itself where it holds bytes, grey or RGB."""
+    if restored.dtype == np.uint8 and restored.shape[-1] in (1, 3):
+        return restored
+    low, high = (0.0, 255.0) if bands.ranges else raster.limits
+    values = (torch.from_numpy(restored.astype(np.float32)) - low) * (255 / (high - low))
+    return to_array(preview(values.permute(2, 0, 1), bands))
+
+
+def _planes(prediction: Prediction | Restoration, seconds: float, image: NDArray[np.uint8] | None) -> bytes:
     """The length of the JSON that follows (uint32, little-endian), that JSON, and planes of bytes, row by row.
 
     The JSON has height, width, seconds, and the name of each plane with the number of its bytes a pixel.
@@ -114,8 +141,8 @@ def _planes(prediction: Prediction | Restoration, seconds: float, with_image: bo
         planes["mask"] = prediction.mask
         planes["confidence"] = _in_bytes(prediction.confidence)
         planes["uncertainty"] = _in_bytes(prediction.uncertainty)
-    if with_image:
-        planes["image"] = prediction.image
+    if image is not None:
+        planes["image"] = image
     height, width = prediction.image.shape[:2]
     names = [[name, plane.size // (height * width)] for name, plane in planes.items()]
     head = json.dumps({"height": height, "width": width, "seconds": seconds, "planes": names}).encode()

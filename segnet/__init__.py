@@ -6,8 +6,8 @@ classes         the class tables: names, colours, the ignored id
 system/         for every command: version · invocation · errors · streams · digests · distributed · files · devices ·
                 processes · command_line
 layers/         what the project exists for: pooling · native · convolution · deconvolution
-config/         every setting, typed and checked: named · yaml_files · sections · advice · renamed · validation ·
-                architectures · data_folder · loading · arguments · key_text · template · key_page
+config/         every setting, typed and checked: named · yaml_files · key_text · sections · advice · renamed · validation ·
+                architectures · data_folder · loading · arguments · template · key_page
 losses          what training minimises: sums that add up over the parts of a batch and over ranks
 metrics/        numbers from counts: confusion · boundary_f1 · boundary_iou · calibration · psnr · ssim
 regions/        connected regions of a mask and their outlines: labelling · cleanup · rims · filling ·

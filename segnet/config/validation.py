@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from segnet.config.key_text import range_text, resolve, yaml_text
 from segnet.config.renamed import NEW_KEYS
 from segnet.config.sections import CLASSES_FILE, Config, EncoderStageConfig, NeckLayerConfig, StageConfig
 from segnet.config.yaml_files import Origins, Tree
@@ -77,6 +78,41 @@ def unknown_key_error(where: str, key: str, word: str, known: list[str]) -> User
     return config_error(where, f"{key}: unknown key", remedy)
 
 
+def _meant(path: tuple[str, ...]) -> str | None:
+    """The key that an unknown one at `path` probably means, with its section where that is another one; None: nothing is near.
+
+    One that is spelled nearly so, or has this name in another section, or is described by these words: learning_rate is lr.
+    """
+    word, own = path[-1], ".".join(path[:-1])
+    near = difflib.get_close_matches(word, _known_keys(path[:-1]), n=1, cutoff=0.65)
+    keys = [
+        (key if name == own else f"{name}.{key}", key, (field.description or "").lower())
+        for name, section in Config.model_fields.items()
+        if len(path) <= 2 and isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel)
+        for key, field in section.annotation.model_fields.items()
+    ]
+    elsewhere = [full for full, key, _ in keys if key == word]
+    described = [(len(text), full) for full, _, text in keys if word.replace("_", " ") in text]  # the shortest is of it alone
+    far = difflib.get_close_matches(word, _known_keys(path[:-1]), n=1, cutoff=0.5)
+    return next(iter([*near, *elsewhere, *(full for _, full in sorted(described)), *far]), None)
+
+
+def _list_error(where: str, path: tuple[str, ...], found: object) -> UserError | None:
+    """The mistake that `found` is no list, or a list of another length; None where the key at `path` takes other values too."""
+    schema = Config.model_json_schema()
+    field = schema
+    for part in path:
+        field = field.get("items", {}) if part.isdecimal() else field.get("properties", {}).get(part, {})
+        field = resolve(field, schema) if "$ref" in field else field
+    if field.get("type") != "array":
+        return None
+    length = max(1, field.get("minItems", 1))
+    example = [found] * length if isinstance(found, int | float) else field.get("default", [])
+    expected = f"should be {range_text(field)}, such as {yaml_text(example)}"
+    meaning = (field.get("description") or "").partition(". ")[0].removesuffix(".")
+    return config_error(where, f"{'.'.join(path)}: found {yaml_text(found):.100}, {expected}", meaning[:1].lower() + meaning[1:])
+
+
 def _validation_error(detail: ErrorDetails, source: Source) -> UserError:
     """One mistake that pydantic found, with the file and line of its value."""
     path = tuple(str(part) for part in detail["loc"] if not str(part).startswith(("tuple[", "literal[", "constrained-")))
@@ -85,7 +121,14 @@ def _validation_error(detail: ErrorDetails, source: Source) -> UserError:
     if detail["type"] == "extra_forbidden" and path in NEW_KEYS:
         return config_error(where, f"{key}: an earlier name", f"write {'.'.join(NEW_KEYS[path])}")
     if detail["type"] == "extra_forbidden":
-        return unknown_key_error(where, key, path[-1], _known_keys(path[:-1]))
+        meant = _meant(path)
+        remedy = f"did you mean '{meant}'?" if meant else f"known here: {', '.join(_known_keys(path[:-1]))}"
+        return config_error(where, f"{key}: unknown key", remedy)
+    in_list = detail["type"] == "missing" and path[-1].isdecimal()
+    if in_list or detail["type"] in ("tuple_type", "list_type", "too_long"):
+        odd = _list_error(where, path[:-1] if in_list else path, detail["input"])
+        if odd:
+            return odd
     if detail["type"] == "missing" and path == ("data", "classes"):
         return config_error(where, f"{key}: missing", f"give it in this file, or write {CLASSES_FILE} into the data folder")
     if detail["type"] == "missing":

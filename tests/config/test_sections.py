@@ -87,7 +87,7 @@ def test_schema_knows_every_key_and_says_a_sentence_about_each() -> None:
         ("data.classes=[a, no]", "data.classes.1: found False, should be a valid string – put it in quotes"),
         ("data.classes=[]", "data.classes: "),
         ("data.colors=[[0, 0, 256]]", "found 256, should be less than or equal to 255"),
-        ("augment.crop_size=[32]", "augment.crop_size.1: missing"),
+        ("augment.crop_size=[32]", "augment.crop_size: found [32], should be a list of 2"),
         ("model.encoder=[]", "model.encoder: "),
         ("model.kernel_size=2", "found 2, should be 1, 3, 5, 7, 9 or 11"),
     ],

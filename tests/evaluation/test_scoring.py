@@ -2,17 +2,16 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, folder_bytes, refused, write_split
+from helpers import folder_bytes, refused, write_split
 from independent_score import differences
 from PIL import Image
+from ranks import Ranks
 
+from segnet.commands import evaluate as command_of_evaluate
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.evaluation import scoring
@@ -106,20 +105,19 @@ def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, 
         evaluate_fully(load_model(tiny_run).model, loader)
 
 
-def test_two_ranks_say_a_mistake_once(tiny_run, tiny_data):
+def test_two_ranks_say_a_mistake_once(tiny_run, tiny_data, tmp_path):
     """Before the first picture, where both find it, and at a picture that one of them has."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
-    def errors(*arguments: str) -> list[str]:
-        command = [*torchrun, str(ROOT / "scripts" / "evaluate.py"), str(tiny_run), *arguments]
-        output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120).stderr
-        return [line for line in output.splitlines() if line.startswith("error: ")]
+    def errors(name: str, *arguments: str) -> list[str]:
+        (tmp_path / name).mkdir()
+        ranks = Ranks(2, lambda: command_of_evaluate.main([str(tiny_run), *arguments]), tmp_path / name)
+        assert all(ranks.wait())
+        return [line for line in ranks.text().splitlines() if line.startswith("error: ")]
 
-    (missing,) = errors("--split", "holdout")
+    (missing,) = errors("missing", "--split", "holdout")
     assert "holdout.txt: no such file" in missing
     (tiny_data / "JPEGImages" / "val_1.jpg").write_bytes(b"<html>")
-    (broken,) = errors()
+    (broken,) = errors("broken")
     assert "val_1.jpg: not a readable picture" in broken
 
 

@@ -35,8 +35,9 @@ evaluation/     from a split to a score: charts · markup · split_loss · scori
                 comparison · restoration_comparison · temperature · cleanup_tuning
 prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
                 collected
-web/            a page to try a network, and its server: page · answers · queue · requests · connections · server
 export          a network as a file for other programs
+web/            a page to try a network, its server, and the page as a folder: page · answers · queue · requests ·
+                connections · server · onnxruntime_web · folder
 training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
 planning/       from measured facts to a configuration: objects · survey · machine · choices · planner · writing · review

@@ -24,7 +24,8 @@ backend.predict(file, {signal, onProgress}) -> Promise of {
 }
 
 `predict` rejects with an Error whose message is one line to show, and with the reason of `signal` where that was aborted.
-`onProgress(state, number)` takes "sending", "waiting" with the number of pictures before this one, or "computing".
+`onProgress(state, number)` takes "loading", of the network, "sending", "waiting" with the number of pictures before this one, or
+"computing".
 */
 
 const get = (id) => document.getElementById(id);
@@ -77,6 +78,7 @@ async function compute(file) {
 
 function inWords(state, number, name) {
   if (state === "waiting") return number === 1 ? "Waiting for 1 picture before this one" : `Waiting for ${number} pictures before this one`;
+  if (state === "loading") return "Loading the network";
   return state === "computing" ? `Computing ${name}` : `Sending ${name}`;
 }
 

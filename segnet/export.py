@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from segnet.config.sections import Bands
+from segnet.config.sections import Bands, Config, InferenceConfig
 from segnet.data.images import open_image
 from segnet.inference.exported import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
 from segnet.models.encoder_decoder import EncoderDecoder
@@ -59,8 +59,10 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
     (.pt2: H and W of at least `model.total_stride`, see `trace`). With calibration `pictures`, for .xml only, its convolutions
     compute in int8.
     Raises UserError, with nothing written: (config) for another suffix, (data) for a picture that cannot be read, (environment)
-    for a missing package or a full disk, (checkpoint) if the file does not compute what the network does.
+    for a missing package or a full disk, (checkpoint) if the file does not compute what the network does. With
+    inference.dropout_samples it is refused, since the file would not give the answer of the run.
     """
+    require_no_samples(metadata.config)
     if path.suffix not in SUFFIXES:
         raise UserError(ExitCode.CONFIG, path, f"ends in '{path.suffix}'", f"name a file that ends in {', '.join(SUFFIXES)}")
     if pictures and path.suffix != ".xml":
@@ -87,6 +89,23 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
             found = f"cannot be written: {error.strerror or error}"
             raise UserError(ExitCode.ENVIRONMENT, path, found, "free some space, or choose another --out") from None
     return report._replace(files=tuple(reversed(targets)))
+
+
+def require_no_samples(config: Config) -> None:
+    """Raise UserError (config) where the answer needs dropout, which exported networks do not have."""
+    if samples := config.inference.dropout_samples:
+        found = f"{samples}, but an exported network has no dropout"
+        raise UserError(
+            ExitCode.CONFIG, "inference.dropout_samples", found, "add inference.dropout_samples=0 for one pass without"
+        )
+
+
+def settings_beside(inference: InferenceConfig) -> list[str]:
+    """The settings that make the answer from an exported file's logits, as KEY=VALUE: those that differ from the defaults."""
+    usual = InferenceConfig()
+    names = ("scales", "flip", "temperature", "min_region", "fill_holes")
+    values = {name: getattr(inference, name) for name in names if getattr(inference, name) != getattr(usual, name)}
+    return [f"inference.{name}={list(value) if isinstance(value, tuple) else value}" for name, value in values.items()]
 
 
 def _write(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequence[Path]) -> list[Path]:

@@ -85,7 +85,7 @@ def test_the_commands_work_in_their_order(clone):
     examples = [block for page in (README, *(PAGES[name] for name in RUN)) for block in code_blocks(page, "python")]
     for example in examples:
         run(example, [], clone)
-    assert len(examples) == 2
+    assert len(examples) == 3
 
 
 def test_an_own_data_set_is_converted_checked_and_configured(clone, monkeypatch):

@@ -1,12 +1,15 @@
-"""Write a trained network as a file for other programs: ONNX, OpenVINO (.xml with .bin) or a torch.export program (.pt2).
+"""Write a trained network for other programs: ONNX, OpenVINO (.xml with .bin), a torch.export program (.pt2), or a page.
 
 examples:
   segnet export runs/sample --out sample.onnx
   segnet export runs/camvid --out camvid.xml --int8 data/camvid/JPEGImages
-  segnet export runs/camvid/last.pt --out camvid.pt2
+  segnet export runs/camvid --out page/ --runtime onnxruntime-web-1.30.0.tgz
 
-Its input is float32 (B, C, H, W) in 0..255, of any size; its output float32 logits (B, K, H, W). The file is kept only if it
-computes what the network does. evaluate and predict take an .onnx or .xml file in the place of a checkpoint.
+The input of a file is float32 (B, C, H, W) in 0..255, of any size; its output float32 logits (B, K, H, W). The file is kept
+only if it computes what the network does. evaluate and predict take an .onnx or .xml file in the place of a checkpoint.
+
+A page is a folder: open its index.html, without a server, and the network answers pictures in the browser. It needs
+onnxruntime-web, which `npm pack onnxruntime-web` writes into a .tgz for --runtime.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("export", __doc__)
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx, .xml or .pt2")
+    overrides_help = "overrides the configuration that the file keeps, e.g. inference.flip=none"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides_help)
+    out_help = "ends in .onnx, .xml or .pt2; without an ending, the folder of a page"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE|PAGE/", help=out_help)
+    runtime_help = "for a page: onnxruntime-web's .tgz, or its folder in node_modules"
+    parser.add_argument("--runtime", type=Path, metavar="PACKAGE", help=runtime_help)
     parser.add_argument("--int8", metavar="PICTURES", help="compute in int8, calibrated on a picture, a folder or a quoted glob")
     parser.add_argument("--calibrate", type=int, default=100, metavar="N", help="the number of pictures to calibrate on (100)")
     return parser
@@ -31,17 +39,24 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Export, and compare what the file computes with the network."""
     parser = build_parser()
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     if given.calibrate < 1:
         parser.error("--calibrate is 1 or more")
+    is_page = not given.out.suffix
+    if given.runtime is not None and not is_page:
+        parser.error("--runtime is for a page: let --out be a folder")
+    if given.int8 is not None and is_page:
+        parser.error("--int8 is for OpenVINO: let --out end in .xml")
     from segnet.data.images import pixel_count
     from segnet.data.listing import left_out_warning
-    from segnet.export import export_model
+    from segnet.export import export_model, settings_beside
     from segnet.inference.exported import Metadata
     from segnet.inference.loaded_model import load_model
     from segnet.models.encoder_decoder import EncoderDecoder
     from segnet.prediction.inputs import passed_over, pictures_of
     from segnet.system.errors import ExitCode, UserError
+    from segnet.web.folder import export_page
+    from segnet.web.onnxruntime_web import read_browser_runtime
 
     found = [picture for picture, _ in pictures_of(given.int8)] if given.int8 is not None else []
     if given.int8 is not None and (left := passed_over([given.int8], given.out)):
@@ -49,13 +64,22 @@ def main(arguments: list[str] | None = None) -> None:
     pictures = found[:: max(1, len(found) // given.calibrate)][: given.calibrate]
     for picture in pictures:
         pixel_count(picture)  # raises an error for a damaged picture, before the work begins
-    model, _, config, checkpoint, step, score = load_model(given.source)
+    runtime = read_browser_runtime(given.runtime) if is_page else None
+    model, classes, config, checkpoint, step, score = load_model(given.source, given.overrides)
     if not isinstance(model, EncoderDecoder):
         raise UserError(ExitCode.CHECKPOINT, checkpoint, "exported already", "name a run folder or a checkpoint")
     print(f"export {checkpoint} on CPU", flush=True)
-    report = export_model(model, Metadata(config, step, score), given.out, pictures)
+    metadata = Metadata(config, step, score)
+    if runtime:
+        report = export_page(model, metadata, classes, given.out, runtime, title=checkpoint.resolve().parent.name)
+    else:
+        report = export_model(model, metadata, given.out, pictures)
     if report.difference is not None:
         print(f"same output on odd and even sizes, up to {report.difference:.1e} of the largest")
     if report.agreement is not None:
         print(f"int8 from {len(pictures)} pictures: {report.agreement:.2%} of their pixels keep their answer")
     print("written:", *report.files)
+    if runtime:
+        print(f"open {report.files[0].resolve().as_uri()} in a browser")
+    elif beside := settings_beside(config.inference):
+        print("not in the graph:", *beside, "– evaluate.py and predict.py apply them, other programs must")

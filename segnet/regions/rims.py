@@ -38,13 +38,23 @@ def trace_rims(regions: Regions, wanted: NDArray[np.bool_], stops: NDArray[np.bo
             node = following[node]
     if not walk:
         return {}
-    rings = np.split(corners[walk], firsts[1:])
-    numbers = region[[walk[first] for first in firsts]].tolist()
+    order, starts = np.array(walk), np.array(firsts)
+    walked, numbers = corners[order], region[order[starts]]
+    is_hole = _signed_areas(walked, starts) < 0
+    ends = [*firsts[1:], len(walk)]
     polygons = dict[int, Polygon]()
-    for place in np.argsort(numbers, kind="stable").tolist():
-        polygon = polygons.setdefault(numbers[place], [])
-        polygon.insert(0 if signed_area(rings[place]) > 0 else len(polygon), rings[place])
+    places = np.lexsort((is_hole, numbers))  # stable: holes come after the outer rim, in the order of the walk
+    for place, number in zip(places.tolist(), numbers[places].tolist(), strict=True):
+        polygons.setdefault(number, []).append(walked[firsts[place] : ends[place]])
     return polygons
+
+
+def _signed_areas(corners: Ring, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`signed_area` of rings that lie one after another in `corners`, each from its place in `starts`."""
+    after = np.arange(1, len(corners) + 1)
+    after[np.append(starts[1:], len(corners)) - 1] = starts
+    x, y = corners.T.astype(np.int64)
+    return np.add.reduceat(x * y[after] - x[after] * y, starts) / 2
 
 
 def signed_area(ring: Ring) -> float:

@@ -12,8 +12,10 @@ from segnet.regions.filling import fill
 from segnet.regions.labelling import Regions, find_regions
 from segnet.regions.rims import Polygon, trace_rims
 from segnet.regions.simplification import find_junctions, simplify
+from segnet.system.errors import data_error
 
 BACKGROUND = "background"  # the name of a class that has no shapes
+MOST_SHAPES = 250_000  # of a picture: about 1 GB while they are traced and written
 
 
 class Shape(NamedTuple):
@@ -53,9 +55,13 @@ def trace_shapes(
     """The shapes of a mask (H, W), in reading order of their first pixels: all regions but those called background.
 
     Their outlines follow the sides of the pixels exactly, or with `tolerance` pixels to both sides.
+    Raises UserError (data) for a mask of more than `MOST_SHAPES` of these regions.
     """
     regions = find_regions(mask)
     has_shape = np.array([name != BACKGROUND for name in classes.names] + [False] * (256 - len(classes)))
+    if (count := int(has_shape[regions.classes].sum())) > MOST_SHAPES:
+        found = f"its mask has {count:,} regions, polygons hold at most {MOST_SHAPES:,}"
+        raise data_error(picture, found, "take small ones away with inference.min_region=16, or leave polygons out")
     stops = find_junctions(regions.labels) if tolerance else None
     polygons = trace_rims(regions, has_shape[regions.classes], stops)
     probability = mean_over_regions(regions, confidence).tolist()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import refused
 from masks import random_masks
 
 from segnet.classes import class_set
+from segnet.regions import shapes
 from segnet.regions.shapes import shapes_to_mask, trace_shapes
+from segnet.system.errors import ExitCode
 
 CLASSES = class_set(("background", "leaf", "stem", "spot"))
 
@@ -40,3 +43,13 @@ def test_what_simplification_costs_is_known() -> None:
     empty = trace_shapes("a.jpg", np.zeros((3, 3), np.uint8), np.ones((3, 3), np.float32), CLASSES, tolerance=1.0)
     assert empty.kept is not None
     assert empty.kept.iou == pytest.approx(1)
+
+
+def test_a_mask_of_noise_is_refused_before_it_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions called background do not count."""
+    monkeypatch.setattr(shapes, "MOST_SHAPES", 8)
+    mask = np.indices((4, 4)).sum(axis=0).astype(np.uint8) % 2 + 1
+    plain = class_set(("background", "background", "leaf"))
+    assert len(trace_shapes("a.jpg", mask, np.ones(mask.shape, np.float32), plain).shapes) == 8
+    with refused(ExitCode.DATA, "a.jpg: its mask has 16 regions", "at most 8", "inference.min_region=16"):
+        trace_shapes("a.jpg", mask, np.ones(mask.shape, np.float32), class_set(("background", "stem", "leaf")))

@@ -67,7 +67,7 @@ def test_the_table_of_a_folder(predictor: Predictor, tmp_path: Path) -> None:
         assert float(row["entropy"]) == pytest.approx(entropy.mean(), abs=1e-6)
     content = json.loads((out / "a.ranking.json").read_text())
     (out / "a.ranking.json").write_text(json.dumps({**content, "measure": "mutual_information"}))
-    with refused(ExitCode.DATA, "b.ranking.json: is entropy, that of ../in/a.png is mutual_information", "--overwrite"):
+    with refused(ExitCode.DATA, "b.ranking.json: is entropy, that of a.png is mutual_information", "--overwrite"):
         collect_ranking(out)
     (out / "a.ranking.json").write_text("{}")
     with refused(ExitCode.DATA, "a.ranking.json: not the doubt"):

@@ -78,5 +78,5 @@ def test_map_coordinates_name_their_system_and_run_counter_clockwise(place: MapP
 def test_another_file_is_refused(tmp_path: Path) -> None:
     for text in ("", "{}", '{"features": [{}]}', "[1]"):
         (tmp_path / "a.geojson").write_text(text)
-        with refused(ExitCode.DATA, "a.geojson: not polygons that predict.py wrote"):
+        with refused(ExitCode.DATA, "a.geojson: not polygons that"):
             read_geojson(tmp_path / "a.geojson")

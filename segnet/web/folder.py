@@ -131,7 +131,7 @@ def _write_parts(folder: Path, onnx: bytes, runtime: BrowserRuntime) -> list[str
 
 def _describe(config: Config, classes: ClassSet, title: str) -> dict[str, object]:
     """What `backend.describe` of page.js answers."""
-    about = "runs in this browser, one thread; no picture leaves it"
+    about = "computed in this browser, no picture leaves it"
     return {
         "title": title,
         "about": f"{len(classes)} classes · {about}" if len(classes) else about,

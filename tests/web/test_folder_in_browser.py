@@ -17,7 +17,7 @@ from exported_networks import Exporter, config_of, noise
 from PIL import Image
 
 from segnet.config.loading import override_config
-from segnet.config.sections import Bands, Config
+from segnet.config.sections import Bands, Config, InferenceConfig
 from segnet.data.images import open_image
 from segnet.export import TOLERANCE
 from segnet.inference.answers import predict, predict_maps
@@ -31,7 +31,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-SETTINGS = "inference={scales: [0.7, 1.0, 1.3], flip: dihedral, temperature: 1.7, min_region: 12, fill_holes: 20}"
+SETTINGS = "inference={scales: [0.7, 1.0, 1.3], flip: dihedral, temperature: 1.7}"
 DECODER = """
 const parts = {}
 const addPart = (name, text) => (parts[name] ??= []).push(Uint8Array.fromBase64(text).buffer)
@@ -97,9 +97,9 @@ class Worker:
         start = "start({settings: settings_of_page, glue: parts.glue[0], wasm: parts.wasm[0], network: parts.network})"
         assert self.page.evaluate(start) == {"kind": "started"}
 
-    def under(self, name: str, value: object) -> Self:
-        """The same with another setting, for the next answer alone."""
-        self.page.evaluate("([name, value]) => (settings = {...settings_of_page, [name]: value})", [name, value])
+    def under(self, **others: object) -> Self:
+        """The same with other settings than those of the page; without any, with these."""
+        self.page.evaluate("others => void (settings = {...settings_of_page, ...others})", others)
         return self
 
     def outputs(self, image: np.ndarray) -> np.ndarray:
@@ -149,8 +149,13 @@ def encoded(image: torch.Tensor | np.ndarray, kind: str = "PNG", **options: Any)
 
 
 @pytest.fixture(scope="module")
-def worker(browser: Any, page: Path) -> Worker:
+def _worker(browser: Any, page: Path) -> Worker:
     return Worker(browser, page)
+
+
+@pytest.fixture
+def worker(_worker: Worker) -> Worker:
+    return _worker.under()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 50), (33, 47)])
@@ -164,7 +169,7 @@ def test_the_network_computes_the_same_logits(worker: Worker, model: EncoderDeco
 
 
 @pytest.mark.parametrize("size", [(2, 3), (33, 47), (64, 51)])
-def test_scales_flips_temperature_and_clean_up_give_pythons_answer(
+def test_scales_flips_and_temperature_give_pythons_answer(
     worker: Worker, model: EncoderDecoder, config: Config, size: tuple[int, int]
 ) -> None:
     image = noise(1, size)[0]
@@ -176,11 +181,22 @@ def test_scales_flips_temperature_and_clean_up_give_pythons_answer(
         assert difference.max() <= 0.5 + 255 * TOLERANCE, name
 
 
+def test_a_mask_is_cleaned_up(worker: Worker, model: EncoderDecoder) -> None:
+    image = noise(1, (40, 51))[0]
+    plain = {"scales": [1.0], "flip": "none"}
+    config = InferenceConfig(precision="float32", min_region=5, fill_holes=30)
+    expected = predict_maps(model, image[None], config).mask[0].numpy()
+    before = predict_maps(model, image[None], InferenceConfig(precision="float32")).mask[0].numpy()
+    assert (before != expected).mean() > 0.02
+    found = worker.under(**plain, clean_up={"min_region": 5, "fill_holes": 30}).answer(encoded(image))["mask"]
+    assert (found != expected).mean() < 1e-3
+
+
 def test_a_restored_picture_is_pythons(worker: Worker, model: EncoderDecoder, config: Config) -> None:
     """The three outputs of the network, taken for R, G and B."""
     image = noise(1, (33, 47))[0]
     restored = predict(model, image[None], config.inference, RestoredImages()).image[0]
-    found = worker.under("task", "denoise").answer(encoded(image))
+    found = worker.under(task="denoise").answer(encoded(image))
     assert found.keys() == {"restored"}
     assert np.array_equal(found["restored"][..., 3], np.full((33, 47), 255))
     assert np.abs(found["restored"][..., :3] - restored.clamp(0, 255).permute(1, 2, 0).numpy()).max() <= 0.5 + 255 * TOLERANCE
@@ -233,10 +249,8 @@ def test_pictures_are_decoded_as_python_decodes_them(worker: Worker, tmp_path: P
 def test_grey_is_pythons(worker: Worker, tmp_path: Path) -> None:
     content = encoded(noise(1, (9, 12))[0])
     (tmp_path / "picture").write_bytes(content)
-    script = """async text => { settings = {...settings_of_page, channels: 1}
-        const found = imageOf(pixelsOf(await decode(file64(text, "a")))); settings = settings_of_page
-        return Array.from(found.values) }"""
-    found = worker.page.evaluate(script, as_text(content))
+    script = """async text => Array.from(imageOf(pixelsOf(await decode(file64(text, "a")))).values)"""
+    found = worker.under(channels=1).page.evaluate(script, as_text(content))
     assert found == open_image(tmp_path / "picture", bands=Bands(channels=1)).flatten().tolist()
 
 
@@ -251,9 +265,8 @@ def test_pictures_that_would_be_changed_are_refused(worker: Worker) -> None:
     ]:
         assert worker.fault(content, "a.png") == expected
     small = {"side": 1000, "pixels": 100}
-    line = worker.under("largest", small).fault(encoded(np.zeros((10, 20, 3), np.uint8)), "a.png")
+    line = worker.under(largest=small).fault(encoded(np.zeros((10, 20, 3), np.uint8)), "a.png")
     assert line == "a.png: 20 × 10 pixels, more than the 100 that this page takes – use segnet predict, or a smaller picture"
-    worker.under("largest", {"side": 5000, "pixels": 5000**2})
 
 
 class Opened:

@@ -81,6 +81,13 @@ def test_the_largest_picture_is_the_largest_that_python_predicts_whole() -> None
         assert choose_windows(model, (side + 4, side + 4), one.config.inference).size < side + 4
 
 
+@pytest.mark.parametrize("scripts", [("browser.js", "files.js", "page.js"), ("clean_up.js", "worker.js")])
+def test_scripts_that_run_as_one_have_no_name_in_common(scripts: tuple[str, ...]) -> None:
+    declared = re.compile(r"^(?:async )?(?:function|const|let|class) (\w+)", re.MULTILINE)
+    names = [name for script in scripts for name in declared.findall(page_part(script))]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_text_ends_the_script(tmp_path: Path) -> None:
     title = "</script><script>alert(1)</script>"
     index = write_page(exported(title=title), tmp_path / "page", RUNTIME)
@@ -109,7 +116,7 @@ def test_a_page_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changes", [["data.channels=4", "data.rgb=[1, 2, 3]"], ["data.scale=dtype"]])
 def test_bands_that_browsers_do_not_read_are_refused(tmp_path: Path, changes: list[str]) -> None:
-    with refused(ExitCode.CONFIG, "data.channels: the network sees", "export an .onnx file, or use segnet serve"):
+    with refused(ExitCode.CONFIG, "data.channels: the network sees", "– export an .onnx file, or use"):
         write_page(exported(*changes), tmp_path / "page", RUNTIME)
     assert list(tmp_path.iterdir()) == []
 

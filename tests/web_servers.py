@@ -24,7 +24,7 @@ from segnet.runs.checkpoint import Checkpoint, save_checkpoint
 from segnet.web.requests import Limits
 from segnet.web.server import Server
 
-WAIT = 20.0  # seconds after which a test fails where nothing comes
+WAIT = 60.0  # seconds after which a test fails where nothing comes
 
 
 def save_network(folder: Path, config: Config, channels: int) -> Path:

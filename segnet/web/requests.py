@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from email.message import Message
 from http import HTTPStatus
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 _LONGEST_NAME = 255  # characters of a picture's name
 _TICKET = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -33,6 +33,15 @@ class Refusal(Exception):
         self.status = status
         self.line = line
         self.headers = headers or {}
+
+
+def read_address(target: str) -> tuple[str, dict[str, str]]:
+    """The path and the parameters, each once, of the address in the first line of a request. Raises Refusal."""
+    try:
+        address = urlsplit(target)
+        return address.path, dict(parse_qsl(address.query, keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "no address, or one with too many parameters") from None
 
 
 def host_name(authority: str) -> str:

@@ -13,13 +13,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from segnet.data.images import picture_size
 from segnet.inference.predictor import Predictor
 from segnet.system.devices import memory_is_full
 from segnet.system.errors import UserError, printable
-from segnet.web.answers import Answer, Question, answer, describe, formats_of
+from segnet.web.answers import Question, answer, describe, formats_of
 from segnet.web.connections import Listener, has_left
 from segnet.web.page import build_page, page_part
 from segnet.web.queue import Cancelled, Job, PictureQueue, QueueFull
@@ -30,6 +29,7 @@ from segnet.web.requests import (
     choose_format,
     clean_name,
     picture_of,
+    read_address,
     require_own_host,
     require_ticket,
 )
@@ -109,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.site = site
         self.listener = site.listener
         self.has_unread_body = False
+        self.query = dict[str, str]()  # the parameters of the address
         super().__init__(*of_connection)
 
     def setup(self) -> None:
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_expect_100(self) -> bool:
         """Ask for the body only where it will be read; what is refused is refused when the request is answered."""
-        with contextlib.suppress(Refusal):
+        with contextlib.suppress(Refusal, QueueFull):
             self._admit()
             return super().handle_expect_100()
         return True
@@ -150,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Call the function of the path, and send in one line why there is no answer."""
         try:
             require_own_host(self.headers, self.site.own_names)
-            path = urlsplit(self.path).path
+            path, self.query = read_address(self.path)
             if path not in _ROUTES:
                 raise Refusal(HTTPStatus.NOT_FOUND, f"nothing here – there are {', '.join(_ROUTES)}")
             if method != _ROUTES[path]:
@@ -165,8 +166,10 @@ class _Handler(BaseHTTPRequestHandler):
                 "/cancel": self._cancel,
             }
             functions[path]()
-        except Refusal as refusal:
-            self._refuse(refusal)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            self._refuse(_refusal_of(error))
         self.listener.set_deadline(self.connection, self.site.limits.head_seconds)  # for the next request
 
     def _page(self) -> None:
@@ -196,20 +199,18 @@ class _Handler(BaseHTTPRequestHandler):
                 while not job.done.wait(_LOOK):
                     if has_left(self.connection):
                         self.site.queue.drop(job)
-            found = self._result_of(job)
+            found = job.result()
             print(f"{printable(job.name)}: {found.size[1]}×{found.size[0]} in {found.seconds:.2f} s\n", end="", flush=True)
             self._send(found.content, found.content_type, {"X-Seconds": f"{found.seconds:.4f}"})
-        except QueueFull:
-            raise _full() from None
         finally:
             if job is not None:
                 self.site.queue.collected(job)
 
     def _admit(self) -> int:
-        """The length of the body of a request that may send it. Raises Refusal."""
+        """The length of the body of a request that may send it. Raises Refusal and QueueFull."""
         length = body_length(self.headers, self.site.limits.bytes)
         if self.site.queue.is_full:
-            raise _full()
+            raise QueueFull
         return length
 
     def _read_body(self, length: int) -> bytes:
@@ -230,47 +231,21 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(chunks)
 
     def _job_of(self, body: bytes) -> Job:
-        """What the network is asked to do. Raises Refusal for what it cannot."""
-        wanted = choose_format(self._query("format"), self.headers.get("Accept", ""), self.site.formats)
-        ticket = self._ticket() if self._query("ticket") else ""
+        """What the network is asked to do. Raises Refusal, and UserError (data), for what it cannot."""
+        wanted = choose_format(self.query.get("format"), self.headers.get("Accept", ""), self.site.formats)
+        ticket = self._ticket() if "ticket" in self.query else ""
         upload = picture_of(body, self.headers.get("Content-Type", ""))
-        name = clean_name(self._query("name") or upload.name)
-        try:
-            with self.site.one_header:
-                height, width = picture_size(Path(name), upload.content)
-        except UserError as error:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        name = clean_name(self.query.get("name") or upload.name)
+        with self.site.one_header:
+            height, width = picture_size(Path(name), upload.content)
         if height * width > self.site.limits.pixels:
             found = f"{printable(name)}: {width}×{height}, more than {self.site.limits.pixels:,} pixels"
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{found} – make it smaller, or use predict.py")
-        question = Question(name, upload.content, wanted, with_image=self._query("picture") == "1")
+        question = Question(name, upload.content, wanted, with_image=self.query.get("picture") == "1")
         return Job(ticket, name, partial(answer, self.site.predictor, question))
 
-    def _result_of(self, job: Job) -> Answer:
-        """The answer of a job that is done. Raises Refusal where it has none."""
-        try:
-            return job.result()
-        except Cancelled:
-            raise Refusal(HTTPStatus.CONFLICT, f"{printable(job.name)}: cancelled") from None
-        except UserError as error:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        except Exception as error:
-            if memory_is_full(error):
-                line = f"{printable(job.name)}: memory is full – send a smaller picture"
-                raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, line, _RETRY) from None
-            traceback.print_exception(error)
-            line = f"{printable(job.name)}: a fault of this program – its traceback is where the server was started"
-            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, line) from None
-
-    def _query(self, name: str) -> str | None:
-        """The value of a parameter of the address; None without it."""
-        try:
-            return parse_qs(urlsplit(self.path).query, max_num_fields=20).get(name, [None])[0]
-        except ValueError:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "too many parameters in the address") from None
-
     def _ticket(self) -> str:
-        return require_ticket(self._query("ticket") or "")
+        return require_ticket(self.query.get("ticket", ""))
 
     def _refuse(self, refusal: Refusal) -> None:
         """Send the line of a refusal: as JSON where JSON is asked for, else as text."""
@@ -336,5 +311,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not printed; pictures are, when they are answered."""
 
 
-def _full() -> Refusal:
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pictures wait – try again in two seconds", _RETRY)
+def _refusal_of(error: Exception) -> Refusal:
+    """What is said where a request ends with this exception; the traceback of a fault of this program is printed."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, UserError):
+        return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    if isinstance(error, QueueFull):
+        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many pictures wait – try again in two seconds", _RETRY)
+    if isinstance(error, Cancelled):
+        return Refusal(HTTPStatus.CONFLICT, "cancelled")
+    if memory_is_full(error):
+        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "memory is full – send a smaller picture", _RETRY)
+    traceback.print_exception(error)
+    return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of this program – its traceback is where the server was started")

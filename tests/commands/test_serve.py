@@ -24,9 +24,11 @@ def test_it_serves_where_it_says(tiny_run, capsys, monkeypatch, host):
 
     def ask_and_stop(own: Server) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", own.listener.server_address[1], timeout=WAIT)
-        connection.request("GET", "/health")
-        answers.append(connection.getresponse().status)
-        own.stop()
+        try:
+            connection.request("GET", "/health")
+            answers.append(connection.getresponse().status)
+        finally:
+            own.stop()
 
     class Watched(Server):
         def serve(self) -> None:

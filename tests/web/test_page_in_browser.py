@@ -37,7 +37,7 @@ class Opened:
 
     def __init__(self, browser: Any, server: RunningServer, *, complaints: int = 0, **options: Any) -> None:
         self.page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(60_000)
         self.expected = complaints
         self.complaints: list[str] = []
         self.hosts: set[str] = set()

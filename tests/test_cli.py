@@ -26,7 +26,7 @@ MISTAKES = [
     ("train", ["configs/sample.yaml", "train.epoch=3"], 2, "did you mean 'epochs'?"),
     ("train", ["configs/sample.yaml", "data.root=/nowhere", "--run", "{tmp}/run"], 3, "/nowhere/ImageSets"),
     ("train", ["configs/sample.yaml", "device=cuda", "--run", "{tmp}/run"], 5, "no usable GPU"),
-    ("train", ["configs/sample.yaml", "--overfit-one-batch", "0", "--run", "{tmp}/run"], 2, "0 steps; at least 1"),
+    ("train", ["configs/sample.yaml", "--overfit-one-batch", "0", "--run", "{tmp}/run"], 2, "0: expected 1 to 1000000"),
     ("evaluate", ["{tmp}"], 4, "no best.pt"),
     ("evaluate", ["{tmp}/none.pt"], 4, "no such file"),
     ("compare", ["{tmp}", "{tmp}/none"], 3, "--split val"),

@@ -23,7 +23,8 @@ import argparse
 from pathlib import Path
 
 from segnet.commands.choices import GPU_PARTS
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import above_zero, add_overrides, command_parser, parse
+from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode
 
 
@@ -31,30 +32,31 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("benchmark", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    count = count_up_to(1_000_000, least=1)
     what = {"inference": "from pictures to logits", "train": "a training step", "data": "reading and augmenting pictures"}
     what["gpu"] = "the first hour with a GPU, in parts"
     for name, text in what.items():
         command = commands.add_parser(name, help=text)
         command.add_argument("config", type=Path, metavar="CONFIG")
-        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+        add_overrides(command)
         rounds = 5 if name == "gpu" else 9
-        command.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"rounds, each way in turn ({rounds})")
+        command.add_argument("--rounds", type=count, default=rounds, metavar="N", help=f"rounds, each way in turn ({rounds})")
         needed = name == "gpu"
         command.add_argument("--json", type=Path, required=needed, metavar="FILE", help="write the JSON document there too")
         if name == "gpu":
             command.add_argument(
                 "--slice", nargs="+", choices=GPU_PARTS, metavar="PART", help=f"only these: {', '.join(GPU_PARTS)}"
             )
-            command.add_argument("--minutes", type=float, default=10, metavar="M", help="begin and measure no longer (10)")
-            command.add_argument("--steps", type=int, default=100, metavar="N", help="steps whose losses are compared (100)")
-            command.add_argument("--megapixels", type=float, default=12, metavar="X", help="size of the large picture (12)")
+            command.add_argument("--minutes", type=above_zero, default=10, metavar="M", help="begin and measure no longer (10)")
+            command.add_argument("--steps", type=count, default=100, metavar="N", help="steps whose losses are compared (100)")
+            command.add_argument("--megapixels", type=above_zero, default=12, metavar="X", help="size of the large picture (12)")
         elif name == "data":
-            command.add_argument("--pictures", type=int, default=64, metavar="N", help="pictures per round (64)")
-            command.add_argument("--gpu-rate", type=float, metavar="R", help="pictures/s that a GPU takes: can they be fed?")
+            command.add_argument("--pictures", type=count, default=64, metavar="N", help="pictures per round (64)")
+            command.add_argument("--gpu-rate", type=above_zero, metavar="R", help="pictures/s that a GPU takes: can they be fed?")
         else:
-            command.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the pictures (augment.crop_size)")
+            command.add_argument("--size", type=count, nargs=2, metavar=("H", "W"), help="of the pictures (augment.crop_size)")
             default = "train.batch_size" if name == "train" else "1"
-            command.add_argument("--batch", type=int, metavar="N", help=f"pictures at once ({default})")
+            command.add_argument("--batch", type=count, metavar="N", help=f"pictures at once ({default})")
             command.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes first")
             command.add_argument("--emulated", action="store_true", help="also what the device emulates, slowly")
     return parser
@@ -62,11 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> ExitCode:
     """Measure, and print the numbers as a table and as JSON."""
-    parser = build_parser()
-    given = parser.parse_args(arguments)
-    options = ("rounds", "pictures", "gpu_rate", "steps")
-    if any((getattr(given, option, None) or 1) < 1 or getattr(given, option, None) == 0 for option in options):
-        parser.error("--rounds, --pictures, --gpu-rate and --steps are 1 or more")
+    given = parse(build_parser(), arguments)
     from segnet.commands.measuring import measure
 
     return measure(given)

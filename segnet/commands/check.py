@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands.parsers import Subcommands, add_command, command_parser
+from segnet.commands.parsers import Subcommands, add_command, add_overrides, command_parser, parse
 from segnet.system.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def define(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser, and what it runs."""
     parser.add_argument("source", type=Path, metavar="CONFIG|DIR", help="a configuration, or a data folder with classes.yaml")
+    add_overrides(parser)
     parser.add_argument("--split", action="append", help="only this split; repeatable (default: train and val; of a DIR: all)")
     parser.add_argument("--verbose", action="store_true", help="a line for every fault, also where many have one cause")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
@@ -40,9 +41,9 @@ def define(parser: argparse.ArgumentParser) -> None:
         from segnet.system.files import write_text
         from segnet.system.streams import printing_is_the_result
 
-        data = data_of(given.source)
+        data = data_of(given.source, given.overrides)
         if data.classes == "none":
-            remedy = "train it: train.py and evaluate.py name pictures and pairs that they cannot use"
+            remedy = "train it: segnet train and segnet evaluate name pictures and pairs that they cannot use"
             raise config_error(given.source, "has no masks to check: it is for task denoise", remedy)
         root = Path(data.root)
         named = [data.train_split, data.val_split]
@@ -53,7 +54,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         report = check_dataset(
             root, given.split or named, data.class_set, bands=data.bands, disjoint=disjoint, train=data.train_split
         )
-        zooms = [] if is_folder(given.source) else zoom_warnings(load_config(given.source))
+        zooms = [] if is_folder(given.source) else zoom_warnings(load_config(given.source, given.overrides))
         warnings = [*class_warnings(data), *zooms, *report.warnings]
         if given.source.is_dir() and not given.split:
             found, remedy = "names no picture, so it is no list of a split", "if it is one, name it with --split"
@@ -83,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Check, and print a table and the faults."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     code: ExitCode | None = given.run(given)
     return code
 

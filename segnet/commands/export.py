@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from segnet.commands.parsers import command_parser
+from segnet.system.command_line import count_up_to
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +33,13 @@ def build_parser() -> argparse.ArgumentParser:
     runtime_help = "for a page: onnxruntime-web's .tgz, or its folder in node_modules"
     parser.add_argument("--runtime", type=Path, metavar="PACKAGE", help=runtime_help)
     parser.add_argument("--int8", metavar="PICTURES", help="compute in int8, calibrated on a picture, a folder or a quoted glob")
-    parser.add_argument("--calibrate", type=int, default=100, metavar="N", help="the number of pictures to calibrate on (100)")
+    parser.add_argument(
+        "--calibrate",
+        type=count_up_to(1_000_000, least=1),
+        default=100,
+        metavar="N",
+        help="the number of pictures to calibrate on (100)",
+    )
     return parser
 
 
@@ -40,8 +47,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Export, and compare what the file computes with the network."""
     parser = build_parser()
     given = parser.parse_intermixed_args(arguments)
-    if given.calibrate < 1:
-        parser.error("--calibrate is 1 or more")
     is_page = not given.out.suffix
     if given.runtime is not None and not is_page:
         parser.error("--runtime is for a page: let --out be a folder")

@@ -30,6 +30,32 @@ def add_command(commands: Subcommands, name: str, docstring: str | None) -> argp
     )
 
 
+def add_overrides(parser: argparse.ArgumentParser, example: str = "train.epochs=5") -> None:
+    """Add KEY=VALUE, which stands behind the other positional arguments; `parse` finds it behind options, too."""
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"overrides of the configuration, e.g. {example}")
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments of a command, whose KEY=VALUE may also stand behind options."""
+    given, others = parser.parse_known_args(arguments)
+    if others:
+        if not hasattr(given, "overrides") or any(text.startswith("-") or "=" not in text for text in others):
+            parser.error(f"unrecognized arguments: {' '.join(others)}")
+        given.overrides = [*given.overrides, *others]
+    return given
+
+
+def above_zero(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+    return number
+
+
 def share(text: str) -> float:
     """An argparse type: a share above 0 and below 1."""
     try:

@@ -15,22 +15,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.commands.parsers import command_parser
-
-
-def _above_zero(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
-    return number
+from segnet.commands.parsers import above_zero, command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("plan", __doc__)
     parser.add_argument("source", type=Path, nargs="?", metavar="DATA", help="a data folder; with --check, the plan of the run")
-    parser.add_argument("--hours", type=_above_zero, default=1.0, metavar="H", help="that training may take (default: 1)")
-    parser.add_argument("--memory", type=_above_zero, metavar="GB", help="that training may use (default: what is free)")
+    parser.add_argument("--hours", type=above_zero, default=1.0, metavar="H", help="that training may take (default: 1)")
+    parser.add_argument("--memory", type=above_zero, metavar="GB", help="that training may use (default: what is free)")
     parser.add_argument(
         "--weights", metavar="FILE|vgg16", help="a VGG16's weights for the encoder, which make the network SegNet"
     )

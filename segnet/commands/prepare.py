@@ -19,7 +19,7 @@ from segnet.commands.check import add_to as add_check
 from segnet.commands.choices import PUBLIC_SETS
 from segnet.commands.convert import add_to as add_convert
 from segnet.commands.import_labels import add_to as add_import
-from segnet.commands.parsers import command_parser, share
+from segnet.commands.parsers import command_parser, parse, share
 from segnet.commands.split import add_to as add_split
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode, UserError
@@ -44,22 +44,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Prepare a data set, or run a subcommand."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     code: ExitCode | None = given.run(given)
     return code
 
 
 def _define_sample(sample: argparse.ArgumentParser) -> None:
     sample.add_argument("--root", type=Path, default=Path("data/sample"), metavar="DIR", help="default: data/sample")
-    sample.add_argument("--count", type=int, default=300, help="pictures, a fifth of them for val (default: 300)")
-    sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures (default: 0)")
+    sample.add_argument(
+        "--count", type=count_up_to(1_000_000, least=5), default=300, help="pictures, a fifth of them for val (default: 300)"
+    )
+    sample.add_argument("--seed", type=count_up_to(2**31), default=0, help="the same seed gives the same pictures (default: 0)")
 
     def run(given: argparse.Namespace) -> None:
         from segnet.preparation.plan import Prepared
         from segnet.preparation.sample import generate_sample
 
-        if given.count < 5 or given.seed < 0:
-            sample.error("--count is 5 or more, so that a picture is left for val; --seed is 0 or more")
         counts = generate_sample(given.root, seed=given.seed, count=given.count)
         _print_counts(given.root, Prepared(counts, changed=True))
 

@@ -26,8 +26,8 @@ from segnet.system.command_line import count_up_to
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("results", __doc__)
-    parser.add_argument("recipes", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help="overrides, for all of them")
+    parser.add_argument("recipes", nargs="+", metavar="CONFIG|KEY=VALUE", help="YAML files or names; overrides, for all of them")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=count_up_to(2**31), nargs="+", default=[0], metavar="N", help="0 if left out")
     parser.add_argument("--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="train on K folds of the data")
     parser.add_argument("--splits", nargs="+", default=["val"], metavar="NAME", help="to score on (val)")
@@ -39,20 +39,26 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train and score what is not done yet, and print the table."""
-    given = build_parser().parse_args(arguments)
+    parser = build_parser()
+    given = parser.parse_intermixed_args(arguments)
     from segnet.benchmarks.recipes import Comparison, Row
+    from segnet.config.arguments import split_overrides
     from segnet.config.loading import load_config
     from segnet.system.errors import config_error
 
-    configs = {recipe: load_config(recipe, given.overrides) for recipe in given.recipes}
+    names, overrides = split_overrides(given.recipes)
+    overrides += given.overrides
+    if not names:
+        parser.error("name a CONFIG")
+    configs = {Path(name): load_config(name, overrides) for name in names}
     for recipe, config in configs.items():
         if config.task != "segmentation":
-            remedy = "train it with train.py seed=N for each seed, and compare two of its runs with compare.py"
+            remedy = "train it with segnet train CONFIG seed=N for each seed, and compare two of its runs with segnet compare"
             raise config_error(recipe, f"task: {config.task}, whose measures this table does not have", remedy)
     views = [False, True] if given.tta else [False]
     comparison = Comparison(
         configs=configs,
-        overrides=given.overrides,
+        overrides=overrides,
         seeds=given.seeds,
         rows=[Row(recipe, split, tta) for recipe in configs for split in given.splits for tta in views],
         out=given.out,

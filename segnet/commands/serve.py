@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import add_overrides, command_parser, parse
 from segnet.system.command_line import count_up_to
 from segnet.web.requests import Limits, is_loopback
 
@@ -24,8 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     usual = Limits()
     source_help = "a run folder (its best checkpoint) or a checkpoint; of several, A,B,C, the probabilities are averaged"
     parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
-    overrides_help = "overrides the configuration, e.g. inference.flip=horizontal"
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides_help)
+    add_overrides(parser, "inference.flip=horizontal")
     host_help = "the address to listen at (default: 127.0.0.1, for this machine alone); 0.0.0.0 is every address"
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=host_help)
     parser.add_argument("--port", type=count_up_to(65535), default=8000, help="0 is a free one (default: 8000)")
@@ -40,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until a signal comes."""
-    given = build_parser().parse_intermixed_args(arguments)
+    given = parse(build_parser(), arguments)
     from segnet.commands.sources import networks_of
     from segnet.inference.predictor import Predictor
     from segnet.system.devices import describe_device, warn_if_emulated

@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import add_overrides, command_parser, parse
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     augment.set_defaults(run=show_augmentation)
     for command in (config, model, augment):
         command.add_argument("config", type=Path, metavar="CONFIG")
-        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+        add_overrides(command)
     size_help = "of the image, in pixels (default: 360 480)"
     side = count_up_to(100_000, least=1)
     model.add_argument("--size", type=side, nargs=2, default=(360, 480), metavar=("H", "W"), help=size_help)
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print or draw what was asked for."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     given.run(given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from segnet.config.data_folder import load_data_folder
@@ -11,11 +12,19 @@ from segnet.config.loading import load_config
 from segnet.config.named import recipes
 from segnet.config.sections import DataConfig
 from segnet.data.listing import left_out, left_out_warning, list_pictures
+from segnet.system.errors import config_error
 
 
-def data_of(source: Path) -> DataConfig:
-    """The data section of a configuration, or one for a data folder with a classes.yaml."""
-    return load_data_folder(source) if is_folder(source) else load_config(source).data
+def data_of(source: Path, overrides: Sequence[str] = ()) -> DataConfig:
+    """The data section of a configuration with `overrides`, or one for a data folder with a classes.yaml.
+
+    Raises UserError (config) for overrides of a data folder.
+    """
+    if not is_folder(source):
+        return load_config(source, overrides).data
+    if overrides:
+        raise config_error(overrides[0], f"an override, and {source} is a data folder", "name a configuration")
+    return load_data_folder(source)
 
 
 def is_folder(source: Path) -> bool:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands.parsers import Subcommands, add_command, command_parser, share
+from segnet.commands.parsers import Subcommands, add_command, add_overrides, command_parser, parse, share
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def define(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser, and what it runs."""
     parser.add_argument("source", type=Path, metavar="DIR", help="a data folder with classes.yaml, or a configuration")
+    add_overrides(parser)
     parser.add_argument("--val", type=share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.2; the rest is train")
     parser.add_argument("--test", type=share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.1 (default: none)")
     parser.add_argument(
@@ -48,7 +49,7 @@ def define(parser: argparse.ArgumentParser) -> None:
             parser.error("give --val, --folds or both")
         if given.val + given.test >= 1:
             parser.error("--val and --test leave nothing for train")
-        data = data_of(given.source)
+        data = data_of(given.source, given.overrides)
         options = SplitOptions(given.val, given.test, given.folds, given.group, given.seed)
         existing: Existing = "keep" if given.keep else "overwrite" if given.overwrite else "extend"
         done = split_dataset(Path(data.root), data.class_set, options, existing)
@@ -77,6 +78,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Write the lists of splits."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     code: ExitCode | None = given.run(given)
     return code

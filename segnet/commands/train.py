@@ -12,17 +12,15 @@ failure its --max-restarts=1 continues by itself from the newest checkpoint; doc
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import add_overrides, command_parser, parse
+from segnet.system.command_line import count_up_to
 from segnet.system.invocation import as_started
 
-
-def _steps(text: str) -> int:
-    steps = int(text)
-    if steps < 1:
-        raise argparse.ArgumentTypeError(f"{steps} steps; at least 1")
-    return steps
+OVERFIT = "--overfit-one-batch"
+STEPS = 200  # of it
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,18 +29,32 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "config", type=Path, metavar="CONFIG", help="a YAML file, or the name of one that comes with the program, e.g. sample"
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides")
+    add_overrides(parser)
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/<name of CONFIG>)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run folder")
     parser.add_argument(
-        "--overfit-one-batch", type=_steps, nargs="?", const=200, metavar="STEPS", help="see whether it can learn one batch (200)"
+        OVERFIT,
+        type=count_up_to(1_000_000, least=1),
+        nargs="?",
+        const=STEPS,
+        metavar="STEPS",
+        help=f"see whether it can learn one batch ({STEPS})",
     )
     return parser
 
 
+def with_steps(arguments: list[str]) -> list[str]:
+    """`arguments` with STEPS behind an --overfit-one-batch that has another argument, such as KEY=VALUE, behind it."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    added = [
+        [text, str(STEPS)] if text == OVERFIT and not follower.lstrip("-").isdecimal() else [text] for text, follower in pairs
+    ]
+    return [text for texts in added for text in texts]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Train, or overfit one batch."""
-    given = build_parser().parse_intermixed_args(arguments)
+    given = parse(build_parser(), with_steps(sys.argv[1:] if arguments is None else arguments))
     from segnet.config.loading import load_config
     from segnet.prediction.outputs import shown_outputs
     from segnet.system.devices import choose_device, describe_device, keep_freed_memory

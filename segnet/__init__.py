@@ -25,7 +25,7 @@ importing/      labels of other tools made masks: files · class_file · source 
                 labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat ·
                 folder_pairs · recognition · writing · report · recipe
 vectors/        polygons as files of other tools: archive · geojson · coco · labelme · cvat · yolo · formats
-runs/           what a run folder holds: checkpoint · transfer · environment · log · folder
+runs/           what a run folder holds: checkpoint · transfer · environment · observers · log · folder
 tasks/          what a network is for: task · segmentation_score · segmentation · noise · denoising_data ·
                 denoising_score · denoising · choice
 inference/      from an image to an answer, in memory: exported · ensemble · precision · windows · loaded_model ·

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX, ClassSet
@@ -184,3 +185,36 @@ def uncertainty_map(uncertainty: Tensor) -> np.ndarray:
     stops = np.linspace(0, 1, len(UNCERTAINTY_COLORS))
     channels = [np.interp(values, stops, channel) for channel in zip(*UNCERTAINTY_COLORS, strict=True)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+_CELL, _LETTERS = 34, 13  # pixels: the side of a cell of a confusion matrix, the height of its texts
+_NAMED = 40  # classes at most in a confusion matrix with texts
+
+
+def draw_confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
+    """(H, W, 3) uint8: a confusion matrix (K, K), a row for each true class, in percent of the row's pixels.
+
+    Its columns are the predicted classes, in the order of the rows. The row of a class without a pixel is empty. More than 40
+    classes have small cells without texts.
+    """
+    shares = counts.double() / counts.sum(dim=1, keepdim=True)
+    if len(names) > _NAMED:
+        return enlarge(uncertainty_map(shares.nan_to_num(0)), 6)
+    font = ImageFont.load_default(_LETTERS)
+    titles = [f"{number} {name:.24}" for number, name in enumerate(names)]
+    left = 10 + max(round(font.getlength(title)) for title in titles)
+    side = _CELL * len(names)
+    picture = Image.new("RGB", (left + side, _CELL + side), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, title in enumerate(titles):
+        middle = _CELL * (row + 1.5)
+        draw.text((left - 5, middle), title, "black", font, anchor="rm")
+        draw.text((left + middle - _CELL, _CELL / 2), str(row), "black", font, anchor="mm")
+        for column, share in enumerate(shares[row].tolist()):
+            if math.isnan(share):
+                continue
+            x, y = left + _CELL * column, _CELL * (row + 1)
+            color = uncertainty_map(torch.tensor([[share]]))[0, 0].tolist()
+            draw.rectangle((x, y, x + _CELL - 2, y + _CELL - 2), tuple(color))
+            draw.text((x + _CELL / 2 - 1, middle), f"{100 * share:.0f}", "white" if share < 0.6 else "black", font, anchor="mm")
+    return np.asarray(picture)

@@ -65,6 +65,17 @@ def dump_config(config: Config) -> Tree:
     return json.loads(config.model_dump_json())
 
 
+def flat_config(config: Config) -> dict[str, object]:
+    """The values of `config` by their keys, such as "optim.lr"."""
+
+    def flatten(value: object, path: str = "") -> dict[str, object]:
+        if not isinstance(value, dict):
+            return {path: value}
+        return {k: v for key, item in value.items() for k, v in flatten(item, f"{path}.{key}" if path else key).items()}
+
+    return flatten(dump_config(config))
+
+
 def config_to_yaml(config: Config) -> str:
     """`config` with all its keys as YAML text, from which `load_config` reads an equal Config."""
     return yaml.dump(dump_config(config), Dumper=Dumper, sort_keys=False, width=120)

@@ -33,6 +33,7 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recompute = Literal["nothing", "activations", "stages"]
 TrainingKernel = Literal["auto", "torch", "native"]
+ObserverName = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class Section(BaseModel):
@@ -459,6 +460,9 @@ class TrainConfig(Section):
     """Decay of the exponential moving average of the weights, which is then evaluated and saved as the best. 0: off."""
     deterministic: bool = False
     """Use only algorithms that give the same bits every time, also on a GPU, where they are slower."""
+    observers: tuple[ObserverName, ...] = ("tensorboard",)
+    """The programs that show the run: tensorboard (files in the run folder), mlflow and wandb (packages to install). One that
+    fails is left out with a warning. []: off, metrics.csv has all numbers."""
     log_every_steps: int = Field(default=50, ge=1)
     """Steps from one log line to the next."""
     eval_every_epochs: Epochs = 1.0

@@ -1,4 +1,4 @@
-"""The log of a run: metrics.csv and TensorBoard."""
+"""The log of a run: metrics.csv, and the same numbers for its observers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
-from torch.utils.tensorboard import SummaryWriter
-
-from segnet.system.errors import printable
+from segnet.runs.observers import Observers, Outcome, Settings
 from segnet.system.files import atomic_write, sync_to_disk
 
 _LONGEST_ROW = 100_000  # characters; a longer line is not a row of a log
 
 
 class RunLog:
-    """metrics.csv, with a row per log line and per evaluation, and the same values as TensorBoard scalars.
+    """metrics.csv, with a row per log line and per evaluation, and the same values for the observers, such as TensorBoard.
 
     A row is on disk when `write` returns. The column `minutes` counts the time of training and evaluation, not the time
     between a stop and a resumption. When the log cannot be written (a full disk), one warning is printed and training goes on.
     """
 
-    def __init__(self, run: Path, measures: Sequence[str], *, step: int, rows: int) -> None:
+    def __init__(
+        self,
+        run: Path,
+        measures: Sequence[str],
+        *,
+        step: int,
+        rows: int,
+        observers: Sequence[str] = ("tensorboard",),
+        settings: Settings | None = None,
+    ) -> None:
         """Open the log of a run that continues after `step`, with the first `rows` rows; later ones are of a killed run.
 
-        `measures` are the names of what a validation measures; their columns begin with "val_". They may hold commas.
+        `measures` are the names of what a validation measures; their columns begin with "val_". They may hold commas. `observers`
+        are those of train.observers, to which `settings` are shown.
         """
         self.path = run / "metrics.csv"
         self.columns = ("step", "epoch", "learning_rate", "loss", *(f"val_{name}" for name in measures), "minutes")
@@ -43,7 +50,8 @@ class RunLog:
         self.rows = len(kept)
         spent = max((row["minutes"] for row in read_log(self.path) if math.isfinite(row.get("minutes", math.nan))), default=0.0)
         self.started = time.perf_counter() - 60 * spent
-        self.board = _open_board(run / "tensorboard", purge_step=step + 1)
+        tags = [_tag_of(f"val_{name}") for name in measures]
+        self.observers = Observers(observers, run, settings or {}, tags, step=step)
 
     def _earlier_lines(self) -> list[str]:
         """The lines below the heading, without blank ones.
@@ -64,8 +72,8 @@ class RunLog:
         print(f"warning: {self.path}: not the columns of a log; it is now {aside.name}, and a new log begins", file=sys.stderr)
         return []
 
-    def write(self, step: int, values: dict[str, float], **only_on_board: float) -> None:
-        """Add a row to metrics.csv, and each of its values and of `only_on_board` to TensorBoard.
+    def write(self, step: int, values: dict[str, float], **only_observed: float) -> None:
+        """Add a row to metrics.csv, and show its values and those of `only_observed` to the observers.
 
         A measure "iou_…" is "val_iou/…" there, so that those of all classes stand in a group of their own.
         """
@@ -81,42 +89,24 @@ class RunLog:
                 with open(self.path, "r+b") as file:
                     file.truncate(length)  # removes a row that was written in part
                 raise
-        with self._warning():
-            for name, value in {**values, **only_on_board}.items():
-                if self.board:
-                    self.board.add_scalar(_tag_of(name), value, step)
+        self.observers.scalars({_tag_of(name): value for name, value in {**values, **only_observed}.items()}, step)
 
-    def picture(self, tag: str, image: np.ndarray, step: int) -> None:
-        """Add an image, (H, W, 3) uint8, to TensorBoard."""
-        with self._warning():
-            if self.board:
-                self.board.add_image(tag, image, step, dataformats="HWC")
-
-    def text(self, tag: str, text: str, step: int) -> None:
-        """Add a text in Markdown to TensorBoard."""
-        with self._warning():
-            if self.board:
-                self.board.add_text(tag, text, step)
-
-    def close(self) -> None:
-        """Finish TensorBoard's file."""
-        with self._warning():
-            if self.board:
-                self.board.close()
+    def close(self, outcome: Outcome = "finished") -> None:
+        """Tell the observers how the run ended."""
+        self.observers.close(outcome)
 
     @contextmanager
     def _warning(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self.board = None  # TensorBoard's writing thread has ended
             if not self.warned:
                 print(f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log", file=sys.stderr)
             self.warned = True
 
 
 def _tag_of(column: str) -> str:
-    """The tag on TensorBoard of a column of metrics.csv."""
+    """The tag, for observers, of a column of metrics.csv."""
     for start, group in (("val_iou_", "val_iou"), ("val_", "val")):
         if column.startswith(start):
             return f"{group}/{column.removeprefix(start)}"
@@ -128,16 +118,6 @@ def _heading(columns: Sequence[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(columns)
     return line.getvalue()
-
-
-def _open_board(folder: Path, *, purge_step: int) -> SummaryWriter | None:
-    """TensorBoard's writer; None, with a warning, when the folder's name is not UTF-8."""
-    try:
-        return SummaryWriter(str(folder), purge_step=purge_step)
-    except UnicodeEncodeError:
-        why = "TensorBoard takes no name that is not UTF-8; training goes on without it, metrics.csv has the numbers"
-        print(f"warning: {printable(str(folder))}: {why}", file=sys.stderr)
-        return None
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

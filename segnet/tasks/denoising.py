@@ -98,6 +98,10 @@ class Denoising(Task[Restored]):
         """(H, W, 3) uint8: what the restored image differs in from the clean one, on grey."""
         return to_array(preview(draw_difference(answer.image[0], sample.truth)))
 
+    def draw_counts(self, counts: Counts[Restored]) -> dict[str, np.ndarray]:
+        """None."""
+        return {}
+
     def draw_samples(self, samples: Sequence[Sample]) -> np.ndarray:
         """(H, W, 3) uint8: the noisy images in a row, and below each what training compares with."""
         rows = [[sample.image for sample in samples], [sample.truth.float().nan_to_num(0) for sample in samples]]

@@ -17,7 +17,7 @@ from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
 from segnet.regions.cleanup import clean_up
 from segnet.tasks.segmentation_score import ConfusionCounts, EvaluationCounts, Maps
 from segnet.tasks.task import Best, Counts, Measure, Spread, Task
-from segnet.visualization import comparison_row, contact_sheet, preview, uncertainty_map
+from segnet.visualization import comparison_row, contact_sheet, draw_confusion, preview, uncertainty_map
 
 
 class ClassProbabilities:
@@ -134,6 +134,11 @@ class Segmentation(Task[Maps]):
     def draw_doubt(self, sample: Sample, answer: Maps) -> np.ndarray:
         """(H, W, 3) uint8: the uncertainty."""
         return uncertainty_map(answer.uncertainty[0])
+
+    def draw_counts(self, counts: Counts[Maps]) -> dict[str, np.ndarray]:
+        """The confusion matrix."""
+        assert isinstance(counts, ConfusionCounts)
+        return {"val/confusion": draw_confusion(counts.matrix.counts, self.classes.names)}
 
     def draw_samples(self, samples: Sequence[Sample]) -> np.ndarray:
         """(H, W, 3) uint8: the images, and their masks over them."""

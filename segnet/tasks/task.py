@@ -184,6 +184,10 @@ class Task(Protocol[AnswerType]):
         """(H, W, 3) uint8: where the answer may be, or is, wrong, beside those of `draw`."""
         ...
 
+    def draw_counts(self, counts: Counts[AnswerType]) -> dict[str, np.ndarray]:
+        """(H, W, 3) uint8 each, by the tag for observers: what a validation counted. `counts` are of `validation_counts`."""
+        ...
+
     def draw_samples(self, samples: Sequence[Sample]) -> np.ndarray:
         """(H, W, 3) uint8: a sheet of samples of training with their truth."""
         ...

@@ -25,6 +25,7 @@ from segnet.evaluation.split_loss import SplitLoss
 from segnet.runs.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save_checkpoint
 from segnet.runs.environment import record_environment
 from segnet.runs.folder import hold_run_folder, newest_checkpoint
+from segnet.runs.observers import require_observers
 from segnet.runs.transfer import take_weights
 from segnet.system.devices import choose_device, explain_full_memory, use_deterministic_algorithms
 from segnet.system.distributed import (
@@ -69,6 +70,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         with agreed():
             train_set, val_set = open_data(config, task)
             if is_main():
+                require_observers(config.train.observers)
                 held.enter_context(hold_run_folder(run, resume=resume))
         with agreed():
             pictures = RunPictures.of(train_set, val_set)
@@ -273,7 +275,7 @@ class Training:
         except EvaluationStopped:
             return
         loss.sum_over_ranks()
-        found = Validation(counts.measures(), task.parts(counts), loss.value)
+        found = Validation(counts.measures(), task.parts(counts), loss.value, task.draw_counts(counts))
         rank = task.best.rank(found.measures)
         improved = rank > state.best_score
         with agreed():

@@ -1,7 +1,8 @@
-"""The reports of a run: lines on the terminal, metrics.csv and TensorBoard. Rank 0 alone writes them."""
+"""The reports of a run: lines on the terminal, metrics.csv and its observers. Rank 0 alone writes them."""
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -9,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from tqdm import tqdm
 
-from segnet.config.loading import config_to_yaml
+from segnet.config.loading import config_to_yaml, flat_config
 from segnet.config.sections import Config
 from segnet.data.dataset import SplitDataset
 from segnet.inference.answers import predict, prepare_to_predict
@@ -24,7 +26,7 @@ from segnet.training.step import TrainState
 from segnet.visualization import grid
 
 Bar: TypeAlias = "tqdm[Any]"
-DRAWN = 3  # images of the val split in each picture on TensorBoard
+DRAWN = 3  # images of the val split in each picture for observers
 NAMED = 3  # classes in the line of a validation, those with the lowest IoU
 
 
@@ -34,6 +36,7 @@ class Validation(NamedTuple):
     measures: list[Measure]
     parts: list[Measure]  # of the classes, or none
     loss: float  # of the criterion of training, on the val split
+    drawings: dict[str, np.ndarray]  # (H, W, 3) uint8 each, by the tag for observers
 
 
 class Reporter:
@@ -44,9 +47,16 @@ class Reporter:
         self.state = state
         self.total_steps = total_steps
         self.device = state.loss_sum.device
-        self.log = (
-            RunLog(folder, ("loss", *task.logged, *task.logged_parts), step=state.step, rows=state.rows) if is_main() else None
-        )
+        self.log: RunLog | None = None
+        if is_main():
+            self.log = RunLog(
+                folder,
+                ("loss", *task.logged, *task.logged_parts),
+                step=state.step,
+                rows=state.rows,
+                observers=config.train.observers,
+                settings=settings_of(config),
+            )
         hidden = None if is_main() else True  # None: hidden where there is no terminal
         self.bar: Bar = tqdm(total=total_steps, initial=state.step, unit="step", disable=hidden, file=sys.stderr)
         self.clock = time.perf_counter()
@@ -59,7 +69,7 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.close()
         if self.log:
-            self.log.close()
+            self.log.close("finished" if kind is None else "stopped" if issubclass(kind, SystemExit) else "failed")
 
     @property
     def rows(self) -> int:
@@ -67,7 +77,7 @@ class Reporter:
         return self.log.rows if self.log else 0
 
     def start(self, train_set: SplitDataset, val_set: SplitDataset) -> None:
-        """Say how large the work is, and put the configuration on TensorBoard."""
+        """Say how large the work is, and show the configuration to the observers."""
         parameters = sum(parameter.numel() for parameter in self.state.model.parameters())
         frozen = sum(parameter.numel() for parameter in self.state.model.parameters() if not parameter.requires_grad)
         ranks = f", {world_size()} ranks" if world_size() > 1 else ""
@@ -77,9 +87,9 @@ class Reporter:
         self.text("config", f"```yaml\n{config_to_yaml(self.config)}```")
 
     def text(self, tag: str, text: str) -> None:
-        """Put a text in Markdown on TensorBoard."""
+        """Show a text in Markdown to the observers."""
         if self.log:
-            self.log.text(tag, text, self.state.step)
+            self.log.observers.text(tag, text, self.state.step)
 
     def progress(self, lr: float, epoch: float) -> None:
         """Log the mean loss and the speed since the last call. All ranks call it: the loss is summed over them."""
@@ -126,7 +136,7 @@ class Reporter:
         epoch: float,
         improved: bool,
     ) -> None:
-        """Log a validation, with the first images of the val split as the scored network answers them."""
+        """Log a validation, with the first images of the val split as the scored network answers them, and its drawings."""
         if not self.log:
             return
         step = self.state.step
@@ -141,7 +151,8 @@ class Reporter:
             sample = val_set.read(index)
             answer = predict(model, sample.image[None].to(self.device), inference, task.answers)
             rows.append(task.draw(sample, answer))
-        self.log.picture("val/picture, truth, prediction", grid(rows), step)
+        for tag, drawn in {"val/picture, truth, prediction": grid(rows), **found.drawings}.items():
+            self.log.observers.picture(tag, drawn, step)
         best = task.best.of(found.measures)
         remark = "  best so far" if improved else ""
         line = f"step {step}  epoch {epoch:.2f}  {val_set.split} {best.text}  loss {found.loss:.4f}{remark}"
@@ -165,3 +176,11 @@ def describe_best(run: Path, best: Best) -> str:
     epoch = next((row["epoch"] for row in rows if row.get("step") == checkpoint.step and "epoch" in row), None)
     when = f"step {checkpoint.step}" if epoch is None else f"epoch {epoch:.2f}, step {checkpoint.step}"
     return f"{checkpoint.config.data.val_split} {score.text}, {when}"
+
+
+def settings_of(config: Config) -> dict[str, str | float | bool]:
+    """The values of `config` by their keys, such as "optim.lr", for a table that compares runs; lists are texts."""
+    return {
+        name: value if isinstance(value, str | float | int | bool) else json.dumps(value, ensure_ascii=False)
+        for name, value in flat_config(config).items()
+    }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from segnet.config.loading import dump_config
+from segnet.config.loading import flat_config
 from segnet.config.sections import Config
 from segnet.data.colors import ARITHMETIC
 from segnet.data.dataset import SplitDataset, content_digests
@@ -121,6 +121,7 @@ _FREE_TO_CHANGE |= {
     "train.recompute",
     "train.patience",
     "train.max_minutes",
+    "train.observers",
     "train.log_every_steps",
     "train.eval_every_epochs",
     "train.save_every_epochs",
@@ -129,12 +130,6 @@ _FREE_TO_CHANGE |= {
 
 def _changed_keys(old: Config, new: Config) -> list[str]:
     """The keys that differ and affect the weights, each with its old and its new value."""
-
-    def flatten(value: object, path: str = "") -> dict[str, object]:
-        if not isinstance(value, dict):
-            return {path: value}
-        return {k: v for key, item in value.items() for k, v in flatten(item, f"{path}.{key}" if path else key).items()}
-
-    before, after = flatten(dump_config(old)), flatten(dump_config(new))
+    before, after = flat_config(old), flat_config(new)
     changed = [key for key in after if before.get(key) != after[key] and key not in _FREE_TO_CHANGE]
     return [f"{key} ({before.get(key)}, now {after[key]})" for key in changed]

@@ -61,10 +61,10 @@ def test_tensorboard_that_cannot_write_is_one_warning(tmp_path, capsys):
     log = RunLog(tmp_path, MEASURES, step=0, rows=0)
 
     class Full:
-        def add_scalar(self, *_) -> None:
+        def scalars(self, *_) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    log.board = Full()
+    log.observers.active["tensorboard"] = Full()
     for step in (1, 2):
         log.write(step, {"loss": 0.5})
     log.close()

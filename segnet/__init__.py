@@ -34,7 +34,7 @@ evaluation/     from a split to a score: charts · markup · split_loss · scori
                 suspects · suspect_gallery · results · report · restoration_results · restoration_report · writers ·
                 comparison · restoration_comparison · temperature · cleanup_tuning
 prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
-                collected
+                collected · video
 export          a network as a file for other programs
 web/            a page to try a network, its server, and the page as a folder: page · answers · queue · requests ·
                 connections · server · onnxruntime_web · folder
@@ -42,8 +42,8 @@ training/       the training loop: data · precision · schedule · optimizer ·
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
 planning/       from measured facts to a configuration: objects · survey · machine · choices · planner · writing · review
 commands/       the arguments of each command, and what it does: choices · parsers · sources · train · evaluating · evaluate ·
-                predicting · predict · split · check · convert · import_labels · prepare · plan · show · export · serve ·
-                compare · measuring · benchmark · results
+                predicting_video · predicting · predict · split · check · convert · import_labels · prepare · plan · show ·
+                export · serve · compare · measuring · benchmark · results
 __main__        the command segnet
 """
 

@@ -35,7 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser("predict", __doc__)
     source_help = "a run folder (its best checkpoint) or a checkpoint; of several, A,B,C, the probabilities are averaged"
     parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
-    inputs_help = "a picture, a folder or a quoted glob; KEY=VALUE overrides the configuration, e.g. inference.flip=horizontal"
+    inputs_help = (
+        "a picture, a folder, a quoted glob or a video; KEY=VALUE overrides the configuration: inference.flip=horizontal"
+    )
     parser.add_argument("inputs", nargs="*", metavar="INPUT|KEY=VALUE", help=inputs_help)
     parser.add_argument("--split", metavar="NAME", help="predict the pictures of this split of the run's data, e.g. val")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the outputs")

@@ -14,7 +14,11 @@ import torch
 from tqdm import tqdm
 
 from segnet.classes import ClassSet
-from segnet.commands.sources import networks_of
+            sources = networks_of(arguments.source)
+            if any(map(is_video, inputs)):
+                return predict_videos(Predictor(sources, overrides), inputs, arguments, named) if is_main() else ExitCode.DONE
+            jobs = [] if arguments.split else plan_jobs(inputs, out, keep_suffix=arguments.keep_suffix)
+            left = passed_over(inputs, out)
 from segnet.config.arguments import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.evaluation.temperature import read_temperature
@@ -29,6 +33,7 @@ from segnet.prediction.pipeline import predict_jobs
 from segnet.prediction.ranking import TABLE as RANKING
 from segnet.prediction.ranking import collect_ranking
 from segnet.prediction.summary import Result, Summary, failure_table, summarize
+from segnet.prediction.video import is_video
 from segnet.runs.checkpoint import find_checkpoint
 from segnet.system.devices import describe_device, warn_if_emulated
 from segnet.system.distributed import agreed, is_main, process_group, this_ranks_part
@@ -48,9 +53,11 @@ def predict(arguments: argparse.Namespace, named: list[str] | None) -> ExitCode:
             inputs, overrides = split_overrides(arguments.inputs)
             if arguments.split and inputs:
                 raise config_error(inputs[0], f"a picture beside --split {arguments.split}", "give one of them")
+            sources = networks_of(arguments.source)
+            if any(map(is_video, inputs)):
+                return predict_videos(Predictor(sources, overrides), inputs, arguments, named) if is_main() else ExitCode.DONE
             jobs = [] if arguments.split else plan_jobs(inputs, out, keep_suffix=arguments.keep_suffix)
             left = passed_over(inputs, out)
-            sources = networks_of(arguments.source)
             predictor = Predictor(sources, overrides)
             require_task_of_options(arguments, predictor.config.task)
             save = choose_outputs(named, predictor.config.task)

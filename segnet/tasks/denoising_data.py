@@ -54,6 +54,8 @@ class CleanPictures(SplitDataset):
         pictures, faults = find_unlabelled_pictures(root, self.names)
         recorded: list[Path] = []
         if noise.folder:
+            if not (root / noise.folder).is_dir():
+                raise data_error(root / noise.folder, "noise.folder: no such folder", "name the folder of the noisy pictures")
             found = [_recorded_picture(root, noise.folder, name) for name in self.names]
             recorded = [each for each in found if isinstance(each, Path)]
             faults += [each for each in found if isinstance(each, UserError)]

@@ -54,13 +54,15 @@ def _define_sample(sample: argparse.ArgumentParser) -> None:
     sample.add_argument(
         "--count", type=count_up_to(1_000_000, least=5), default=300, help="pictures, a fifth of them for val (default: 300)"
     )
+    about = "pictures of 160·N × 120·N pixels (default: 1)"
+    sample.add_argument("--zoom", type=count_up_to(16, least=1), default=1, metavar="N", help=about)
     sample.add_argument("--seed", type=count_up_to(2**31), default=0, help="the same seed gives the same pictures (default: 0)")
 
     def run(given: argparse.Namespace) -> None:
         from segnet.preparation.plan import Prepared
         from segnet.preparation.sample import generate_sample
 
-        counts = generate_sample(given.root, seed=given.seed, count=given.count)
+        counts = generate_sample(given.root, seed=given.seed, count=given.count, zoom=given.zoom)
         _print_counts(given.root, Prepared(counts, changed=True))
 
     sample.set_defaults(run=run)

@@ -162,10 +162,14 @@ def _outline(owner: NDArray[np.uint8], class_ids: list[int]) -> NDArray[np.uint8
     return mask
 
 
-def render_scene(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A picture (H, W, 3) RGB and its mask (H, W) of class ids and 255; a function of the two numbers alone."""
+def render_scene(seed: int, index: int, zoom: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A picture (H, W, 3) RGB and its mask (H, W) of class ids and 255; a function of the three numbers alone.
+
+    Height and width are `zoom` times those of `SIZE`, or of one of `OTHER_SIZES`. Another zoom shows other scenes.
+    """
     rng = np.random.default_rng([seed, index])
-    size = SIZE if rng.random() < 0.9 else OTHER_SIZES[rng.integers(len(OTHER_SIZES))]
+    height, width = SIZE if rng.random() < 0.9 else OTHER_SIZES[rng.integers(len(OTHER_SIZES))]
+    size = (zoom * height, zoom * width)
     scene = _compose(size, rng)
     surfaces = _lay_floor(scene, rng)
     _place_toys(scene, surfaces, rng)

@@ -16,6 +16,7 @@ from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import SegmentationDataset, warn
 from segnet.data.loader import Loader, build_loader
 from segnet.evaluation.cleanup_tuning import CleanupCounts, cleanup_advice, tuning_json
+from segnet.evaluation.model_card import renew_model_card_of
 from segnet.evaluation.scoring import count_split
 from segnet.evaluation.suspect_gallery import SHOWN
 from segnet.evaluation.suspects import SuspectCounts, save_suspects
@@ -77,28 +78,29 @@ def evaluate(arguments: argparse.Namespace) -> None:
         evaluation = counts.evaluation()
     if not is_main():
         return
-    paths = writer.save(out, evaluation, split=split)
-    print(writer.table(evaluation), flush=True)
-    if suspects:
-        paths.append(save_suspects(out, suspects, config.data.class_set.names))
-        print(suspects.summary(), flush=True)
-    for warning in evaluation.warnings():
-        print(f"warning: {warning}", file=sys.stderr)
     usual = dict(InferenceConfig())
-    facts = {
+    conditions = {
         "checkpoint": name,
         "data": f"{config.data.root}, {split}",
         "inference": ", ".join(f"{key} {value}" for key, value in config.inference if value != usual[key]) or "one view, whole",
         "device": describe_device(device),
         "precision": str(precision),
         "torch": torch.__version__,
-        "evaluated": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+    paths = writer.save(out, evaluation, split=split, conditions=conditions)
+    print(writer.table(evaluation), flush=True)
+    if suspects:
+        paths.append(save_suspects(out, suspects, config.data.class_set.names))
+        print(suspects.summary(), flush=True)
+    for warning in evaluation.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
+    facts = conditions | {"evaluated": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")}
     title = f"{name if sources[1:] else checkpoint.resolve().parent.name} on {split}"
     curves = None if sources[1:] else checkpoint.parent / "metrics.csv"
     scored = Scored(model, dataset, config.inference, seen, arguments.pictures, curves, suspects)
     writer.report(out / "report.html", evaluation, scored, title=title, facts=facts)
     print("written:", *paths, out / "report.html")
+    renew_model_card_of(out)
 
 
 class Tuned(NamedTuple):
@@ -121,6 +123,7 @@ def calibrate(scored: Tuned) -> None:
         errors = f"{100 * fit.error_before:.2f} % -> {100 * fit.error_after:.2f} %"
         print(f"temperature {fit.temperature:.3f}: expected calibration error {errors}")
         print("written:", save_temperature(scored.out, fit, scored.inference, digest))
+        renew_model_card_of(scored.out)
 
 
 def tune_cleanup(scored: Tuned) -> None:

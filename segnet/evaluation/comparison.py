@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,14 +72,17 @@ def compare(a: PictureCounts, b: PictureCounts, samples: int, *, seed: int = 0) 
 
 def _resampled_differences(a: Counts, b: Counts, samples: int, seed: int) -> list[Counts]:
     """Blocks of (n, K + 2): the measures of b minus those of a, in one resample per row."""
-    generator, (pictures, classes, _) = np.random.default_rng(seed), a.shape
-    block, found = max(1, _BLOCK // max(pictures, 3 * classes)), []
+    return [_measures(of_b) - _measures(of_a) for of_a, of_b in _resampled_sums([a, b], samples, seed)]
+
+
+def _resampled_sums(runs: Sequence[Counts], samples: int, seed: int) -> Iterator[list[Counts]]:
+    """Blocks of (n, K, 3) for each of the runs: the summed counts of one resample, the same for all runs, per row."""
+    generator, (pictures, classes, _) = np.random.default_rng(seed), runs[0].shape
+    block = max(1, _BLOCK // max(pictures, 3 * classes))
     for start in range(0, samples, block):
         count = min(block, samples - start)
         times = generator.multinomial(pictures, [1 / pictures] * pictures, count).astype(np.float64)  # (n, N) times drawn
-        sums = [(times @ pixels.reshape(pictures, -1)).reshape(count, classes, 3) for pixels in (a, b)]
-        found.append(_measures(sums[1]) - _measures(sums[0]))
-    return found
+        yield [(times @ pixels.reshape(pictures, -1)).reshape(count, classes, 3) for pixels in runs]
 
 
 def _measures(pixels: Counts) -> Counts:
@@ -97,6 +101,24 @@ def _difference(a: float, b: float, drawn: Counts) -> Difference:
         return Difference(float(a), float(b), math.nan, math.nan, math.nan, math.nan)
     low, high = np.percentile(present, [2.5, 97.5])
     return Difference(float(a), float(b), float(b - a), float(low), float(high), float((present > 0).mean()))
+
+
+class Interval(NamedTuple):
+    """The middle 95 % of a measure, 0..1, over resamples of the pictures."""
+
+    low: float
+    high: float
+
+
+def score_intervals(counts: PictureCounts, samples: int, *, seed: int = 0) -> dict[str, Interval]:
+    """The intervals of "miou", "global_accuracy" and the IoU of each class by its name, from a bootstrap over the pictures.
+
+    A class that is absent from all resamples has none.
+    """
+    (sums,) = zip(*_resampled_sums([counts.pixels], samples, seed), strict=True)
+    names = ("miou", "global_accuracy", *counts.classes)
+    drawn = {name: own[~np.isnan(own)] for name, own in zip(names, _measures(np.concatenate(sums)).T, strict=True)}
+    return {name: Interval(*map(float, np.percentile(values, [2.5, 97.5]))) for name, values in drawn.items() if len(values)}
 
 
 def comparison_table(comparison: Comparison) -> str:

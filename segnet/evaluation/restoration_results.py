@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,10 +49,13 @@ def shown(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def save_restoration(folder: Path, evaluation: RestoredEvaluation, *, split: str) -> list[Path]:
+def save_restoration(
+    folder: Path, evaluation: RestoredEvaluation, *, split: str, conditions: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write pictures.csv and metrics.json into `folder`; their paths.
 
     metrics.json comes last: where it is, the other is. PSNR in dB; null, or an empty cell, for what cannot be measured.
+    `conditions` say in words what was scored, and how.
     """
     make_folder(folder)
     (folder / "metrics.json").unlink(missing_ok=True)
@@ -70,6 +74,7 @@ def save_restoration(folder: Path, evaluation: RestoredEvaluation, *, split: str
             {"noise": evaluation.kind if level else "recorded", "level": level, **_values(evaluation.of_level(level))}
             for level in evaluation.levels()
         ],
+        **({"conditions": dict(conditions)} if conditions else {}),
     }
     write_text(paths[1], json.dumps(document, indent=1, allow_nan=False) + "\n")
     return paths

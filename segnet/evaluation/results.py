@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,10 +56,13 @@ def _shown(measure: Measure) -> str:
     return _percent(measure.value) if measure.is_share else f"{measure.value:.2f}"
 
 
-def save_evaluation(folder: Path, evaluation: Evaluation, classes: ClassSet, *, split: str) -> list[Path]:
+def save_evaluation(
+    folder: Path, evaluation: Evaluation, classes: ClassSet, *, split: str, conditions: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write confusion.csv (pixels, rows are the truth), pictures.csv and metrics.json into `folder`; their paths.
 
     metrics.json comes last: where it is, the others are. Shares are 0..1; null, or an empty cell, for what is absent.
+    `conditions` say in words what was scored, and how.
     """
     make_folder(folder)
     (folder / "metrics.json").unlink(missing_ok=True)
@@ -68,7 +71,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation, classes: ClassSet, *, 
     paths = [folder / name for name in ("confusion.csv", "pictures.csv", "metrics.json")]
     write_text(paths[0], _csv(confusion))
     write_text(paths[1], _csv([picture_columns(classes.names), *map(_picture_row, evaluation.pictures)]))
-    write_text(paths[2], json.dumps(_metrics(evaluation, classes, split), indent=1, allow_nan=False) + "\n")
+    document = _metrics(evaluation, classes, split) | ({"conditions": dict(conditions)} if conditions else {})
+    write_text(paths[2], json.dumps(document, indent=1, allow_nan=False) + "\n")
     return paths
 
 

@@ -52,8 +52,8 @@ class Writer(Protocol[Evaluated]):
         """A table for people."""
         ...
 
-    def save(self, folder: Path, evaluation: Evaluated, *, split: str) -> list[Path]:
-        """Write metrics.json and the files beside it into `folder`; their paths."""
+    def save(self, folder: Path, evaluation: Evaluated, *, split: str, conditions: Mapping[str, str]) -> list[Path]:
+        """Write metrics.json and the files beside it into `folder`; their paths. `conditions`: what was scored, and how."""
         ...
 
     def report(self, path: Path, evaluation: Evaluated, scored: Scored, *, title: str, facts: Mapping[str, str]) -> None:
@@ -76,8 +76,8 @@ class SegmentationWriter(Writer[Evaluation]):
         advice = weak_class_lines(evaluation.scores, self.classes, self.config)
         return "\n".join([evaluation_table(evaluation, self.classes), *(f"not learnt: {line}" for line in advice)])
 
-    def save(self, folder: Path, evaluation: Evaluation, *, split: str) -> list[Path]:
-        return save_evaluation(folder, evaluation, self.classes, split=split)
+    def save(self, folder: Path, evaluation: Evaluation, *, split: str, conditions: Mapping[str, str]) -> list[Path]:
+        return save_evaluation(folder, evaluation, self.classes, split=split, conditions=conditions)
 
     def report(self, path: Path, evaluation: Evaluation, scored: Scored, *, title: str, facts: Mapping[str, str]) -> None:
         assert isinstance(scored.dataset, SegmentationDataset)
@@ -109,8 +109,8 @@ class RestorationWriter(Writer[RestoredEvaluation]):
     def table(self, evaluation: RestoredEvaluation) -> str:
         return restoration_table(evaluation)
 
-    def save(self, folder: Path, evaluation: RestoredEvaluation, *, split: str) -> list[Path]:
-        return save_restoration(folder, evaluation, split=split)
+    def save(self, folder: Path, evaluation: RestoredEvaluation, *, split: str, conditions: Mapping[str, str]) -> list[Path]:
+        return save_restoration(folder, evaluation, split=split, conditions=conditions)
 
     def report(self, path: Path, evaluation: RestoredEvaluation, scored: Scored, *, title: str, facts: Mapping[str, str]) -> None:
         assert isinstance(scored.dataset, CleanPictures)

@@ -25,11 +25,12 @@ def record_environment(
     precision: Mapping[str, str],
     resumed_at: int | None,
     weights: Mapping[str, object] | None = None,
+    data: Mapping[str, object] | None = None,
 ) -> None:
     """Write command, commit, device, precision, ranks and versions to `path`; with `resumed_at`, a step, add them to the file.
 
     `precision` holds that of training and that of inference, `weights` the origin of the first weights where they are those of an
-    earlier run. Prints a note when a run resumes with another version of torch,
+    earlier run, `data` the number of pictures and their digest. Prints a note when a run resumes with another version of torch,
     on another device or with another number of ranks: its numbers may then differ in the last bits.
     """
     now = {
@@ -49,6 +50,8 @@ def record_environment(
         if key in now and record.get(key, now[key]) != now[key]:
             print(f"note: the run began with {key} {record[key]}; its numbers may differ in the last digits from here on")
     record = {**record, "resumed": [*record["resumed"], {"step": resumed_at, **now}]} if record else {**now, "resumed": []}
+    if data:
+        record["data"] = data  # of a resumed run the same
     write_text(path, json.dumps(record, indent=1) + "\n")
 
 

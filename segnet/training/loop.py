@@ -20,6 +20,7 @@ from segnet.data.dataset import Sample, SplitDataset
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler
 from segnet.data.workers import explain_lost_worker
+from segnet.evaluation.model_card import renew_model_card
 from segnet.evaluation.scoring import EvaluationStopped, count_split
 from segnet.evaluation.split_loss import SplitLoss
 from segnet.runs.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save_checkpoint
@@ -95,17 +96,24 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
             os.replace(found[0], run / LAST)  # or the next save would put a damaged last.pt in its place
         if state.step >= total_steps(config, train_set) and state.scored_step == state.step:
             say(f"the run is complete ({state.step} steps); for more, {start_from(run)}")
-            return run / BEST
+            return finished(run)
         if reason := end_of_patience(state, config, train_set):
             say(f"the run has ended: {reason}; to go on, set a longer train.patience, or 0")
-            return run / BEST
+            return finished(run)
         with agreed():
             if is_main():
                 write_text(run / "config.yaml", config_to_yaml(config))
                 precision = {"train": config.train.precision, "inference": config.inference.precision}
                 resumed_at = state.step if found else None
                 weights = transfer.record() if transfer else None
-                record_environment(run / "environment.json", device, precision=precision, resumed_at=resumed_at, weights=weights)
+                record_environment(
+                    run / "environment.json",
+                    device,
+                    precision=precision,
+                    resumed_at=resumed_at,
+                    weights=weights,
+                    data=pictures.record(config.data, len(train_set)),
+                )
         if transfer:
             say(transfer.table())
         with _explained():
@@ -113,6 +121,13 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
             if transfer:
                 training.reporter.text("weights", transfer.table())
             training.train()
+        return finished(run)
+
+
+def finished(run: Path) -> Path:
+    """The path of the best checkpoint of a run that has ended. Rank 0 writes its model card."""
+    if is_main():
+        renew_model_card(run)
     return run / BEST
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segnet.config.loading import flat_config
-from segnet.config.sections import Config
+from segnet.config.sections import Config, DataConfig
 from segnet.data.colors import ARITHMETIC
 from segnet.data.dataset import SplitDataset, content_digests
 from segnet.runs.checkpoint import BEST, Checkpoint, load_checkpoint, load_weights
@@ -34,6 +34,11 @@ class RunPictures(NamedTuple):
     @property
     def digest(self) -> int:
         return derive_seed(self.names, *self.content.tolist())
+
+    def record(self, data: DataConfig, train_pictures: int) -> dict[str, object]:
+        """The number of pictures of each split, the first `train_pictures` being those to train on, and the digest of all."""
+        counts = {data.train_split: train_pictures, data.val_split: len(self.ids) - train_pictures}
+        return {"pictures": counts, "digest": f"{self.digest:016x}"}
 
 
 def restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Config, pictures: RunPictures) -> None:

@@ -28,7 +28,16 @@ def test_a_run_leaves_what_the_contract_names(tiny_config, tmp_path, capsys):
     run = tmp_path / "runs" / "tiny"
     train(tiny_config, run)
     left = {p.name for p in run.iterdir() if not p.name.startswith(".")}
-    assert left == {"config.yaml", "environment.json", "metrics.csv", "tensorboard", "last.pt", "previous.pt", "best.pt"}
+    assert left == {
+        "config.yaml",
+        "environment.json",
+        "metrics.csv",
+        "tensorboard",
+        "last.pt",
+        "previous.pt",
+        "best.pt",
+        "model_card.md",
+    }
     assert [int(row["step"]) for row in read_metrics(run) if row["loss"]] == [1, 2, 3, 4, 5, 6]
     scored = [float(row["val_miou"]) for row in read_metrics(run) if row["val_miou"]]
     assert len(scored) == 2

@@ -4,9 +4,14 @@ A block without a language holds commands that are run, in the order of `RUN`, e
 GPU, hours, or files that only the reader has.
 """
 
+import io
 import json
 import re
+import runpy
+import shlex
 import shutil
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +120,50 @@ def test_an_own_data_set_is_converted_checked_and_configured(clone, monkeypatch)
     assert config.data.class_set == class_set(("background", "leaf", "spot"), ((0, 0, 0), (60, 170, 90), (230, 75, 60)))
 
 
+def write_pedestrians(path: Path, count: int = 10) -> None:
+    """An archive with the files of Penn-Fudan: streets of noise with one to three dark people, and masks that number them."""
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("PennFudanPed/readme.txt", "1. Directory structure:\n")
+        for number in range(1, count + 1):
+            picture, mask = rng.integers(120, 160, (48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
+            for person in range(rng.integers(1, 4)):
+                mask[8:44, 20 * person + 4 : 20 * person + 12] = person + 1
+            picture[mask > 0] //= 3
+            name = f"FudanPed{number:05d}"
+            for file, pixels in ((f"PNGImages/{name}.png", picture), (f"PedMasks/{name}_mask.png", mask)):
+                content = io.BytesIO()
+                Image.fromarray(pixels).save(content, "PNG")
+                archive.writestr(f"PennFudanPed/{file}", content.getvalue())
+            archive.writestr(f"PennFudanPed/Annotation/{name}.txt", "# Compatible with PASCAL Annotation Version 1.00\n")
+
+
+def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, monkeypatch):
+    page = PAGES["tutorial"]
+    for name in ("configs", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    write_pedestrians(tmp_path / "PennFudanPed.zip")
+    (classes,) = code_blocks(page, "text")
+    (tmp_path / "pedestrians.txt").write_text(classes)
+    monkeypatch.chdir(tmp_path)
+    short = " train.epochs=1 augment.crop_size=[32,32] data.workers=0 device=cpu"  # what the test adds to the page's training
+    for command in commands_of(page):
+        monkeypatch.setattr(sys, "argv", shlex.split(command + short * ("scripts/train.py" in command))[1:])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        assert not end.value.code, command
+    assert len(list((tmp_path / "people").glob("*.overlay.jpg"))) == 10
+    for path in (tmp_path / "people_onnx").glob("*.png"):
+        same = np.asarray(Image.open(path)) == np.asarray(Image.open(tmp_path / "people" / path.name))
+        assert same.mean() > 0.99
+    assert "pedestrian" in (tmp_path / "runs" / "pedestrians" / "model_card.md").read_text()
+    shutil.copy(tmp_path / "data" / "pedestrians" / "JPEGImages" / "FudanPed00001.png", tmp_path / "street.jpg")
+    (example,) = code_blocks(page, "python")
+    names: dict[str, np.ndarray] = {}
+    exec(example, names)
+    assert names["mask"].shape == (48, 64)
+
+
 @pytest.mark.parametrize(
     "path", ["README.md", "CONTRIBUTING.md", "data/README.md", *(f"docs/{name}.md" for name in sorted(PAGES))]
 )
@@ -122,7 +171,7 @@ def test_every_file_that_is_linked_or_named_exists(path):
     page = (ROOT / path).read_text()
     linked = [(ROOT / path).parent / target for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page)]
     named = [ROOT / name for name in re.findall(r"`((?:segnet|configs|scripts|tests)/[\w/.]+)`", page)]
-    to_be_written = {ROOT / "configs/leaves.yaml", ROOT / "configs/schema.json"}  # by the reader
+    to_be_written = {ROOT / f"configs/{name}" for name in ("leaves.yaml", "pedestrians.yaml", "schema.json")}  # by the reader
     assert [path for path in [*linked, *named] if not path.exists() and path not in to_be_written] == []
 
 

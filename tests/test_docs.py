@@ -138,7 +138,8 @@ def write_pedestrians(path: Path, count: int = 10) -> None:
             archive.writestr(f"PennFudanPed/Annotation/{name}.txt", "# Compatible with PASCAL Annotation Version 1.00\n")
 
 
-def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, monkeypatch):
+def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, monkeypatch, exported):
+    """Its export alone is not run, because that of docs/export.md is: another exported network takes its place."""
     page = PAGES["tutorial"]
     for name in ("configs", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
@@ -147,17 +148,16 @@ def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, monkeypatch):
     (tmp_path / "pedestrians.txt").write_text(classes)
     monkeypatch.chdir(tmp_path)
     short = " train.epochs=1 augment.crop_size=[32,32] data.workers=0 device=cpu"  # what the test adds to the page's training
-    for command in commands_of(page):
+    commands = commands_of(page)
+    for command in commands[: commands.index("python scripts/export.py runs/pedestrians --out pedestrians.onnx")]:
         monkeypatch.setattr(sys, "argv", shlex.split(command + short * ("scripts/train.py" in command))[1:])
         with pytest.raises(SystemExit) as end:
             runpy.run_path(sys.argv[0], run_name="__main__")
         assert not end.value.code, command
     assert len(list((tmp_path / "people").glob("*.overlay.jpg"))) == 10
-    for path in (tmp_path / "people_onnx").glob("*.png"):
-        same = np.asarray(Image.open(path)) == np.asarray(Image.open(tmp_path / "people" / path.name))
-        assert same.mean() > 0.99
     assert "pedestrian" in (tmp_path / "runs" / "pedestrians" / "model_card.md").read_text()
     shutil.copy(tmp_path / "data" / "pedestrians" / "JPEGImages" / "FudanPed00001.png", tmp_path / "street.jpg")
+    shutil.copy(exported("onnxruntime")[1], tmp_path / "pedestrians.onnx")
     (example,) = code_blocks(page, "python")
     names: dict[str, np.ndarray] = {}
     exec(example, names)

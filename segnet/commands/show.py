@@ -21,6 +21,8 @@ from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
 
+_LONGEST = 320  # pixels of a drawn side, to which smaller pictures are enlarged by a whole number
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
@@ -159,10 +161,7 @@ def show_stages(given: argparse.Namespace) -> None:
 
 
 def show_comparison(given: argparse.Namespace) -> None:
-    """Draw one column per picture: the image, its truth, the answer and its uncertainty; of denoising the difference.
-
-    A single picture is a row.
-    """
+    """Draw one row per picture: the image, its truth, the answer and its uncertainty; of denoising the difference."""
     from segnet.config.data_folder import class_warnings
     from segnet.data.dataset import warn
     from segnet.data.images import save_image
@@ -174,7 +173,7 @@ def show_comparison(given: argparse.Namespace) -> None:
     task = predictor.task
     dataset = task.open_split(data.val_split)
     warn(class_warnings(data))
-    columns = []
+    rows = []
     for name in given.ids:
         if name not in dataset.ids:
             remedy = f"choose e.g. {dataset.ids[0]}"
@@ -182,7 +181,6 @@ def show_comparison(given: argparse.Namespace) -> None:
         sample = dataset.read(dataset.ids.index(name))
         answer = predictor.answer(sample.image[None])
         cells = (*task.draw(sample, answer), task.draw_doubt(sample, answer))
-        columns.append([enlarge(cell, 2) for cell in cells])
-    rows = columns if len(columns) == 1 else list(zip(*columns, strict=True))
+        rows.append([enlarge(cell, max(1, _LONGEST // max(cell.shape))) for cell in cells])
     save_image(given.out, grid(rows, gap=6))
     print(f"written: {given.out}")

@@ -18,6 +18,7 @@ from segnet.inference.exported import Network
 from segnet.metrics.confusion import Scores
 from segnet.system.devices import explain_full_memory
 from segnet.system.distributed import agreed, is_main, max_over_ranks
+from segnet.system.terminal import redraws
 from segnet.tasks.segmentation import ClassProbabilities
 from segnet.tasks.segmentation_score import ConfusionCounts, Evaluation, EvaluationCounts
 from segnet.tasks.task import Answers, AnswerType, Counts
@@ -92,7 +93,7 @@ def _with_progress(loader: DataLoader[Sample]) -> Iterable[Sample]:
     """The batches of `loader`, with a progress bar; where there is no terminal, with a line about each minute."""
     if not is_main():
         return loader
-    if sys.stderr.isatty():
+    if redraws(sys.stderr):
         return tqdm(loader, "evaluate", unit="picture", leave=False, file=sys.stderr)
     return _with_lines(loader)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from segnet.runs.observers import Observers, Outcome, Settings
 from segnet.system.files import atomic_write, sync_to_disk
+from segnet.system.terminal import print_above_bars
 
 _LONGEST_ROW = 100_000  # characters; a longer line is not a row of a log
 
@@ -101,7 +102,8 @@ class RunLog:
             yield
         except OSError as error:
             if not self.warned:
-                print(f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log", file=sys.stderr)
+                line = f"warning: {self.path.parent}: {error.strerror}; training goes on with gaps in its log"
+                print_above_bars(line, sys.stderr)
             self.warned = True
 
 

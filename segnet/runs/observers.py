@@ -18,6 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from segnet.system.errors import environment_error, first_line, printable
 from segnet.system.files import write_text
+from segnet.system.terminal import print_above_bars
 
 Settings = Mapping[str, str | float | bool]
 Outcome = Literal["finished", "stopped", "failed"]
@@ -111,7 +112,7 @@ class Observers:
     def _warn(self, name: str, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or first_line(error, 200)
         line = f"{self.run}: {name}: {reason}; training goes on without it, metrics.csv has the numbers"
-        print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
+        print_above_bars(f"warning: {printable(line)}", sys.stderr)
 
 
 class TensorBoard:

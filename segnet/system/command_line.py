@@ -13,6 +13,7 @@ from collections.abc import Callable
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.processes import kill_children
 from segnet.system.streams import OUTPUT, print_safely, printing_is_the_result
+from segnet.system.terminal import styled
 
 
 def count_up_to(most: int, *, least: int = 0) -> Callable[[str], int]:
@@ -37,12 +38,13 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
     keeps its traceback.
     """
     print_safely()
+    os.environ.setdefault("TQDM_DYNAMIC_NCOLS", "1")  # progress bars follow a terminal that becomes narrower
     try:
         code = _code_of(command)
         sys.stdout.flush()
     except UserError as error:
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print(styled("error:", "red", sys.stderr), line, file=sys.stderr)
         code = error.code
     except OSError as error:
         if error.filename != OUTPUT and error.errno not in _ENVIRONMENT_ERRORS:
@@ -51,7 +53,7 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         if error.filename == OUTPUT and error.errno == errno.EPIPE:  # the reader has ended, e.g. `head`
             code = 128 + signal.SIGPIPE
         else:
-            print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
+            print(styled("error:", "red", sys.stderr), f"{error.filename or 'system'}: {error.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
         kill_children()
         with contextlib.suppress(OSError):

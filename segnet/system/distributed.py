@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store, default_pg_timeout
 
 from segnet.system.errors import ExitCode, UserError, config_error, data_error, environment_error, first_line
+from segnet.system.terminal import print_above_bars
 
 Value = TypeVar("Value")
 
@@ -214,6 +216,6 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def say(text: str) -> None:
-    """Print `text` on rank 0."""
+    """Print `text` on rank 0, above its progress bars."""
     if is_main():
-        print(text, flush=True)
+        print_above_bars(text, sys.stdout)

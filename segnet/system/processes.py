@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from segnet.system.terminal import redraws
+
 
 def kill_children() -> None:
     """Kill the child processes of this process, such as hung data workers, for which an orderly exit would wait."""
@@ -67,7 +69,8 @@ def stop_signals(received: list[int]) -> Iterator[None]:
             raise KeyboardInterrupt
         if is_main() and not earlier:
             with suppress(RuntimeError):  # the signal interrupted a write to stderr
-                print("stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
+                below_bar = "\n" if redraws(sys.stderr) else ""
+                print(f"{below_bar}stopping after this step; a second signal stops at once, without saving", file=sys.stderr)
 
     last_words = "the running step takes too long: leaving without it; --resume continues from the last checkpoint"
     with _leaving_after_sigterm(last_words), _handling(heard_stop_signals(), note):

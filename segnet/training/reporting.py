@@ -21,11 +21,13 @@ from segnet.runs.checkpoint import BEST, load_checkpoint
 from segnet.runs.log import RunLog, read_log
 from segnet.system.devices import peak_memory
 from segnet.system.distributed import is_main, say, sum_over_ranks, world_size
+from segnet.system.terminal import print_above_bars, redraws
 from segnet.tasks.task import AnswerType, Best, Measure, Task
 from segnet.training.step import TrainState
 from segnet.visualization import grid
 
 Bar: TypeAlias = "tqdm[Any]"
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # fits into 80 columns
 DRAWN = 3  # images of the val split in each picture for observers
 NAMED = 3  # classes in the line of a validation, those with the lowest IoU
 
@@ -57,8 +59,8 @@ class Reporter:
                 observers=config.train.observers,
                 settings=settings_of(config),
             )
-        hidden = None if is_main() else True  # None: hidden where there is no terminal
-        self.bar: Bar = tqdm(total=total_steps, initial=state.step, unit="step", disable=hidden, file=sys.stderr)
+        hidden = not (is_main() and redraws(sys.stderr))
+        self.bar: Bar = tqdm(total=total_steps, initial=state.step, disable=hidden, file=sys.stderr, bar_format=BAR)
         self.clock = time.perf_counter()
         self.clock_step = state.step
         self.waited = 0.0  # seconds for data, since the last log line
@@ -103,7 +105,8 @@ class Reporter:
         if not self.log:
             return
         if blank:
-            print(f"warning: {blank} of the last {steps} batches had no scored pixel (masks of 255 alone)", file=sys.stderr)
+            found = f"{blank} of the last {steps} batches had no scored pixel (masks of 255 alone)"
+            print_above_bars(f"warning: {found}", sys.stderr)
         memory = peak_memory(self.device)
         speeds = {"pictures_per_second": speed, "waiting_for_data": waiting, "memory_gb": memory}
         self.log.write(state.step, {"epoch": epoch, "learning_rate": lr, "loss": loss}, **speeds)
@@ -114,7 +117,7 @@ class Reporter:
                 f"{speed:.1f} pictures/s  data {waiting:.0%}  {memory:.1f} GB  {left / 60:.1f} min left"
             )
         else:
-            self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{lr:.1e}", pictures_per_second=f"{speed:.1f}", data=f"{waiting:.0%}")
+            self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:.1f} pictures/s, data {waiting:.0%}")
 
     def _lap(self) -> tuple[float, float]:
         """Pictures per second, and the share of the time spent on waiting for data, since the last call."""

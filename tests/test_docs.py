@@ -21,6 +21,7 @@ from PIL import Image
 from script_server import script_environment, script_server
 
 from segnet.classes import class_set
+from segnet.commands.import_labels import build_parser as build_import_parser
 from segnet.config.key_page import configuration_page
 from segnet.config.loading import load_config
 from segnet.preparation.sample import generate_sample
@@ -162,6 +163,19 @@ def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, monkeypatch, expor
     names: dict[str, np.ndarray] = {}
     exec(example, names)
     assert names["mask"].shape == (48, 64)
+
+
+def test_the_page_of_labels_gives_options_that_the_import_has():
+    """The formats have tests of their own; here each command line is parsed, and each value that is proposed is one."""
+    page = PAGES["labels"]
+    lines = [line for block in code_blocks(page, "bash") for line in block.splitlines() if " import " in line]
+    assert len(lines) == 4
+    proposed = re.findall(r"`(--[a-z]+ \w+)`", page)
+    assert len(proposed) == 3
+    for more in proposed:
+        build_import_parser().parse_args(shlex.split(f"{lines[0]} {more}")[3:])
+    for line in lines:
+        assert build_import_parser().parse_args(shlex.split(line)[3:]).out == Path("data/leaves")
 
 
 @pytest.mark.parametrize(

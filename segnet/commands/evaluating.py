@@ -99,7 +99,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     curves = None if sources[1:] else checkpoint.parent / "metrics.csv"
     scored = Scored(model, dataset, config.inference, seen, arguments.pictures, curves, suspects)
     writer.report(out / "report.html", evaluation, scored, title=title, facts=facts)
-    print("written:", *paths, out / "report.html")
+    print(f"written: {', '.join(path.name for path in paths)} in {out}\nlook at: {out / 'report.html'}")
     renew_model_card_of(out)
 
 

@@ -27,7 +27,7 @@ ABSENT_CLASSES = (
     "Recall and boundary F1 need the class in the truth, precision in the prediction."
 )
 
-_MEASURES_A_LINE = 4
+_COLUMNS = 79  # characters of a line of measures
 
 
 def evaluation_table(evaluation: Evaluation, classes: ClassSet) -> str:
@@ -48,8 +48,18 @@ def evaluation_table(evaluation: Evaluation, classes: ClassSet) -> str:
         lines.append(f"{name:<{width}}" + "".join(cells))
     measures = [f"{measure.title} {_shown(measure)}" for measure in evaluation.measures()]
     measures.append(f"({scores.pixels:,} pixels, {scores.ignored:,} ignored)")
-    lines += ["   ".join(measures[start : start + _MEASURES_A_LINE]) for start in range(0, len(measures), _MEASURES_A_LINE)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_packed(measures)])
+
+
+def _packed(texts: Sequence[str]) -> list[str]:
+    """The texts, side by side in as few lines of `_COLUMNS` characters as they need."""
+    lines = [texts[0]]
+    for text in texts[1:]:
+        if len(lines[-1]) + len(text) + 3 <= _COLUMNS:
+            lines[-1] += f"   {text}"
+        else:
+            lines.append(text)
+    return lines
 
 
 def _shown(measure: Measure) -> str:

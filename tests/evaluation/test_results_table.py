@@ -1,0 +1,20 @@
+"""The table of an evaluation fits into a terminal of 80 columns."""
+
+import torch
+
+from segnet.classes import class_set
+from segnet.evaluation.results import evaluation_table
+from segnet.metrics.calibration import BINS, reliability
+from segnet.metrics.confusion import ConfusionMatrix
+from segnet.tasks.segmentation_score import BoundaryScores, Evaluation
+
+
+def test_no_line_is_longer_than_79_characters():
+    truth = torch.randint(0, 3, (100, 100), generator=torch.Generator().manual_seed(0))
+    scores = ConfusionMatrix(3).update(truth, truth.roll(1)).scores()
+    boundary = BoundaryScores(0.5, 0.5, (0.5, 0.5, 0.5))
+    found = Evaluation(scores, boundary, reliability(torch.zeros(BINS, 3, dtype=torch.int64)), ())
+    lines = evaluation_table(found, class_set(("background", "pedestrian", "bicyclist"))).splitlines()
+    assert max(map(len, lines)) <= 79
+    assert [line.count("mIoU") for line in lines].count(1) == 1
+    assert lines[-1].endswith("(10,000 pixels, 0 ignored)")

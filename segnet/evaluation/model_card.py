@@ -192,7 +192,7 @@ def _scores(facts: Facts) -> Iterator[str]:
         value = f"{facts.score:.4f}" if facts.config.task == "segmentation" else f"{facts.score:.2f} dB"
         yield f"During training, on {facts.config.data.val_split}: {_title(best)} {value} at step {facts.step}."
     if not facts.evaluations:
-        yield "It has not been evaluated since: `evaluate.py` adds the scores to this page."
+        yield "It has not been evaluated since: `segnet evaluate` adds the scores to this page."
     for split, metrics in facts.evaluations.items():
         yield ""
         yield from _evaluation(facts, split, metrics)
@@ -249,7 +249,7 @@ def _confidence(facts: Facts) -> Iterator[str]:
         )
     if not facts.temperatures:
         yield (
-            "Not calibrated: a confidence of 0.8 need not be right for 80 % of its pixels. `evaluate.py --calibrate` fits a "
+            "Not calibrated: a confidence of 0.8 need not be right for 80 % of its pixels. `segnet evaluate --calibrate` fits a "
             "temperature."
         )
 
@@ -283,9 +283,9 @@ def _commands(facts: Facts) -> Iterator[str]:
     yield "## Commands"
     yield ""
     yield "```bash"
-    yield f"python scripts/train.py {run}/config.yaml --run {run}_again"
-    yield f"python scripts/evaluate.py {run} --split {split}"
-    yield f"python scripts/predict.py {run} PICTURES --out predictions --save {saved}"
+    yield f"segnet train {run}/config.yaml --run {run}_again"
+    yield f"segnet evaluate {run} --split {split}"
+    yield f"segnet predict {run} PICTURES --out predictions --save {saved}"
     yield "```"
 
 

@@ -43,7 +43,7 @@ def test_equal_runs_have_equal_cards_with_data_recipe_and_commands(tiny_config, 
         f"| digest of all pictures and masks | {digest} |",
         "| classes | ground, box, disc |",
         "train.batch_size: 2",
-        f"python scripts/train.py {tmp_path}/a/run/config.yaml --run {tmp_path}/a/run_again",
+        f"segnet train {tmp_path}/a/run/config.yaml --run {tmp_path}/a/run_again",
     ):
         assert line in first.splitlines()
     assert "train.accumulate" not in first  # which has its default

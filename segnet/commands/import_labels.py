@@ -32,7 +32,8 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap", choices=OVERLAPS, help=meant)
     meant = "what a picture without any label becomes: background, not scored, or left out"
     parser.add_argument("--unlabelled", choices=UNLABELLED, help=meant)
-    parser.add_argument("--format", choices=LABEL_FORMATS, help="where the files tell of several")
+    which = f"where the files tell of several: {', '.join(LABEL_FORMATS)}"
+    parser.add_argument("--format", choices=LABEL_FORMATS, metavar="NAME", help=which)
     parser.add_argument("--config", type=Path, metavar="FILE", help="write a configuration to train with")
     parser.add_argument("--verbose", action="store_true", help="name every fault, also those of one kind")
 

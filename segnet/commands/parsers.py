@@ -10,12 +10,22 @@ from segnet.system.invocation import as_started, is_segnet
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # what add_subparsers returns
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Fits the paragraphs of a description into the terminal; one with an indented line, such as examples, stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            part if "\n " in part else super(HelpFormatter, self)._fill_text(part, width, indent) for part in paragraphs
+        )
+
+
 def command_parser(name: str, docstring: str | None) -> argparse.ArgumentParser:
     """The parser of the command `segnet NAME`, or of its script; its help is the docstring of the command's file."""
     return argparse.ArgumentParser(
         prog=f"segnet {name}" if is_segnet() else None,
         description=as_started(docstring or ""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
 
 
@@ -26,7 +36,7 @@ def add_command(commands: Subcommands, name: str, docstring: str | None) -> argp
         name,
         help=about[:1].lower() + about[1:],
         description=as_started(docstring or ""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
 
 

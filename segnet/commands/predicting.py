@@ -14,11 +14,8 @@ import torch
 from tqdm import tqdm
 
 from segnet.classes import ClassSet
-            sources = networks_of(arguments.source)
-            if any(map(is_video, inputs)):
-                return predict_videos(Predictor(sources, overrides), inputs, arguments, named) if is_main() else ExitCode.DONE
-            jobs = [] if arguments.split else plan_jobs(inputs, out, keep_suffix=arguments.keep_suffix)
-            left = passed_over(inputs, out)
+from segnet.commands.predicting_video import predict_videos
+from segnet.commands.sources import networks_of
 from segnet.config.arguments import split_overrides
 from segnet.data.listing import left_out_warning
 from segnet.evaluation.temperature import read_temperature

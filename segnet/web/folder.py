@@ -45,9 +45,13 @@ def export_page(
     """Write the page for `model` to the folder `out`, see `write_page`. Raises UserError as `export_model` and `write_page`."""
     require_pictures(metadata.config)
     require_replaceable(out)
-    with tempfile.TemporaryDirectory(prefix="segnet.") as folder:
+    make_folder(out.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{short_name(out.name)}.", suffix=".tmp", dir=out.parent) as folder:
         onnx = Path(folder) / "network.onnx"
-        result = export_model(model, metadata, onnx)
+        try:
+            result = export_model(model, metadata, onnx)
+        except UserError as error:  # whoever reads it knows the page alone
+            raise UserError(error.code, out if error.path == str(onnx) else error.path, error.found, error.remedy) from None
         index = write_page(Exported(onnx.read_bytes(), metadata.config, classes, title), out, runtime)
     return result._replace(files=(index,))
 

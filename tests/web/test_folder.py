@@ -16,10 +16,11 @@ from segnet.commands.export import main
 from segnet.config.loading import override_config
 from segnet.export import ExportResult
 from segnet.inference.answers import choose_windows
+from segnet.inference.exported import Metadata
 from segnet.runs.checkpoint import Checkpoint, save_checkpoint
-from segnet.system.errors import ExitCode
+from segnet.system.errors import ExitCode, UserError
 from segnet.web import folder as folder_file
-from segnet.web.folder import PART, Exported, write_page
+from segnet.web.folder import PART, Exported, export_page, write_page
 from segnet.web.onnxruntime_web import BrowserRuntime
 from segnet.web.page import page_part
 
@@ -139,6 +140,18 @@ def test_a_full_disk_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.Mon
             with refused(ExitCode.ENVIRONMENT, "page: cannot be written: No space left on device – free some space"):
                 write_page(exported(title="new"), tmp_path / "page", RUNTIME)
         assert folder_bytes(tmp_path) == before
+
+
+def test_a_network_that_is_not_exported_is_a_fault_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export_model(model: object, metadata: object, path: Path) -> ExportResult:
+        raise UserError(ExitCode.CHECKPOINT, path, "differs from the network")
+
+    monkeypatch.setattr(folder_file, "export_model", export_model)
+    config = config_of("deconvolution")
+    with refused(ExitCode.CHECKPOINT, f"{tmp_path / 'page'}: differs from the network"):
+        metadata = Metadata(config, 7, None)
+        export_page(trained(config.model), metadata, config.data.class_set, tmp_path / "page", RUNTIME, title="toys")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_writes_a_page_and_says_where_to_look(

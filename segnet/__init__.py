@@ -43,7 +43,7 @@ benchmarks/     what is claimed, measured: timing · plain · memory · network 
 planning/       from measured facts to a configuration: objects · survey · machine · choices · planner · writing · review
 commands/       the arguments of each command, and what it does: choices · parsers · sources · train · evaluating · evaluate ·
                 predicting_video · predicting · predict · split · check · convert · import_labels · prepare · plan · show ·
-                export · serve · compare · measuring · benchmark · results
+                export · serve · compare · measuring · benchmark · results · examining · doctor
 __main__        the command segnet
 """
 

@@ -11,6 +11,7 @@ from segnet.commands.benchmark import main as benchmark
 from segnet.commands.check import main as check
 from segnet.commands.compare import main as compare
 from segnet.commands.convert import main as convert
+from segnet.commands.doctor import main as doctor
 from segnet.commands.evaluate import main as evaluate
 from segnet.commands.export import main as export
 from segnet.commands.import_labels import main as import_labels
@@ -50,6 +51,7 @@ GROUPS: dict[str, dict[str, tuple[Main, str]]] = {
     "a look inside": {
         "show": (show, "a configuration, a network, activations, augmented samples"),
         "benchmark": (benchmark, "the speed of a configuration"),
+        "doctor": (doctor, "this machine: versions, device, packages, what will be slow"),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, (command, _) in group.items()}

@@ -3,7 +3,7 @@
 examples:
   segnet prepare sample
   segnet prepare voc --from-archive VOCtrainval_11-May-2012.tar
-  segnet check configs/sample.yaml
+  segnet prepare pictures photos --out data/photos
 
 `convert` turns masks of other conventions (class colours, 0 and 255, other ids) into masks of class ids. `split` writes the
 lists of train and val, balanced by class pixels.

@@ -231,6 +231,14 @@ def is_usable(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def find_compiler() -> str:
+    """The command of the C++ compiler, or that there is none."""
+    try:
+        return shlex.join(_compiler())
+    except NativeError as error:
+        return str(error)
+
+
 def _compiler() -> list[str]:
     """The command of the C++ compiler: $CXX, or the first that is found. Raises NativeError."""
     named = shlex.split(os.environ.get("CXX", ""))

@@ -211,10 +211,9 @@ def gpu_facts(device: torch.device) -> dict[str, object]:
     """What a GPU's numbers and speed depend on: its compute capability, the versions of its software, the use of TF32."""
     if device.type != "cuda":
         return {}
-    driver = _DRIVER.read_text().partition("\n")[0] if _DRIVER.exists() else "unknown"
     return {
         "capability": "{}.{}".format(*torch.cuda.get_device_capability(device)),
-        "driver": driver,
+        "driver": driver_version() or "unknown",
         "cuda": torch.version.cuda or f"HIP {torch.version.hip}",
         "cudnn": torch.backends.cudnn.version(),
         "tf32": {"convolutions": torch.backends.cudnn.allow_tf32, "matrices": torch.backends.cuda.matmul.allow_tf32},
@@ -222,6 +221,11 @@ def gpu_facts(device: torch.device) -> dict[str, object]:
 
 
 _DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def driver_version() -> str | None:
+    """The version of NVIDIA's driver as it names itself; None without one."""
+    return _DRIVER.read_text().partition("\n")[0] if _DRIVER.exists() else None
 
 
 def memory_is_full(error: BaseException) -> bool:

@@ -74,10 +74,15 @@ def test_missing_data_that_a_command_makes_names_the_command() -> None:
     )
 
 
-def test_the_package_declares_the_files_that_it_finds_by_name() -> None:
-    """A wheel holds segnet/configs, which is a link in the repository."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["segnet"]
-    packed = {path for pattern in declared for path in (ROOT / "segnet").glob(pattern)}
-    assert {path.relative_to(ROOT / "segnet" / "configs").as_posix() for path in packed} == {
-        path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.yaml")
-    }
+def test_the_package_declares_every_file_that_is_no_python() -> None:
+    """A wheel holds them; segnet/configs is a link in the repository."""
+    package = ROOT / "segnet"
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {path for name, patterns in declared.items() for pattern in patterns for path in folder_of(name).glob(pattern)}
+    there = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    there |= {package / path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml")}
+    assert there - packed == set()
+
+
+def folder_of(package: str) -> Path:
+    return ROOT / package.replace(".", "/")

@@ -150,7 +150,7 @@ def _by_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool)
     """The convolution of x, or the deconvolution if `transposed`, by the compiled kernel."""
     native = cast(Kernel, find_kernel().kernel)  # there is one: `convolve_natively` found it
     weight = weight.transpose(0, 1) if transposed else weight
-    return native.convolve(x, native.transform(weight, bias, flipped=transposed), weight.shape[0], relu=False)
+    return native.convolve_by_weight(x, weight, bias, flipped=transposed)
 
 
 def _gradients(

@@ -22,13 +22,16 @@
 // Maps are stored as (image, row, column, channel), which torch calls channels_last. For each of the 36 elements of a tile, the
 // sum over the input channels is a product of matrices, (tiles, C) times (C, K). It is computed for blocks of at most MOST_TILES
 // tiles, whose transformed inputs and sums stay in the caches. A panel is WIDE vectors of LANES output channels, the last panel
-// is what is left; ROWS tiles times a panel are summed in registers.
+// is what is left; ROWS tiles times a panel are summed in registers, over CHANNELS input channels at a time.
 //
 //     kernels   [36][panel][C][output channels of the panel]                     G g G', made once; then K values of the bias
 //     inputs    [36][group of ROWS tiles][group of LANES input channels][ROWS][LANES]                B' d B, of one block
 //     sums      [tile][36][output channels]                                                          of one block
 //
-// Every value comes from the same operations in the same order, whatever the block and the number of threads.
+// In training, where kernels change in each step, a layer with few tiles and many channels does not store them: a thread transforms
+// CHANNELS input channels and PART output channels, multiplies them with all its tiles, and goes on with the next ones.
+//
+// Every value comes from the same operations in the same order, whatever the block, the number of threads and the way of these two.
 // A NaN or an infinity in the input makes all outputs NaN or infinite that depend on it, and all others of the tile that it is
 // in. Inputs beyond about 1e37 may do so too, because the transforms overflow.
 
@@ -50,11 +53,15 @@ constexpr long LANES = 16, ROWS = 6, WIDE = 4;  // 24 sums and 4 kernels in 32 r
 constexpr long LANES = 8, ROWS = 6, WIDE = 2;  // 12 sums, 2 kernels and 1 input in 16 registers
 #endif
 constexpr long PANEL = WIDE * LANES;
+constexpr long MOST_TILES_AT_ONCE = 128;  // of a block whose kernels are transformed for it alone
 constexpr long MOST_TILES = 48, FEW_TILES = 24;  // of a block; measured
+constexpr long CHANNELS = 64;  // input channels that are summed at once: their kernels stay in a cache, and errors grow slower
 
 typedef float Vector __attribute__((vector_size(LANES * 4)));
 typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
 typedef float StoredVector __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef double Doubles __attribute__((vector_size(LANES * 4)));  // half as many
+typedef float StoredHalf __attribute__((vector_size(LANES * 2), aligned(4), may_alias));
 typedef uint8_t StoredBytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 inline long divided_up(long n, long divisor) { return (n + divisor - 1) / divisor; }
@@ -62,6 +69,12 @@ inline long rounded_up(long n, long multiple) { return divided_up(n, multiple) *
 
 inline Vector load(const float* from) { return *reinterpret_cast<const StoredVector*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<StoredVector*>(to) = value; }
+inline Doubles load_doubles(const float* from) {
+    return __builtin_convertvector(*reinterpret_cast<const StoredHalf*>(from), Doubles);
+}
+inline void store(float* to, Doubles value) {
+    *reinterpret_cast<StoredHalf*>(to) = __builtin_convertvector(value, StoredHalf);
+}
 inline Integers load(const uint8_t* from) {
     return __builtin_convertvector(*reinterpret_cast<const StoredBytes*>(from), Integers);
 }
@@ -82,6 +95,14 @@ inline void store_first(Element* to, Values values, long count) {
             to += size;
             from += size;
         }
+}
+
+// Load the first `count` elements, at most LANES, and zeros after them.
+inline Vector load_first(const float* from, long count) {
+    if (count >= LANES) return load(from);
+    float all[LANES] = {};
+    for (long i = 0; i < count; ++i) all[i] = from[i];
+    return load(all);
 }
 
 // x becomes B' x, for x[0], x[step], …, x[5 step].
@@ -133,9 +154,25 @@ inline void transform_kernel_gradient(Vector* x) {
     x[2 * step] = (s / m) * sum_a + (t / n) * sum_b + x[5 * step];
 }
 
+// The six of x become G x, from the first three.
+template <int step>
+inline void transform_kernel(Doubles* x) {
+    constexpr double m = 2.0 * s * (s - t), n = 2.0 * t * (t - s);
+    const Doubles x0 = x[0], x1 = x[step], x2 = x[2 * step];
+    const Doubles even_a = 1 / m * (x0 + double{s} * x2), odd_a = a / m * x1;
+    const Doubles even_b = 1 / n * (x0 + double{t} * x2), odd_b = b / n * x1;
+    x[0] = 1.0 / (double{s} * t) * x0;
+    x[step] = even_a + odd_a;
+    x[2 * step] = even_a - odd_a;
+    x[3 * step] = even_b + odd_b;
+    x[4 * step] = even_b - odd_b;
+    x[5 * step] = x2;
+}
+
 // The sums of so many tiles and vectors of output channels, (rows, C) times (C, vectors * LANES), for one element of a tile.
+// With `add` they are added to those that are there.
 template <int rows, int vectors>
-void multiply(const float* inputs, const float* kernels, long channels, float* sums, long stride) {
+void multiply(const float* inputs, const float* kernels, long channels, float* sums, long stride, bool add) {
     Vector sum[rows][vectors] = {};
     for (; channels > 0; channels -= LANES, inputs += ROWS * LANES) {
         const long count = std::min(channels, LANES);
@@ -148,10 +185,13 @@ void multiply(const float* inputs, const float* kernels, long channels, float* s
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) store(sums + r * stride + v * LANES, sum[r][v]);
+        for (int v = 0; v < vectors; ++v) {
+            float* to = sums + r * stride + v * LANES;
+            store(to, add ? load(to) + sum[r][v] : sum[r][v]);
+        }
 }
 
-typedef void (*Multiplication)(const float*, const float*, long, float*, long);
+typedef void (*Multiplication)(const float*, const float*, long, float*, long, bool);
 
 // `multiply` for numbers that are known only when the program runs.
 template <int most_rows = ROWS, int most_vectors = WIDE>
@@ -268,14 +308,58 @@ struct Window {
 // Floats from one element of a tile to the next, in `kernels`; a vector more than needed, as in `Block`.
 inline long kernel_plane(long channels, long outputs) { return channels * rounded_up(outputs, LANES) + LANES; }
 
+// The kernels of a layer as torch has them, (K, C, 3, 3) with so many floats from one element to the next. With `flipped` their
+// rows and columns are taken in reverse order.
+struct Weight {
+    const float* data;
+    long channels, outputs, next_output, next_channel, next_row, next_column;
+    bool flipped;
+
+    // Write G g G' for LANES output channels from k on and `count` input channels from c on: element i of channel c + j to
+    // to[i * plane + j * next].
+    void transform(long k, long c, long count, float* to, long plane, long next) const {
+        float g[LANES][9][LANES];  // of so many input channels
+        for (const long last = c + count; c < last; c += LANES) {
+            const long some = std::min(LANES, last - c);
+            read(k, c, some, g);
+            for (long j = 0; j < some; ++j, to += next)
+                for (long half = 0; half < LANES; half += LANES / 2) {
+                    Doubles x[36];
+                    for (int i = 0; i < 9; ++i) x[i / 3 * 6 + i % 3] = load_doubles(g[j][i] + half);
+                    for (int q = 0; q < 3; ++q) transform_kernel<6>(x + q);
+                    for (int r = 0; r < 6; ++r) transform_kernel<1>(x + 6 * r);
+                    for (int i = 0; i < 36; ++i) store(to + i * plane + half, x[i]);
+                }
+        }
+    }
+
+    // Read LANES output channels from k on of `count` input channels from c on; zeros where there are no more.
+    void read(long k, long c, long count, float (*g)[9][LANES]) const {
+        const long lanes = std::min(LANES, outputs - k);
+        if (lanes < LANES) std::memset(g, 0, LANES * sizeof(*g));
+        for (long i = 0; i < 9; ++i) {
+            const long j = flipped ? 8 - i : i;
+            const float* from = data + k * next_output + c * next_channel + j / 3 * next_row + j % 3 * next_column;
+            if (next_output < next_channel)  // neighbours in memory first, which share lines of a cache
+                for (long d = 0; d < count; ++d)
+                    for (long lane = 0; lane < lanes; ++lane) g[d][i][lane] = from[d * next_channel + lane * next_output];
+            else
+                for (long lane = 0; lane < lanes; ++lane)
+                    for (long d = 0; d < count; ++d) g[d][i][lane] = from[d * next_channel + lane * next_output];
+        }
+    }
+};
+
 struct Convolution {
     const float* x;         // (batch, H, W, C), or the values to unpool (batch, ⌈H/2⌉, ⌈W/2⌉, C)
     const uint8_t* places;  // of these values: 2 * row + column in the 2×2 window; null: no unpooling
-    const float* kernels;   // made by segnet_transform_kernel
+    const float* kernels;   // made by segnet_transform_kernel, or null
     float* out;             // (batch, H, W, K), or pooled (batch, ⌈H/2⌉, ⌈W/2⌉, K)
     uint8_t* winners;       // the places of the pooled values; null: no pooling
     long batch, height, width, channels, outputs;
     bool relu;
+    Weight weight;             // in their place, where these are null
+    const float* weight_bias;  // (K), or null
 
     long tile_rows() const { return divided_up(height, 4); }
     long tile_columns() const { return divided_up(width, 4); }
@@ -283,7 +367,11 @@ struct Convolution {
     long padded_channels() const { return rounded_up(channels, LANES); }
     long padded_outputs() const { return rounded_up(outputs, LANES); }
     long kernel_plane() const { return ::kernel_plane(channels, outputs); }
-    const float* bias() const { return kernels + 36 * kernel_plane(); }
+
+    Vector bias(long k) const {
+        if (kernels) return load(kernels + 36 * kernel_plane() + k);
+        return weight_bias ? load_first(weight_bias + k, outputs - k) : Vector{};
+    }
 };
 
 // A block of tiles and a part of the output channels: what one thread computes at a time.
@@ -291,27 +379,38 @@ class Block {
   public:
     Block(const Convolution& layer, long first_tile, long tiles, long first_output, long outputs)
         : layer_(layer), first_tile_(first_tile), tiles_(tiles), first_output_(first_output), outputs_(outputs),
-          plane_(rounded_up(tiles, ROWS) * layer.padded_channels() + LANES), stride_(outputs + LANES) {}
+          at_once_(layer.kernels ? outputs : std::min(outputs, PART)),
+          plane_(rounded_up(tiles, ROWS) * layer.padded_channels() + LANES), stride_(at_once_ + LANES) {}
 
     // False where memory is short.
     bool compute() {
         const long in_inputs = 36 * plane_, in_sums = 36 * stride_ * tiles_, in_patch = 36 * layer_.padded_channels();
-        inputs_ = scratch.of_size(in_inputs + in_sums + in_patch);
+        const long in_kernels = layer_.kernels ? 0 : 36 * kernel_plane();
+        inputs_ = scratch.of_size(in_inputs + in_sums + in_patch + in_kernels);
         if (!inputs_) return false;
         sums_ = inputs_ + in_inputs;
         patch_ = sums_ + in_sums;
+        kernels_ = patch_ + in_patch;
         for (long tile = 0; tile < tiles_; ++tile) layer_.places ? read<4>(tile) : read<6>(tile);
-        multiply_all();
-        for (long tile = 0; tile < tiles_; ++tile) write(tile);
+        for (long k = 0; k < outputs_; k += at_once_) {
+            const long outputs = std::min(at_once_, outputs_ - k);
+            layer_.kernels ? multiply_all(first_output_ + k, outputs) : transform_and_multiply_all(first_output_ + k, outputs);
+            for (long tile = 0; tile < tiles_; ++tile) write(tile, first_output_ + k, outputs);
+        }
         return true;
     }
 
   private:
+    static constexpr long PART = 64;  // output channels whose kernels are transformed at once
+
     const Convolution& layer_;
     const long first_tile_, tiles_, first_output_, outputs_;  // `outputs` is a multiple of LANES
+    const long at_once_;  // of them are multiplied, then written
     const long plane_, stride_;  // floats from one element of a tile to the next, in `inputs` and in `sums`; LANES more than
                                  // needed, so that the elements of a tile do not compete for the same lines of a cache
-    float *inputs_ = nullptr, *sums_ = nullptr, *patch_ = nullptr;
+    float *inputs_ = nullptr, *sums_ = nullptr, *patch_ = nullptr, *kernels_ = nullptr;
+
+    long kernel_plane() const { return CHANNELS * at_once_ + LANES; }
 
     Place place(long tile) const { return {first_tile_ + tile, layer_.height, layer_.width}; }
 
@@ -350,31 +449,53 @@ class Block {
         }
     }
 
-    void multiply_all() {
+    // For the output channels `first`, …, first + outputs - 1.
+    void multiply_all(long first, long outputs) {
         for (int i = 0; i < 36; ++i)
-            for (long k = 0; k < outputs_; k += PANEL) {
-                const long vectors = std::min(PANEL, outputs_ - k) / LANES;
-                const float* kernels = layer_.kernels + i * layer_.kernel_plane() + (first_output_ + k) * layer_.channels;
-                for (long tile = 0; tile < tiles_; tile += ROWS) {
-                    const float* inputs = inputs_ + i * plane_ + tile * layer_.padded_channels();
-                    float* sums = sums_ + (36 * tile + i) * stride_ + k;
-                    multiplication(std::min(ROWS, tiles_ - tile), vectors)(inputs, kernels, layer_.channels, sums, 36 * stride_);
+            for (long k = 0; k < outputs; k += PANEL)
+                for (long c = 0; c < layer_.channels; c += CHANNELS) {
+                    const long vectors = std::min(PANEL, outputs - k) / LANES;
+                    const float* kernels = layer_.kernels + i * layer_.kernel_plane() + (first + k) * layer_.channels;
+                    multiply_tiles(i, k, c, vectors, kernels + c * vectors * LANES);
                 }
-            }
     }
 
-    void write(long tile) {
-        for (long k = 0; k < outputs_; k += LANES) {
+    // The same without transformed kernels.
+    void transform_and_multiply_all(long first, long outputs) {
+        for (long c = 0; c < layer_.channels; c += CHANNELS) {
+            const long count = std::min(CHANNELS, layer_.channels - c);
+            for (long k = 0; k < outputs; k += LANES) {
+                const long panel = k / PANEL * PANEL, width = std::min(PANEL, outputs - panel);
+                layer_.weight.transform(first + k, c, count, kernels_ + panel * count + k - panel, kernel_plane(), width);
+            }
+            for (int i = 0; i < 36; ++i)
+                for (long k = 0; k < outputs; k += PANEL)
+                    multiply_tiles(i, k, c, std::min(PANEL, outputs - k) / LANES, kernels_ + i * kernel_plane() + k * count);
+        }
+    }
+
+    // Add the products of CHANNELS input channels from c on and a panel of kernels from k on.
+    void multiply_tiles(int i, long k, long c, long vectors, const float* kernels) {
+        const long channels = std::min(CHANNELS, layer_.channels - c);
+        for (long tile = 0; tile < tiles_; tile += ROWS) {
+            const float* inputs = inputs_ + i * plane_ + tile * layer_.padded_channels() + c * ROWS;
+            float* sums = sums_ + (36 * tile + i) * stride_ + k;
+            multiplication(std::min(ROWS, tiles_ - tile), vectors)(inputs, kernels, channels, sums, 36 * stride_, c > 0);
+        }
+    }
+
+    void write(long tile, long first, long outputs) {
+        for (long k = 0; k < outputs; k += LANES) {
             Vector y[36];
             for (int i = 0; i < 36; ++i) y[i] = load(sums_ + (36 * tile + i) * stride_ + k);
             for (int q = 0; q < 6; ++q) transform_sums<6>(y + q);
             for (int r = 0; r < 4; ++r) transform_sums<1>(y + 6 * r);
-            const Vector bias = load(layer_.bias() + first_output_ + k);
+            const Vector bias = layer_.bias(first + k);
             for (int i = 0; i < 24; ++i) {
                 y[i] += bias;
                 if (layer_.relu) y[i] = y[i] < 0 ? Vector{} : y[i];  // NaN stays NaN
             }
-            layer_.winners ? write_pooled(tile, y, first_output_ + k) : write_map(tile, y, first_output_ + k);
+            layer_.winners ? write_pooled(tile, y, first + k) : write_map(tile, y, first + k);
         }
     }
 
@@ -592,34 +713,15 @@ long segnet_kernel_size(long channels, long outputs) {
 // order. `bias` is (K), or null for zeros.
 void segnet_transform_kernel(const float* weight, const float* bias, float* kernels, long channels, long outputs, long next_output,
                              long next_channel, long next_row, long next_column, long flipped, long threads, Parallel parallel) {
-    const double m = 2.0 * s * (s - t), n = 2.0 * t * (t - s);
-    const double G[6][3] = {{1.0 / (s * t), 0, 0},   {1 / m, a / m, s / m},  {1 / m, -a / m, s / m},
-                            {1 / n, b / n, t / n}, {1 / n, -b / n, t / n}, {0, 0, 1}};
+    const Weight from{weight, channels, outputs, next_output, next_channel, next_row, next_column, flipped != 0};
     const long padded = rounded_up(outputs, LANES), part = 64, parts = divided_up(channels, part);
     const long plane = kernel_plane(channels, outputs);
     use_large_pages(kernels, segnet_kernel_size(channels, outputs));
     for_each(padded / LANES * parts, threads, parallel, [&](long item) {
-        const long k = item / parts * LANES, first = item % parts * part;  // as many output channels as a cache's line has
+        const long k = item / parts * LANES, first = item % parts * part;
         const long panel = k / PANEL * PANEL, panel_width = std::min(PANEL, padded - panel);
-        for (long c = first; c < std::min(first + part, channels); ++c) {
-            double g[9][LANES] = {}, half[6][3][LANES];
-            for (long lane = 0; lane < std::min(LANES, outputs - k); ++lane)
-                for (int i = 0; i < 9; ++i) {
-                    const long j = flipped ? 8 - i : i;
-                    g[i][lane] = weight[(k + lane) * next_output + c * next_channel + j / 3 * next_row + j % 3 * next_column];
-                }
-            for (int i = 0; i < 18; ++i)
-                for (int lane = 0; lane < LANES; ++lane) {
-                    const double* row = G[i / 3];
-                    half[i / 3][i % 3][lane] = row[0] * g[i % 3][lane] + row[1] * g[3 + i % 3][lane] + row[2] * g[6 + i % 3][lane];
-                }
-            float* to = kernels + panel * channels + c * panel_width + k - panel;
-            for (int i = 0; i < 36; ++i, to += plane)
-                for (int lane = 0; lane < LANES; ++lane) {
-                    const double *row = G[i % 6], sum = half[i / 6][0][lane] * row[0] + half[i / 6][1][lane] * row[1];
-                    to[lane] = static_cast<float>(sum + half[i / 6][2][lane] * row[2]);
-                }
-        }
+        float* to = kernels + panel * channels + first * panel_width + k - panel;
+        from.transform(k, first, std::min(part, channels - first), to, plane, panel_width);
     });
     for (long k = 0; k < padded; ++k) kernels[36 * plane + k] = bias && k < outputs ? bias[k] : 0;
 }
@@ -627,7 +729,7 @@ void segnet_transform_kernel(const float* weight, const float* bias, float* kern
 // Returns 0, or 1 where memory is short. The pointers are those of `Convolution`; `parallel` may be null for one thread.
 int segnet_convolve(const float* x, const uint8_t* places, const float* kernels, float* out, uint8_t* winners, long batch,
                     long height, long width, long channels, long outputs, long relu, long threads, Parallel parallel) {
-    const Convolution layer{x, places, kernels, out, winners, batch, height, width, channels, outputs, relu != 0};
+    const Convolution layer{x, places, kernels, out, winners, batch, height, width, channels, outputs, relu != 0, {}, nullptr};
     const long tiles = layer.tiles(), panels = divided_up(outputs, PANEL);
     // A thread that has few tiles spends its time on loading kernels: threads then share tiles, and each takes some channels.
     const long parts = std::clamp(FEW_TILES * threads / tiles, 1L, std::min(panels, threads));
@@ -635,6 +737,26 @@ int segnet_convolve(const float* x, const uint8_t* places, const float* kernels,
     const long size = rounded_up(divided_up(tiles, blocks), ROWS), part = divided_up(panels, parts) * PANEL;
     const long used_parts = divided_up(layer.padded_outputs(), part);
     use_large_pages(out, (winners ? divided_up(height, 2) * divided_up(width, 2) : height * width) * batch * outputs);
+    std::atomic<bool> failed{false};
+    for_each(divided_up(tiles, size) * used_parts, threads, parallel, [&](long item) {
+        const long tile = item / used_parts * size, output = item % used_parts * part;
+        const long outputs_of_part = std::min(part, layer.padded_outputs() - output);
+        if (!Block(layer, tile, std::min(size, tiles - tile), output, outputs_of_part).compute()) failed = true;
+    });
+    return failed;
+}
+
+// The same without transformed kernels and ReLU, for layers with many channels and few tiles: each thread transforms a part
+// of the kernels when it needs it, which takes less time than writing and reading them all. `weight` and `bias` are those of
+// segnet_transform_kernel.
+int segnet_convolve_few_tiles(const float* x, const float* weight, const float* bias, float* out, long batch, long height,
+                              long width, long channels, long outputs, long next_output, long next_channel, long next_row,
+                              long next_column, long flipped, long threads, Parallel parallel) {
+    const Weight from{weight, channels, outputs, next_output, next_channel, next_row, next_column, flipped != 0};
+    const Convolution layer{x, nullptr, nullptr, out, nullptr, batch, height, width, channels, outputs, false, from, bias};
+    const long tiles = layer.tiles(), blocks = divided_up(tiles, MOST_TILES_AT_ONCE), panels = divided_up(outputs, PANEL);
+    const long size = rounded_up(divided_up(tiles, blocks), ROWS), parts = std::min(divided_up(threads, blocks), panels);
+    const long part = divided_up(panels, parts) * PANEL, used_parts = divided_up(layer.padded_outputs(), part);
     std::atomic<bool> failed{false};
     for_each(divided_up(tiles, size) * used_parts, threads, parallel, [&](long item) {
         const long tile = item / used_parts * size, output = item % used_parts * part;

@@ -15,9 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,9 @@ _COMPILERS = ("c++", "g++", "clang++")
 _SECONDS = 300  # for the compiler, before it is given up
 _FEWEST_PAIRS = 192  # of an input channel and an output channel, and
 _FEWEST_TILES = 4  # of 4×4 pixels in a batch, from which the kernel is as fast as torch or faster (measured)
-_FEWEST_TILES_IN_TRAINING = 48  # the same, where the weights are transformed each time,
+_MOST_FEW_TILES = 128  # up to which, with so many pairs, the weights are transformed in parts (measured)
+_FEWEST_PAIRS_OF_PARTS = 16384
+_FEWEST_TILES_IN_TRAINING = 8  # the same, where the weights are transformed each time,
 _FEWEST_CHANNELS = 16  # with so many input channels
 _FEWEST_TILES_OF_GRADIENT = 24  # the same for the gradient of the weights
 
@@ -62,10 +65,13 @@ class Kernel:
         self._transform.argtypes, self._transform.restype = [pointer] * 3 + [number] * 8 + [pointer], None
         self._convolve = library.segnet_convolve
         self._convolve.argtypes, self._convolve.restype = [pointer] * 5 + [number] * 7 + [pointer], ctypes.c_int
+        self._few_tiles = library.segnet_convolve_few_tiles
+        self._few_tiles.argtypes, self._few_tiles.restype = [pointer] * 4 + [number] * 11 + [pointer], ctypes.c_int
         self._gradient_size = library.segnet_gradient_size
         self._gradient_size.argtypes, self._gradient_size.restype = [number] * 5, number
         self._gradient = library.segnet_kernel_gradient
         self._gradient.argtypes, self._gradient.restype = [pointer] * 5 + [number] * 7 + [pointer], ctypes.c_int
+        self._memory = threading.local()
         self._parallel = _parallel()
 
     def transform(self, weight: Tensor, bias: Tensor | None, *, flipped: bool = False) -> Tensor:
@@ -74,8 +80,13 @@ class Kernel:
         None is a bias of zeros. With `flipped`, the rows and the columns of the kernels are in reverse order.
         """
         outputs, channels = weight.shape[:2]
-        weight, bias = weight.detach(), bias.detach().contiguous() if bias is not None else None
         kernels = torch.empty(self._size(channels, outputs), device="cpu", dtype=torch.float32)
+        return self._transformed(weight, bias, kernels, flipped=flipped)
+
+    def _transformed(self, weight: Tensor, bias: Tensor | None, kernels: Tensor, *, flipped: bool) -> Tensor:
+        """`kernels`, with the result of `transform` written into it."""
+        outputs, channels = weight.shape[:2]
+        weight, bias = weight.detach(), bias.detach().contiguous() if bias is not None else None
         self._transform(
             *(tensor.data_ptr() if tensor is not None else None for tensor in (weight, bias, kernels)),
             *(channels, outputs, *weight.stride(), flipped, torch.get_num_threads()),
@@ -95,6 +106,28 @@ class Kernel:
         """`max_unpool` to `size`, then `convolve`, to the bit; the map between them is not stored."""
         return self._run(*pooled, size, kernels, outputs, relu=relu, pools=False).values
 
+    def convolve_by_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, flipped: bool = False) -> Tensor:
+        """`transform`, then `convolve` without ReLU, to the bit. Raises MemoryError.
+
+        Where x is small, each part of the weight is transformed where it is used, which takes less time.
+        """
+        outputs = weight.shape[0]
+        if _tiles(x) > _MOST_FEW_TILES or weight.shape[0] * weight.shape[1] < _FEWEST_PAIRS_OF_PARTS:
+            kernels = self._kept(self._size(weight.shape[1], outputs))
+            return self.convolve(x, self._transformed(weight, bias, kernels, flipped=flipped), outputs, relu=False)
+        x = x.contiguous(memory_format=torch.channels_last)
+        weight, bias = weight.detach(), bias.detach().contiguous() if bias is not None else None
+        batch, channels, *size = x.shape
+        out = torch.empty((batch, outputs, *size), device="cpu", dtype=torch.float32, memory_format=torch.channels_last)
+        failed = self._few_tiles(
+            *(tensor.data_ptr() if tensor is not None else None for tensor in (x, weight, bias, out)),
+            *(batch, *size, channels, outputs, *weight.stride(), flipped, torch.get_num_threads()),
+            self._parallel,
+        )
+        if failed:
+            raise MemoryError("no memory for the buffers of a convolution")
+        return out
+
     def kernel_gradient(self, x: Tensor, grad: Tensor, *, bias_of_input: bool = False) -> tuple[Tensor, Tensor]:
         """The gradients of weight (K, C, 3, 3) and bias (K,), from x (B, C, H, W) and that of the output, `grad` (B, K, H, W).
 
@@ -104,7 +137,7 @@ class Kernel:
         x, grad = x.contiguous(memory_format=channels_last), grad.contiguous(memory_format=channels_last)
         batch, channels, *size = x.shape
         outputs = grad.shape[1]
-        memory = torch.empty(self._gradient_size(batch, *size, channels, outputs), device="cpu", dtype=torch.float32)
+        memory = self._kept(self._gradient_size(batch, *size, channels, outputs))
         weight = torch.empty((outputs, channels, 3, 3), device="cpu", dtype=torch.float32, memory_format=channels_last)
         bias = torch.empty(channels if bias_of_input else outputs, device="cpu", dtype=torch.float32)
         failed = self._gradient(
@@ -115,6 +148,13 @@ class Kernel:
         if failed:
             raise MemoryError("no memory for the buffers of a convolution")
         return weight, bias
+
+    def _kept(self, floats: int) -> Tensor:
+        """Memory for one call, which the thread keeps for its next one: the first use of new memory takes long."""
+        kept = getattr(self._memory, "tensor", None)
+        if kept is None or len(kept) < floats:
+            kept = self._memory.tensor = torch.empty(floats, device="cpu", dtype=torch.float32)
+        return cast(Tensor, kept)
 
     def _run(
         self, x: Tensor, places: Tensor | None, size: Size, kernels: Tensor, outputs: int, *, relu: bool, pools: bool

@@ -25,6 +25,7 @@ _OPTIONAL = {
     "scipy": "prepare sbd",
     "tifffile": "TIFF pictures that Pillow does not read: deep, many bands",
     "imagecodecs": "compressed TIFF pictures of that kind",
+    "imageio-ffmpeg": "predict videos",
     "mlflow": "training shown in MLflow",
     "wandb": "training shown in Weights & Biases",
     "argcomplete": "completion in the shell",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +17,7 @@ from segnet.commands.doctor import main as doctor
 from segnet.commands.evaluate import main as evaluate
 from segnet.commands.export import main as export
 from segnet.commands.import_labels import main as import_labels
+from segnet.commands.parsers import complete
 from segnet.commands.plan import main as plan
 from segnet.commands.predict import main as predict
 from segnet.commands.prepare import main as prepare
@@ -105,9 +108,24 @@ def version_text() -> str:
     return f"segnet {VERSION}" + ("" if commit == "unknown" else f" (commit {commit})") + f", torch {torch}"
 
 
+def answer_shell(line: str) -> None:
+    """Print the completions of a command line that ends at the cursor, and end the process; argcomplete reads it anew."""
+    words = f"{line}|".split()  # the last one is begun
+    if len(words) > 2 and words[1] in COMMANDS:
+        os.environ["_ARGCOMPLETE"] = "2"  # the word with which the arguments of the command's own parser begin
+        COMMANDS[words[1]]([])
+        return
+    parser = argparse.ArgumentParser(prog="segnet")
+    parser.add_argument("command", choices=list(COMMANDS))
+    complete(parser)
+
+
 def start() -> None:
     """Run `segnet` and end the process with its exit code."""
-    run_command(lambda: main(sys.argv[1:]))
+    if "_ARGCOMPLETE" in os.environ:
+        answer_shell(os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])])
+    else:
+        run_command(lambda: main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

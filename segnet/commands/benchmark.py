@@ -23,7 +23,7 @@ import argparse
 from pathlib import Path
 
 from segnet.commands.choices import GPU_PARTS
-from segnet.commands.parsers import above_zero, add_overrides, command_parser, parse
+from segnet.commands.parsers import above_zero, add_overrides, command_parser, complete_configs, parse
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode
 
@@ -37,7 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     what["gpu"] = "the first hour with a GPU, in parts"
     for name, text in what.items():
         command = commands.add_parser(name, help=text)
-        command.add_argument("config", type=Path, metavar="CONFIG")
+        complete_configs(
+            command.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, or a name such as sample")
+        )
         add_overrides(command)
         rounds = 5 if name == "gpu" else 9
         command.add_argument("--rounds", type=count, default=rounds, metavar="N", help=f"rounds, each way in turn ({rounds})")

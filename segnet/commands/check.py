@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands.parsers import Subcommands, add_command, add_overrides, command_parser, parse
+from segnet.commands.parsers import Subcommands, add_command, add_overrides, command_parser, complete_configs, parse
 from segnet.system.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 def define(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser, and what it runs."""
-    parser.add_argument("source", type=Path, metavar="CONFIG|DIR", help="a configuration, or a data folder with classes.yaml")
+    source = parser.add_argument(
+        "source", type=Path, metavar="CONFIG|DIR", help="a configuration, or a data folder with classes.yaml"
+    )
+    complete_configs(source)
     add_overrides(parser)
     parser.add_argument("--split", action="append", help="only this split; repeatable (default: train and val; of a DIR: all)")
     parser.add_argument("--verbose", action="store_true", help="a line for every fault, also where many have one cause")

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import command_parser, parse
 from segnet.system.command_line import count_up_to
 
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Compare, and print the table."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     from segnet.evaluation.restoration_results import is_restoration
     from segnet.evaluation.results import find_evaluation
     from segnet.system.files import write_text

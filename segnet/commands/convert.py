@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands.parsers import Subcommands, add_command, command_parser
+from segnet.commands.parsers import Subcommands, add_command, command_parser, parse
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode
 
@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Convert a folder of masks, or list its values."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     code: ExitCode | None = given.run(given)
     return code
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import command_parser, parse
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the facts of this machine."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     from segnet.commands.examining import as_text, examine
     from segnet.system.streams import printing_is_the_result
 

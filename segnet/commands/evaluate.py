@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import command_parser, parse
 from segnet.system.command_line import count_up_to
 
 
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Score a split, or tune on it what needs no training."""
     parser = build_parser()
-    given = parser.parse_intermixed_args(arguments)
+    given = parse(parser, arguments, mixed=True)
     if given.calibrate and given.tune_cleanup:
         parser.error("--calibrate and --tune-cleanup: one after the other")
     from segnet.commands.evaluating import evaluate

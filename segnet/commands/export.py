@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import command_parser, parse
 from segnet.system.command_line import count_up_to
 
 
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Export, and compare what the file computes with the network."""
     parser = build_parser()
-    given = parser.parse_intermixed_args(arguments)
+    given = parse(parser, arguments, mixed=True)
     is_page = not given.out.suffix
     if given.runtime is not None and not is_page:
         parser.error("--runtime is for a page: let --out be a folder")

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from segnet.commands.choices import LABEL_FORMATS, OVERLAPS, UNLABELLED
-from segnet.commands.parsers import Subcommands, add_command, command_parser
+from segnet.commands.parsers import Subcommands, add_command, command_parser, parse
 from segnet.system.errors import ExitCode, UserError
 
 
@@ -71,6 +71,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Import a labelled set."""
-    given = build_parser().parse_args(arguments)
+    given = parse(build_parser(), arguments)
     code: ExitCode | None = given.run(given)
     return code

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
+from pathlib import Path
 from typing import TypeAlias
 
 from segnet.system.invocation import as_started, is_segnet
@@ -18,6 +21,27 @@ class HelpFormatter(argparse.HelpFormatter):
         return "\n\n".join(
             part if "\n " in part else super(HelpFormatter, self)._fill_text(part, width, indent) for part in paragraphs
         )
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Where the shell asks for completions of a line, print them and end the process, if argcomplete is installed."""
+    if "_ARGCOMPLETE" in os.environ and importlib.util.find_spec("argcomplete"):
+        import argcomplete  # type: ignore[import-not-found, unused-ignore]
+
+        argcomplete.autocomplete(parser)
+
+
+def complete_configs(argument: argparse.Action) -> None:
+    """Let the shell complete an argument by the names of configurations and by YAML files."""
+
+    def offered(prefix: str, **_: object) -> list[str]:
+        from segnet.config.named import architectures, recipes
+
+        folder = Path(prefix if prefix.endswith("/") else Path(prefix).parent)
+        files = [path for path in folder.glob("*") if path.suffix == ".yaml" or path.is_dir()]
+        return [*recipes(), *architectures(), *(f"{path}/" if path.is_dir() else str(path) for path in files)]
+
+    argument.completer = offered  # type: ignore[attr-defined]
 
 
 def command_parser(name: str, docstring: str | None) -> argparse.ArgumentParser:
@@ -45,9 +69,10 @@ def add_overrides(parser: argparse.ArgumentParser, example: str = "train.epochs=
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"overrides of the configuration, e.g. {example}")
 
 
-def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """The arguments of a command, whose KEY=VALUE may also stand behind options."""
-    given, others = parser.parse_known_args(arguments)
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None, *, mixed: bool = False) -> argparse.Namespace:
+    """The arguments of a command, whose KEY=VALUE may also stand behind options; if `mixed`, all positional arguments may."""
+    complete(parser)
+    given, others = (parser.parse_known_intermixed_args if mixed else parser.parse_known_args)(arguments)
     if others:
         if not hasattr(given, "overrides") or any(text.startswith("-") or "=" not in text for text in others):
             parser.error(f"unrecognized arguments: {' '.join(others)}")

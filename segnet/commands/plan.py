@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.commands.parsers import above_zero, command_parser
+from segnet.commands.parsers import above_zero, command_parser, parse
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Print a configuration, or with --check what came of its forecast."""
     parser = build_parser()
-    given = parser.parse_args(arguments)
+    given = parse(parser, arguments)
     from segnet.planning.planner import Budget, make_plan
     from segnet.planning.review import review
     from segnet.planning.writing import plan_table, plan_yaml

@@ -14,7 +14,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from segnet.commands.choices import OUTPUTS, POLYGON_FORMATS, RESTORED_OUTPUTS
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import command_parser, parse
 from segnet.system.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> ExitCode:
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str] | None]:
     """The arguments, and the kinds of output that --save names; None without it."""
     parser = build_parser()
-    given = parser.parse_intermixed_args(arguments)
+    given = parse(parser, arguments, mixed=True)
     save = None if given.save is None else [kind for kind in given.save.split(",") if kind]
     if save is not None and not (save and set(save) <= {*OUTPUTS, *RESTORED_OUTPUTS}):
         parser.error(f"--save {given.save}: choose of {', '.join(OUTPUTS)}, {_OF_DENOISING}")

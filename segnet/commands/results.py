@@ -19,14 +19,17 @@ import argparse
 import time
 from pathlib import Path
 
-from segnet.commands.parsers import command_parser
+from segnet.commands.parsers import command_parser, complete_configs, parse
 from segnet.system.command_line import count_up_to
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("results", __doc__)
-    parser.add_argument("recipes", nargs="+", metavar="CONFIG|KEY=VALUE", help="YAML files or names; overrides, for all of them")
+    recipes = parser.add_argument(
+        "recipes", nargs="+", metavar="CONFIG|KEY=VALUE", help="YAML files or names; overrides, for all of them"
+    )
+    complete_configs(recipes)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=count_up_to(2**31), nargs="+", default=[0], metavar="N", help="0 if left out")
     parser.add_argument("--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="train on K folds of the data")
@@ -40,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Train and score what is not done yet, and print the table."""
     parser = build_parser()
-    given = parser.parse_intermixed_args(arguments)
+    given = parse(parser, arguments, mixed=True)
     from segnet.benchmarks.recipes import Comparison, Row
     from segnet.config.arguments import split_overrides
     from segnet.config.loading import load_config

@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.commands.parsers import add_overrides, command_parser, parse
+from segnet.commands.parsers import add_overrides, command_parser, complete_configs, parse
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.streams import printing_is_the_result
@@ -36,7 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     augment = commands.add_parser("augment", help="training images and masks after augmentation, drawn into a file")
     augment.set_defaults(run=show_augmentation)
     for command in (config, model, augment):
-        command.add_argument("config", type=Path, metavar="CONFIG")
+        complete_configs(
+            command.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, or a name such as sample")
+        )
         add_overrides(command)
     size_help = "of the image, in pixels (default: 360 480)"
     side = count_up_to(100_000, least=1)

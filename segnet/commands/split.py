@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands.parsers import Subcommands, add_command, add_overrides, command_parser, parse, share
+from segnet.commands.parsers import Subcommands, add_command, add_overrides, command_parser, complete_configs, parse, share
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 def define(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser, and what it runs."""
-    parser.add_argument("source", type=Path, metavar="DIR", help="a data folder with classes.yaml, or a configuration")
+    source = parser.add_argument("source", type=Path, metavar="DIR", help="a data folder with classes.yaml, or a configuration")
+    complete_configs(source)
     add_overrides(parser)
     parser.add_argument("--val", type=share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.2; the rest is train")
     parser.add_argument("--test", type=share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.1 (default: none)")

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segnet.commands.parsers import add_overrides, command_parser, parse
+from segnet.commands.parsers import add_overrides, command_parser, complete_configs, parse
 from segnet.system.command_line import count_up_to
 from segnet.system.invocation import as_started
 
@@ -26,9 +26,10 @@ STEPS = 200  # of it
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("train", __doc__)
-    parser.add_argument(
+    config = parser.add_argument(
         "config", type=Path, metavar="CONFIG", help="a YAML file, or the name of one that comes with the program, e.g. sample"
     )
+    complete_configs(config)
     add_overrides(parser)
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/<name of CONFIG>)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run folder")
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def with_steps(arguments: list[str]) -> list[str]:
     """`arguments` with STEPS behind an --overfit-one-batch that has another argument, such as KEY=VALUE, behind it."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = zip(arguments, [*arguments[1:], ""], strict=False)
     added = [
         [text, str(STEPS)] if text == OVERFIT and not follower.lstrip("-").isdecimal() else [text] for text, follower in pairs
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import RGB, Bands
-from segnet.data.georeference import Georeference, encode_geotiff
+from segnet.data.georeference import Georeference, encode_geotiff, read_georeference
 from segnet.data.images import encode_image
 from segnet.data.map_coordinates import map_place
 from segnet.data.mask_files import encode_mask
@@ -214,14 +215,20 @@ def need_probabilities(kinds: Iterable[str]) -> bool:
     return any(find_output(kind).needs_probabilities for kind in kinds)
 
 
-def need_georeference(kinds: Iterable[str]) -> bool:
-    """True when one of `kinds` cannot be written without the georeference of the picture."""
-    return any(find_output(kind).needs_georeference for kind in kinds)
+def georeference_for(kinds: Sequence[str], picture: Path, content: bytes) -> Georeference | None:
+    """The georeference of a picture with this content, for outputs that keep it; None where it has none or no output takes it.
 
-
-def take_georeference(kinds: Iterable[str]) -> bool:
-    """True when one of `kinds` is written with the georeference of the picture, where it has one."""
-    return any(find_output(kind).needs_georeference or find_output(kind).takes_georeference for kind in kinds)
+    Raises UserError (data) where one of `kinds` cannot be written without it.
+    """
+    outputs = [find_output(kind) for kind in kinds]
+    needed = any(output.needs_georeference for output in outputs)
+    if not needed and not any(output.takes_georeference for output in outputs):
+        return None
+    georeference = read_georeference(io.BytesIO(content))
+    if georeference is None and needed:
+        found = "has no georeference (tags 33550 and 33922, or 34264) that a GeoTIFF could take over"
+        raise data_error(picture, found, "predict it without geotiff")
+    return georeference
 
 
 def require_writable(kinds: Iterable[str], picture: Path, raster: Raster) -> None:

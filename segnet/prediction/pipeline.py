@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import shutil
 from collections import deque
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from segnet.data.georeference import Georeference, read_georeference, world_file
+from segnet.data.georeference import Georeference, world_file
 from segnet.data.images import open_raster, pixel_count
 from segnet.data.scaling import Raster
 from segnet.inference.answers import WINDOW
@@ -31,12 +30,11 @@ from segnet.prediction.outputs import (
     Options,
     bytes_per_pixel,
     find_output,
-    need_georeference,
+    georeference_for,
     need_probabilities,
     output_path,
     require_size,
     require_writable,
-    take_georeference,
 )
 from segnet.prediction.summary import Result
 from segnet.system.devices import memory_is_full
@@ -182,10 +180,7 @@ class FolderPrediction:
         raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
         require_writable(self.kinds, job.picture, raster)
-        georeference = read_georeference(io.BytesIO(content)) if take_georeference(self.kinds) else None
-        if georeference is None and need_georeference(self.kinds):
-            found = "has no georeference (tags 33550 and 33922, or 34264) that a GeoTIFF could take over"
-            raise data_error(job.picture, found, "predict it without geotiff")
+        georeference = georeference_for(self.kinds, job.picture, content)
         return _Image(raster, digest, georeference)
 
     def _require_short_names(self, job: Job) -> None:

@@ -20,8 +20,8 @@ from segnet.inference.predictor import Prediction, Predictor, Restoration
 from segnet.prediction.outputs import (
     NamedPrediction,
     NamedRestoration,
-    Output,
     find_output,
+    georeference_for,
     outputs_of,
     require_size,
     require_writable,
@@ -63,12 +63,7 @@ class Answer(NamedTuple):
 
 def formats_of(task: str) -> list[str]:
     """The formats of an answer, the usual one first: the outputs of predict.py for single pictures, and planes."""
-    outputs = outputs_of(task)
-    return [*(kind for kind, output in outputs.items() if _is_offered(kind, output)), PLANES]
-
-
-def _is_offered(kind: str, output: Output) -> bool:
-    return not output.needs_georeference and kind not in _OF_FOLDERS
+    return [*(kind for kind in outputs_of(task) if kind not in _OF_FOLDERS), PLANES]
 
 
 def describe(predictor: Predictor) -> dict[str, object]:
@@ -97,9 +92,11 @@ def answer(predictor: Predictor, question: Question) -> Answer:
     predictor.require_depth(path, question.content)
     raster = open_raster(path, question.content, bands=predictor.config.data.bands)
     output = None if kind == PLANES else find_output(kind)
+    place = None
     if output:
         require_size([kind], path, max(raster.image.shape[1:]))
         require_writable([kind], path, raster)
+        place = georeference_for([kind], path, question.content)
     started = time.perf_counter()
     wanted = output is not None and output.needs_probabilities
     prediction = predictor.predict_or_restore(raster, probabilities=wanted)
@@ -112,9 +109,9 @@ def answer(predictor: Predictor, question: Question) -> Answer:
         return Answer(_planes(prediction, seconds, image), "application/octet-stream", size, seconds)
     named: NamedPrediction | NamedRestoration
     if isinstance(prediction, Restoration):
-        named = NamedRestoration(question.name, prediction)
+        named = NamedRestoration(question.name, prediction, place, raster.nodata)
     else:
-        named = NamedPrediction(question.name, prediction, predictor.classes)
+        named = NamedPrediction(question.name, prediction, predictor.classes, georeference=place)
     file = io.BytesIO()
     output.write(file, named)
     return Answer(file.getvalue(), _TYPES[Path(output.suffix).suffix or output.suffix], size, seconds)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from geotiffs import write_geotiff
 from helpers import png_chunk, refused
 from PIL import Image
 from predictions import ANYWHERE, run_jobs
@@ -44,6 +45,18 @@ def test_answers_are_the_files_of_predict_also_to_clients_at_the_same_time(runni
         assert reply.status == 200, reply.text
         written = (tmp_path / "out" / f"{number}{find_output(kind).suffix}").read_bytes()
         assert reply.content == written.replace(b"../in/", b""), kind  # the folder of the picture in tables and JSON
+
+
+def test_a_geotiff_keeps_its_place(running, predictor, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    content = write_geotiff(tmp_path / "place.tif", pixels).read_bytes()
+    kinds = ["polygons", "areas", "geotiff"]
+    assert [result.failure for result in run_jobs(predictor, tmp_path / "place.tif", tmp_path / "out", kinds)] == [None]
+    for kind in kinds:
+        written = (tmp_path / "out" / f"place{find_output(kind).suffix}").read_bytes()
+        reply = running.ask(f"/predict?format={kind}&name=place.tif", content)
+        assert reply.content == written.replace(b"../place.tif", b"place.tif"), kind
+    assert "has no georeference" in running.ask("/predict?format=geotiff", GOOD).text
 
 
 def test_the_accept_header_chooses_between_mask_and_json(running):

@@ -18,6 +18,7 @@ from helpers import ROOT, folder_bytes, write_pair
 from PIL import Image
 from script_server import script_environment, script_server
 
+from segnet.__main__ import COMMANDS
 from segnet.classes import class_set
 from segnet.commands.import_labels import build_parser as build_import_parser
 from segnet.config.key_page import configuration_page
@@ -32,9 +33,9 @@ DRIVER = """
 import runpy, shlex, sys
 for command in sys.argv[1:]:
     print("$", command, flush=True)
-    sys.argv = shlex.split(command)[1:]
+    sys.argv = shlex.split(command)
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        runpy.run_module("segnet", run_name="__main__")
     except SystemExit as end:
         if end.code:
             raise
@@ -46,9 +47,16 @@ def code_blocks(page: str, language: str) -> list[str]:
     return [text for name, text in blocks if name == language]
 
 
+def as_segnet(text: str) -> str:
+    """`text` with `python scripts/NAME.py` spelled as `segnet NAME`, which does the same."""
+    text = re.sub(r"python scripts/prepare_data\.py (check|convert|split|import)\b", r"segnet \1", text)
+    return re.sub(r"python scripts/(\w+)\.py", r"segnet \1", text.replace("python scripts/prepare_data.py", "segnet prepare"))
+
+
 def commands_of(page: str) -> list[str]:
-    lines = [line for block in code_blocks(page, "") for line in block.splitlines()]
-    return [line for line in lines if line.startswith("python scripts/")]
+    """The lines that are run, as `segnet NAME …`."""
+    lines = [line for block in code_blocks(as_segnet(page), "") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("segnet ")]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a fresh clone after `prepare_data.py sample`, with 10 pictures instead of 300 and a small network."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    shutil.copytree(ROOT / "scripts", folder / "scripts")
     generate_sample(folder / "data" / "sample", count=10)
     network = folder / "configs" / "model" / "segnet_small.yaml"
     assert f"model/{network.name}" in (folder / "configs" / "sample.yaml").read_text()
@@ -75,10 +82,10 @@ def run(script: str, arguments: list[str], folder: Path) -> None:
 
 def test_the_commands_work_in_their_order(clone):
     commands = commands_of(README)
-    assert [command.split()[1] for command in commands] == ["scripts/train.py", "scripts/evaluate.py", "scripts/predict.py"]
+    assert [command.split()[1] for command in commands] == ["train", "evaluate", "predict"]
     for page in RUN:
         commands += [command for command in commands_of(PAGES[page]) if command not in commands]
-    drawing = "python scripts/prepare_data.py sample"  # which would draw 300 pictures
+    drawing = "segnet prepare sample"  # which would draw 300 pictures
     assert drawing in commands
     int8 = " --int8 data/sample/JPEGImages"  # which is refused where it changes much of a network that is hardly trained
     assert any(command.endswith(int8) for command in commands)
@@ -108,7 +115,7 @@ def test_an_own_data_set_is_converted_checked_and_configured(clone, monkeypatch)
     shutil.rmtree(leaves / "SegmentationClass")
     (leaves / "classes.yaml").write_text(classes)
     commands = commands_of(page)
-    assert [command.split()[2] for command in commands] == ["convert", "convert", "split", "check"]
+    assert [command.split()[1] for command in commands] == ["convert", "convert", "split", "check"]
     run(DRIVER, commands, clone)
     assert folder_bytes(leaves / "SegmentationClass").keys() == masks.keys()
     report = json.loads((clone / "leaves.json").read_text())
@@ -140,15 +147,14 @@ def write_pedestrians(path: Path, count: int = 10) -> None:
 def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, exported):
     """Its export alone is not run, because that of docs/export.md is: another exported network takes its place."""
     page = PAGES["tutorial"]
-    for name in ("configs", "scripts"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     write_pedestrians(tmp_path / "PennFudanPed.zip")
     (classes,) = code_blocks(page, "text")
     (tmp_path / "pedestrians.txt").write_text(classes)
-    training = "python scripts/train.py configs/pedestrians.yaml"
+    training = "segnet train configs/pedestrians.yaml"
     short = f"{training} train.epochs=1 augment.crop_size=[32,32] data.workers=0 device=cpu"
     commands = commands_of(page)
-    before = commands[: commands.index("python scripts/export.py runs/pedestrians --out pedestrians.onnx")]
+    before = commands[: commands.index("segnet export runs/pedestrians --out pedestrians.onnx")]
     assert training in before
     run(DRIVER, [short if command == training else command for command in before], tmp_path)
     assert len(list((tmp_path / "people").glob("*.overlay.jpg"))) == 10
@@ -162,14 +168,14 @@ def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, exported):
 def test_the_page_of_labels_gives_options_that_the_import_has():
     """The formats have tests of their own; here each command line is parsed, and each value that is proposed is one."""
     page = PAGES["labels"]
-    lines = [line for block in code_blocks(page, "bash") for line in block.splitlines() if " import " in line]
+    lines = [as_segnet(line) for block in code_blocks(page, "bash") for line in block.splitlines() if " import " in line]
     assert len(lines) == 4
     proposed = re.findall(r"`(--[a-z]+ \w+)`", page)
     assert len(proposed) == 3
     for more in proposed:
-        build_import_parser().parse_args(shlex.split(f"{lines[0]} {more}")[3:])
+        build_import_parser().parse_args(shlex.split(f"{lines[0]} {more}")[2:])
     for line in lines:
-        assert build_import_parser().parse_args(shlex.split(line)[3:]).out == Path("data/leaves")
+        assert build_import_parser().parse_args(shlex.split(line)[2:]).out == Path("data/leaves")
 
 
 @pytest.mark.parametrize(
@@ -188,9 +194,9 @@ def test_every_architecture_has_a_row():
     assert [name for name in names if f"`{name}`" not in PAGES["models"]] == []
 
 
-def test_every_script_is_named_on_a_page():
-    pages = "".join(PAGES.values())
-    assert [path.name for path in (ROOT / "scripts").glob("*.py") if path.name not in pages] == []
+def test_every_command_is_named_on_a_page():
+    pages = as_segnet("".join(PAGES.values()))
+    assert [name for name in COMMANDS if f"segnet {name}" not in pages] == []
 
 
 def test_the_readme_is_short_and_links_every_page():

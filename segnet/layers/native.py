@@ -42,7 +42,7 @@ _MOST_FEW_TILES = 128  # up to which, with so many pairs, the weights are transf
 _FEWEST_PAIRS_OF_PARTS = 16384
 _FEWEST_TILES_IN_TRAINING = 8  # the same, where the weights are transformed each time,
 _FEWEST_CHANNELS = 16  # with so many input channels
-_FEWEST_TILES_OF_GRADIENT = 24  # the same for the gradient of the weights
+_FEWEST_TILES_OF_GRADIENT = 8  # the same for the gradient of the weights
 
 
 class NativeError(Exception):

@@ -1,4 +1,6 @@
-"""The compiled kernel with weights that it transforms in parts, against weights that it transforms first."""
+"""The compiled kernel in a training step: weights that it transforms in parts, and memory that it keeps for its next call."""
+
+import threading
 
 import pytest
 import torch
@@ -50,3 +52,26 @@ def test_the_error_of_a_wide_layer_is_that_of_a_few_channels():
     exact = torch.nn.functional.conv2d(x.double(), weight.double(), padding=1)
     found = FOUND.kernel.convolve_by_weight(x, weight, None)
     assert (found - exact).norm() <= 1.1e-6 * exact.norm()
+
+
+def test_each_thread_keeps_its_own_memory():
+    generator = torch.Generator().manual_seed(0)
+    layers = [
+        (torch.randn(1, channels, 36, 40, generator=generator), torch.randn(1, 20, 36, 40, generator=generator))
+        for channels in (5, 70)
+    ]
+    expected = [FOUND.kernel.kernel_gradient(*layer) for layer in layers]
+    wrong = []
+
+    def run(number: int) -> None:
+        torch.set_num_threads(1)
+        for _ in range(30):
+            if not all(map(torch.equal, FOUND.kernel.kernel_gradient(*layers[number]), expected[number])):
+                wrong.append(number)
+
+    workers = [threading.Thread(target=run, args=(number % 2,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []

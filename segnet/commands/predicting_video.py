@@ -11,9 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from segnet.inference.predictor import Predictor
+from segnet.prediction.summary import failure_table
 from segnet.prediction.video import Video, is_video, open_video, predict_video, video_targets
 from segnet.system.devices import describe_device, warn_if_emulated
-from segnet.system.errors import ExitCode, config_error, data_error
+from segnet.system.errors import ExitCode, UserError, config_error, data_error
 from segnet.system.files import lock_folder, make_folder
 
 
@@ -22,7 +23,8 @@ def predict_videos(
 ) -> ExitCode:
     """Predict each frame of the videos `inputs`; `named` are the kinds of output, None: overlay.
 
-    Raises UserError before the first video for a mistake in the arguments, and at the first video that cannot be read.
+    A video that cannot be read does not stop the others. Raises UserError before the first one for a mistake in the arguments,
+    and where the only one cannot be read.
     """
     _require_videos_alone(inputs, arguments)
     if predictor.config.task != "segmentation":
@@ -38,17 +40,24 @@ def predict_videos(
     paths = [path for each in targets.values() for path in each.values()]
     if len(set(paths)) < len(paths):
         raise config_error(arguments.out, "two videos would have outputs of one name", "predict them into two folders")
-    videos = [open_video(Path(text)) for text in inputs]
-    noun = "video" if len(videos) == 1 else "videos"
-    print(f"predict {len(videos)} {noun} on {describe_device(predictor.device)} in {predictor.precision}", flush=True)
+    noun = "video" if len(inputs) == 1 else "videos"
+    print(f"predict {len(inputs)} {noun} on {describe_device(predictor.device)} in {predictor.precision}", flush=True)
     warn_if_emulated(predictor.precision, "inference.precision")
     make_folder(out)
+    failures = list[UserError]()
     with lock_folder(out):
-        for text, video in zip(inputs, videos, strict=True):
-            frames = _predict(predictor, video, targets[text])
+        for text in inputs:
+            try:
+                frames = _predict(predictor, open_video(Path(text)), targets[text])
+            except UserError as error:
+                if error.code != ExitCode.DATA or len(inputs) == 1:
+                    raise
+                failures.append(error)
+                continue
             written = ", ".join(map(str, targets[text].values()))
-            print(f"{frames:,} frames of {video.path}: {written}", flush=True)
-    return ExitCode.DONE
+            print(f"{frames:,} frames of {text}: {written}", flush=True)
+    sys.stderr.write(failure_table(failures))
+    return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
 
 def _predict(predictor: Predictor, video: Video, targets: dict[str, Path]) -> int:

@@ -129,6 +129,11 @@ def test_the_command_says_what_it_leaves_out_and_adds(
     assert "33×24 (width × height); its overlay has a black row or column more" in output.err
     assert "12 frames of" in output.out
     assert files(tmp_path / "out") == {"a.overlay.mp4", "a.areas.csv"}
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    both = [str(predictor.path), str(tmp_path / "b.mp4"), str(clip), "--out", str(tmp_path / "both"), "device=cpu"]
+    assert main(both) == ExitCode.SOME_FAILED
+    assert "b.mp4  not a whole, readable video" in capsys.readouterr().err
+    assert files(tmp_path / "both") == {"a.overlay.mp4"}
     with refused(ExitCode.CONFIG, "a.overlay.mp4: exists already", "add --overwrite"):
         main(arguments)
     with refused(ExitCode.CONFIG, "--save json: not an output of a video", "choose of overlay, areas"):

@@ -95,6 +95,8 @@ def test_recorded_pairs_are_cut_at_the_same_place(root: Path) -> None:
 
 
 def test_faults_of_pairs_are_named(root: Path) -> None:
+    with refused(ExitCode.DATA, "noisy: noise.folder: no such folder", "name the folder of the noisy pictures"):
+        train_set_of(root, "noise.folder=noisy")
     write_noisy_pictures(root)
     Image.fromarray(np.zeros((24, 31), np.uint8)).save(root / "noisy" / "train_0.png")
     with refused(ExitCode.DATA, "train_0.png: noisy picture 31×24, clean picture 32×24 (width × height)", "pixel for pixel"):

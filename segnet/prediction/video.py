@@ -58,7 +58,7 @@ def open_video(path: Path) -> Video:
     exe = _ffmpeg(path)
     if not path.is_file():
         raise data_error(path, "no such file", "name an existing video")
-    command = [exe, "-hide_banner", "-i", str(path)]  # without an output it ends after the header
+    command = [exe, "-hide_banner", *_source(path)]  # without an output it ends after the header
     header = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).stderr.decode(errors="replace")
     rate = re.search(r"Stream #.*: Video: .*?([\d.]+)(k?) (?:fps|tbr)", header)
     if not rate or not float(rate[1]):
@@ -80,7 +80,7 @@ def exact_rate(rate: float) -> Fraction:
 def read_frames(video: Video) -> Generator[Frame, None, None]:
     """Each frame of a video, (H, W, 3) RGB, upright. Raises UserError (data) where it is damaged or not whole."""
     exe = _ffmpeg(video.path)
-    source = ["-v", "error", "-xerror", "-i", str(video.path), "-map", "0:v:0", "-fps_mode", "passthrough"]
+    source = ["-v", "error", "-xerror", *_source(video.path), "-map", "0:v:0", "-fps_mode", "passthrough"]
     command = [exe, *source, "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
     with tempfile.TemporaryFile() as messages, _process(command, messages, stdin=subprocess.DEVNULL) as decoder:
         assert decoder.stdout
@@ -94,6 +94,11 @@ def read_frames(video: Video) -> Generator[Frame, None, None]:
         if decoder.returncode or text.strip() or not count:
             where = f"after {count:,} frames" if count else "no frame"
             raise _unreadable(video.path, f"{where}: {_reason(text)}")
+
+
+def _source(path: Path) -> list[str]:
+    """The arguments that name a file, whatever its name looks like and its content refers to."""
+    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
 
 
 def _read_ppm(pipe: IO[bytes]) -> Frame | None:

@@ -94,7 +94,7 @@ def test_the_score_is_that_of_its_definition(root: Path, run: Path) -> None:
 def test_the_files_and_the_page_of_an_evaluation(run: Path, tmp_path: Path) -> None:
     evaluation, config = evaluate(run)
     writer = build_writer(config)
-    writer.save(tmp_path, evaluation, split="val")
+    writer.save(tmp_path, evaluation, split="val", conditions={})
     document = json.loads((tmp_path / "metrics.json").read_text())
     assert document["task"] == "denoise"
     assert [level["level"] for level in document["levels"]] == [15, 25]

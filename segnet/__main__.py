@@ -28,7 +28,7 @@ from segnet.commands.split import main as split
 from segnet.commands.train import main as train
 from segnet.system.command_line import run_command
 from segnet.system.errors import ExitCode, config_error
-from segnet.system.version import VERSION, program_commit
+from segnet.system.version import program_version
 
 Main = Callable[[list[str] | None], ExitCode | None]
 GROUPS: dict[str, dict[str, tuple[Main, str]]] = {
@@ -100,12 +100,11 @@ def help_text() -> str:
 
 def version_text() -> str:
     """The versions of this program and of torch, and the commit of a clone."""
-    commit = program_commit()
     try:
         torch = version("torch")
     except PackageNotFoundError:
         torch = "not installed"
-    return f"segnet {VERSION}" + ("" if commit == "unknown" else f" (commit {commit})") + f", torch {torch}"
+    return f"segnet {program_version()}, torch {torch}"
 
 
 def answer_shell(line: str) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from segnet.layers.native import find_compiler, find_kernel
 from segnet.system.devices import choose_device, choose_precision, describe_device, describe_instructions, driver_version
-from segnet.system.version import VERSION, program_commit
+from segnet.system.version import program_version
 
 _REQUIRED = ("torch", "torchvision", "numpy", "pillow", "pydantic", "tensorboard")
 _OPTIONAL = {
@@ -59,7 +59,7 @@ def examine() -> Facts:
         "compiler": find_compiler(),
         "native kernel": kernel.text,
     }
-    versions = {"segnet": f"{VERSION}, commit {program_commit()}", "python": platform.python_version()}
+    versions = {"segnet": program_version(), "python": platform.python_version()}
     versions |= {name: _version(name) for name in _REQUIRED}
     versions["CUDA of torch"] = torch.version.cuda or "none: torch is built without"
     packages = {name: _version(name) for name in _OPTIONAL}

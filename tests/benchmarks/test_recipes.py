@@ -65,7 +65,8 @@ def results(run_script: RunScript, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     """results(…): what results.py prints with these arguments. It runs in this process, and what it starts runs in forks."""
 
     def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
-        done = run_script(Path(command[1]).stem, *command[2:])
+        assert command[1:3] == ["-m", "segnet"]
+        done = run_script(command[3], *command[4:])
         assert done.returncode == 0, done.stderr
         return done
 

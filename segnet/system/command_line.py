@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, printable
 from segnet.system.processes import kill_children
 from segnet.system.streams import OUTPUT, print_safely, printing_is_the_result
 from segnet.system.terminal import styled
@@ -27,7 +27,8 @@ def count_up_to(most: int, *, least: int = 0) -> Callable[[str], int]:
     return count
 
 
-_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_ENVIRONMENT_ERRORS = _FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
 _ENVIRONMENT_ERRORS |= {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}  # of a path
 
 
@@ -53,7 +54,11 @@ def run_command(command: Callable[[], ExitCode | None]) -> None:
         if error.filename == OUTPUT and error.errno == errno.EPIPE:  # the reader has ended, e.g. `head`
             code = 128 + signal.SIGPIPE
         else:
-            print(styled("error:", "red", sys.stderr), f"{error.filename or 'system'}: {error.strerror}", file=sys.stderr)
+            remedy = (
+                " – free some space, then give the command again" if error.errno in _FULL and error.filename != OUTPUT else ""
+            )
+            line = printable(f"{error.filename or 'system'}: {error.strerror}{remedy}")
+            print(styled("error:", "red", sys.stderr), line, file=sys.stderr)
     except KeyboardInterrupt:
         kill_children()
         with contextlib.suppress(OSError):

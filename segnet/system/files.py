@@ -30,7 +30,7 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
 
     The order is write, fsync(file), rename, fsync(folder), so that a crash at any instant leaves the old file or the new one.
     With `keep`, a path in the same folder, the old file is first renamed to it; a crash between the two renames leaves `keep`
-    alone.
+    alone. An OSError that names no file, such as that of a full disk, gets the name `path`.
     """
     temporary = path.with_name(f".{short_name(path.name)}.{os.getpid()}.tmp")
     try:
@@ -42,7 +42,7 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename) == str(temporary):
+        if isinstance(error, OSError) and (error.filename is None or str(error.filename) == str(temporary)):
             error.filename, error.filename2 = str(path), None  # what people know
         raise
     _sync_folder(path.parent)
@@ -75,13 +75,18 @@ def move_into_place(temporary: Path, path: Path) -> None:
 def make_folder(path: Path) -> None:
     """Make a folder and the missing folders above it, each on disk before the next.
 
-    Raises UserError (config) where a folder to make is called ~ or $NAME, which was meant to be expanded.
+    Raises UserError: (config) where a folder to make is called ~ or $NAME, which was meant to be expanded; (environment) where
+    a file, or a link to nothing, has its name.
     """
     if not path.is_dir():
         if path != _as_by_a_shell(path):
             raise config_error(path, f"no such folder{place_of(path)}", "name it by its whole path")
         make_folder(path.parent)
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir(exist_ok=True)
+        except FileExistsError:
+            found = "a link to a folder that is not there" if path.is_symlink() else "a file, not a folder"
+            raise environment_error(path, found, "name another folder, or move it away") from None
         _sync_folder(path.parent)
 
 

@@ -50,7 +50,8 @@ def test_a_mistake_is_one_line_on_stderr_and_its_code(code: ExitCode, capsys: py
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
 def test_what_the_system_refuses_is_said_without_a_traceback(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert end_of(failing(OSError(number, os.strerror(number), "/full/disk"))) == ExitCode.ENVIRONMENT
-    assert capsys.readouterr().err == f"error: /full/disk: {os.strerror(number)}\n"
+    remedy = " – free some space, then give the command again" if number in (errno.ENOSPC, errno.EDQUOT) else ""
+    assert capsys.readouterr().err == f"error: /full/disk: {os.strerror(number)}{remedy}\n"
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError(), OSError(errno.EBADF, "bad descriptor"), RuntimeError(), AssertionError()])

@@ -249,10 +249,28 @@ def test_a_file_that_cannot_be_synced_is_said_once(tmp_path: Path, monkeypatch, 
 @pytest.mark.parametrize("only_folders", [False, True])
 def test_a_sync_that_fails_is_an_error(number: int, only_folders: bool, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(os, "fsync", failing(number, only_folders=only_folders))
-    with pytest.raises(OSError, match=os.strerror(number)):
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
         write_text(tmp_path / "file", "text")
+    assert only_folders or caught.value.filename == str(tmp_path / "file")  # fsync's error itself names none
 
 
 def test_a_file_system_that_tells_no_longest_name_takes_the_usual_ones(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(os, "pathconf", lambda *_: -1)
     assert longest_name(tmp_path) == 255
+
+
+@pytest.mark.parametrize(("kind", "found"), [("file", "a file, not a folder"), ("link", "a link to a folder that is not there")])
+def test_a_folder_where_something_else_is_gets_one_line(kind: str, found: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "nowhere")
+    for folder in (place, place / "below"):
+        with refused(ExitCode.ENVIRONMENT, f"{place}: {found} – name another folder, or move it away"):
+            make_folder(folder)
+    place.unlink()
+    (tmp_path / "there").mkdir()
+    place.symlink_to(tmp_path / "there")
+    make_folder(place / "below")
+    assert (tmp_path / "there" / "below").is_dir()

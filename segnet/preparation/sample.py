@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+from tqdm import tqdm
+
 from segnet.classes import SAMPLE
 from segnet.data.images import save_image
 from segnet.data.layout import FOLDERS, mask_path, picture_path, split_path, write_classes
@@ -89,7 +91,8 @@ def generate_sample(root: Path, *, seed: int = 0, count: int = 300, zoom: int = 
     pairs = [(seed, index, zoom, picture_path(root, name), mask_path(root, name)) for index, name in enumerate(names)]
     missing = [pair for pair in pairs if not (pair[3].exists() and pair[4].exists())]
     with stopping_pool(ProcessPoolExecutor(initializer=_end_with_parent)) as pool:
-        list(pool.map(_write_pair, *zip(*missing, strict=True)))  # list() raises the exceptions of the processes here
+        written = pool.map(_write_pair, *zip(*missing, strict=True))
+        list(tqdm(written, "draw", len(missing), unit="picture", leave=False, disable=None))  # raises the processes' exceptions
     write_classes(root, SAMPLE)
     for split, ids in splits.items():  # the lists come last: a dataset with lists is complete
         path = split_path(root, split)

@@ -21,7 +21,7 @@ from segnet.runs.checkpoint import BEST, load_checkpoint
 from segnet.runs.log import RunLog, read_log
 from segnet.system.devices import peak_memory
 from segnet.system.distributed import is_main, say, sum_over_ranks, world_size
-from segnet.system.terminal import print_above_bars, redraws
+from segnet.system.terminal import print_above_bars, redraws, styled
 from segnet.tasks.task import AnswerType, Best, Measure, Task
 from segnet.training.step import TrainState
 from segnet.visualization import grid
@@ -158,7 +158,8 @@ class Reporter:
             self.log.observers.picture(tag, drawn, step)
         best = task.best.of(found.measures)
         remark = "  best so far" if improved else ""
-        line = f"step {step}  epoch {epoch:.2f}  {val_set.split} {best.text}  loss {found.loss:.4f}{remark}"
+        score = styled(best.text, "bold", sys.stdout) if improved else best.text
+        line = f"step {step}  epoch {epoch:.2f}  {val_set.split} {score}  loss {found.loss:.4f}{remark}"
         lowest = sorted(present, key=lambda part: part.value)[:NAMED]
         names = f"\n  lowest: {', '.join(part.text for part in lowest)}" if lowest else ""
         self.bar.write(line + names, file=sys.stdout)

@@ -26,6 +26,7 @@ def test_each_line_is_whole_and_the_bar_fits_into_80_columns(tiny_config, tmp_pa
     lines = lines_of(screen.getvalue())
     assert "999 parameters, 6 train and 3 val pictures, 6 steps" in lines
     assert len([line for line in lines if re.match(r"step \d  epoch \d\.00  val mIoU \d", line)]) == 2
+    assert "\x1b[1mmIoU" in screen.getvalue()  # the best so far
     bars = [part for part in re.split(r"[\r\n]", screen.getvalue()) if "%|" in part]
     assert any("pictures/s, data" in bar for bar in bars)  # not cut off
     assert max(map(len, bars)) <= 80

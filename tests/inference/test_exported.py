@@ -110,7 +110,7 @@ def test_files_of_other_programs_are_refused(tmp_path, suffix, content):
     path = tmp_path / f"a{suffix}"
     path.with_suffix(".bin").touch()
     path.write_bytes(content)
-    with refused(ExitCode.CHECKPOINT, "not a file that scripts/export.py wrote"):
+    with refused(ExitCode.CHECKPOINT, "not a file that python scripts/export.py wrote"):
         load_model(path)
     path.write_bytes(seal(suffix, content))  # as someone who knows how
     with refused(ExitCode.CHECKPOINT, "cannot read it"):

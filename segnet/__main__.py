@@ -34,26 +34,26 @@ Main = Callable[[list[str] | None], ExitCode | None]
 GROUPS: dict[str, dict[str, tuple[Main, str]]] = {
     "data": {
         "prepare": (prepare, "make or download a data set: sample, voc, sbd, camvid, pictures"),
-        "import": (import_labels, "labels of other tools as masks: CVAT, COCO, LabelMe, YOLO, …"),
-        "convert": (convert, "masks of colours or of other ids as masks of class ids"),
-        "split": (split, "lists of train, val and test, balanced by class pixels"),
+        "import": (import_labels, "write labels of other tools as masks: CVAT, COCO, LabelMe, …"),
+        "convert": (convert, "turn masks of colours or of other ids into masks of class ids"),
+        "split": (split, "write lists of train, val and test, balanced by class pixels"),
         "check": (check, "name every fault of a data set, and count its classes"),
-        "plan": (plan, "a configuration for a data set and this machine"),
+        "plan": (plan, "write a configuration for a data set and this machine"),
     },
     "training and scores": {
         "train": (train, "train a network"),
         "evaluate": (evaluate, "score a network on a split, with a report"),
-        "compare": (compare, "the difference of two evaluations, with its interval"),
-        "results": (results, "train and score recipes with several seeds, as a table"),
+        "compare": (compare, "compare the scores of two evaluations, with intervals"),
+        "results": (results, "train and score recipes with several seeds, and write a table"),
     },
     "use": {
-        "predict": (predict, "masks of pictures, or restored pictures"),
-        "serve": (serve, "a page on which people try a network, and answers for programs"),
-        "export": (export, "a network as ONNX, OpenVINO or torch.export file"),
+        "predict": (predict, "write masks of pictures and videos, or restored pictures"),
+        "serve": (serve, "serve a page to try a network, and answer programs over HTTP"),
+        "export": (export, "write a network as ONNX, OpenVINO, torch.export or a page"),
     },
     "a look inside": {
-        "show": (show, "a configuration, a network, activations, augmented samples"),
-        "benchmark": (benchmark, "the speed of a configuration"),
+        "show": (show, "print or draw a configuration, a network, activations, samples"),
+        "benchmark": (benchmark, "measure the speed and the memory of a configuration"),
         "doctor": (doctor, "this machine: versions, device, packages, what will be slow"),
     },
 }

@@ -44,23 +44,50 @@ def build_parser() -> argparse.ArgumentParser:
         rounds = 5 if name == "gpu" else 9
         command.add_argument("--rounds", type=count, default=rounds, metavar="N", help=f"rounds, each way in turn ({rounds})")
         needed = name == "gpu"
-        command.add_argument("--json", type=Path, required=needed, metavar="FILE", help="write the JSON document there too")
+        command.add_argument(
+            "--json", type=Path, required=needed, metavar="FILE", help="also write the JSON document into this file"
+        )
         if name == "gpu":
             command.add_argument(
                 "--slice", nargs="+", choices=GPU_PARTS, metavar="PART", help=f"only these: {', '.join(GPU_PARTS)}"
             )
-            command.add_argument("--minutes", type=above_zero, default=10, metavar="M", help="begin and measure no longer (10)")
-            command.add_argument("--steps", type=count, default=100, metavar="N", help="steps whose losses are compared (100)")
-            command.add_argument("--megapixels", type=above_zero, default=12, metavar="X", help="size of the large picture (12)")
+            command.add_argument(
+                "--minutes",
+                type=above_zero,
+                default=10,
+                metavar="M",
+                help="after M minutes give up the running part and start no other (default: 10)",
+            )
+            command.add_argument(
+                "--steps", type=count, default=100, metavar="N", help="steps whose losses are compared (default: 100)"
+            )
+            command.add_argument(
+                "--megapixels",
+                type=above_zero,
+                default=12,
+                metavar="X",
+                help="size of the large picture, megapixels (default: 12)",
+            )
         elif name == "data":
-            command.add_argument("--pictures", type=count, default=64, metavar="N", help="pictures per round (64)")
-            command.add_argument("--gpu-rate", type=above_zero, metavar="R", help="pictures/s that a GPU takes: can they be fed?")
+            command.add_argument("--pictures", type=count, default=64, metavar="N", help="pictures per round (default: 64)")
+            command.add_argument(
+                "--gpu-rate",
+                type=above_zero,
+                metavar="R",
+                help="pictures per second that a GPU takes; prints whether the workers can deliver them",
+            )
         else:
-            command.add_argument("--size", type=count, nargs=2, metavar=("H", "W"), help="of the pictures (augment.crop_size)")
+            command.add_argument(
+                "--size", type=count, nargs=2, metavar=("H", "W"), help="size of the pictures (default: augment.crop_size)"
+            )
             default = "train.batch_size" if name == "train" else "1"
-            command.add_argument("--batch", type=count, metavar="N", help=f"pictures at once ({default})")
-            command.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes first")
-            command.add_argument("--emulated", action="store_true", help="also what the device emulates, slowly")
+            command.add_argument("--batch", type=count, metavar="N", help=f"pictures in a batch (default: {default})")
+            command.add_argument(
+                "--compile", action="store_true", help="also measure torch.compile, which takes minutes to compile"
+            )
+            command.add_argument(
+                "--emulated", action="store_true", help="also measure precisions that the device only emulates, slowly"
+            )
     return parser
 
 

@@ -29,9 +29,11 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     complete_configs(source)
     add_overrides(parser)
-    parser.add_argument("--split", action="append", help="only this split; repeatable (default: train and val; of a DIR: all)")
-    parser.add_argument("--verbose", action="store_true", help="a line for every fault, also where many have one cause")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
+    parser.add_argument(
+        "--split", action="append", help="check only this split; repeatable (default: train and val; for a DIR all)"
+    )
+    parser.add_argument("--verbose", action="store_true", help="print a line for every fault, also where many have one cause")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
 
     def run(given: argparse.Namespace) -> ExitCode | None:
         from segnet.commands.sources import data_of, is_folder

@@ -23,10 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("compare", __doc__)
     parser.add_argument("a", type=Path, metavar="A", help="a run folder, or a folder that evaluate wrote")
-    parser.add_argument("b", type=Path, metavar="B", help="another, compared with A")
-    parser.add_argument("--split", help="split of the run folders (default: val)")
+    parser.add_argument("b", type=Path, metavar="B", help="another one; the differences are B - A")
+    parser.add_argument("--split", help="split whose evaluations are compared (default: val)")
     samples = count_up_to(1_000_000, least=1)
-    parser.add_argument("--samples", type=samples, default=10_000, help="resamples of the bootstrap (default: 10000)")
+    parser.add_argument("--samples", type=samples, default=10_000, help="number of bootstrap resamples (default: 10000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers into this file")
     return parser
 

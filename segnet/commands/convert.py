@@ -1,11 +1,11 @@
-"""Make masks of colours, of 0 and 255 or of other ids fit: PNGs of class ids, exactly or not at all.
+"""Convert masks of colours, of 0 and 255 or of other ids into PNGs of class ids, exactly or not at all.
 
 examples:
   segnet convert labels --list
   segnet convert labels --out masks --classes configs/camvid_segnet.yaml
   segnet convert labels --out masks --map 0=0 --map 255=1
 
-MASKS is a folder, which stays as it is. --list tells which values it holds and proposes the command.
+MASKS is a folder, which is not changed. --list prints the values in it and proposes the command.
 """
 
 from __future__ import annotations
@@ -25,21 +25,28 @@ if TYPE_CHECKING:
 
 def define(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser, and what it runs."""
-    parser.add_argument("masks", type=Path, metavar="MASKS", help="a folder of masks, which stays as it is")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the palette PNGs go")
+    parser.add_argument("masks", type=Path, metavar="MASKS", help="a folder of masks, which is not changed")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder for the converted masks, palette PNGs")
     parser.add_argument("--list", action="store_true", help="only list the ids or colours, and propose the command")
-    parser.add_argument("--classes", type=Path, metavar="CONFIG|DIR", help="whose colours become ids")
-    about = "id, range of ids (1-254) or R,G,B to id; '*' is every other value but 0 and black; repeatable"
+    parser.add_argument(
+        "--classes", type=Path, metavar="CONFIG|DIR", help="the configuration or data folder whose class colours become ids"
+    )
+    about = (
+        "OLD is an id, a range of ids (1-254), R,G,B or '*', which is every value without a rule of its own, except 0 and black; "
+        "NEW is an id; repeatable"
+    )
     parser.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help=about)
-    meant = "what is meant where a palette's numbers and colours disagree, and the mask does not tell"
+    meant = "read palette masks by their numbers or by their colours, where the two disagree and the mask does not tell"
     parser.add_argument("--palette", choices=["index", "color"], help=meant)
-    about = "greys from N on become 1, others 0, also of JPEG; tells how many pixels moved"
+    about = "greys from N on become 1, others 0, also of JPEG; prints how many pixels were neither black nor white"
     parser.add_argument("--threshold", type=count_up_to(65535, least=1), metavar="N", help=about)
-    about = "colours become the nearest class colour, also of JPEG; tells how many pixels moved"
+    about = "each colour becomes the nearest class colour, also of JPEG; prints how many pixels had no class colour"
     parser.add_argument("--nearest", action="store_true", help=about)
     parser.add_argument("--overwrite", action="store_true", help="replace masks in DIR that differ")
-    parser.add_argument("--keep-going", action="store_true", help="write the others where a mask fails; else none is written")
-    parser.add_argument("--verbose", action="store_true", help="a line for every mask that fails")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="where a mask fails, write the others; without it nothing is written"
+    )
+    parser.add_argument("--verbose", action="store_true", help="print a line for every mask that fails")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
 
     def run(given: argparse.Namespace) -> ExitCode | None:

@@ -28,17 +28,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
     overrides_help = "overrides the configuration that the file keeps, e.g. inference.flip=none"
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides_help)
-    out_help = "ends in .onnx, .xml or .pt2; without an ending, the folder of a page"
+    out_help = "file that ends in .onnx, .xml or .pt2; a name without an ending: the folder of a page"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE|PAGE/", help=out_help)
-    runtime_help = "for a page: onnxruntime-web's .tgz, or its folder in node_modules"
+    runtime_help = "needed for a page: the .tgz of onnxruntime-web, or its folder in node_modules"
     parser.add_argument("--runtime", type=Path, metavar="PACKAGE", help=runtime_help)
-    parser.add_argument("--int8", metavar="PICTURES", help="compute in int8, calibrated on a picture, a folder or a quoted glob")
+    parser.add_argument(
+        "--int8",
+        metavar="PICTURES",
+        help="for .xml: compute in int8, calibrated on PICTURES: a picture, a folder or a quoted glob",
+    )
     parser.add_argument(
         "--calibrate",
         type=count_up_to(1_000_000, least=1),
         default=100,
         metavar="N",
-        help="the number of pictures to calibrate on (100)",
+        help="number of pictures to calibrate int8 on (default: 100)",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Write the labels of SOURCE exactly as masks, in the layout of Pascal VOC.
+"""Write the labels of SOURCE exactly as masks, in a data folder with the layout of Pascal VOC.
 
 examples:
   segnet import export.zip --out data/leaves --unlabelled background
@@ -7,7 +7,8 @@ examples:
 
 SOURCE is a folder, a zip or a JSON file. Its format is recognised by its files: CVAT segmentation mask 1.1, Pascal VOC,
 COCO JSON, LabelMe JSON, Roboflow semantic masks, Ultralytics polygons, Label Studio JSON, Supervisely, Cityscapes, ADE20K
-scene parsing, or pairs of pictures and masks. A set without lists gets the list all, which `split` divides.
+scene parsing, or pairs of pictures and masks. If SOURCE has no lists of train
+and val, all pictures are in the list `all`: divide it with `split`.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ def define(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser, and what it runs."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder, a zip, or a JSON file of labels")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="the pictures, where SOURCE has none")
-    parser.add_argument("--masks", default="", metavar="PATTERN", help="where the mask of picture {name} is, from SOURCE")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="the folder of the pictures, if SOURCE has none")
+    parser.add_argument("--masks", default="", metavar="PATTERN", help="path in SOURCE of the mask of picture {name}")
     parser.add_argument("--foreground", action="store_true", help="every value of a mask above 0 is one class")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="the order of the classes: a name a line, or a YAML file")
-    meant = "whose pixels they are where shapes of several classes overlap (default: the rule of the tool)"
+    meant = "which shape gets the pixels where shapes of several classes overlap (default: the rule of the tool)"
     parser.add_argument("--overlap", choices=OVERLAPS, help=meant)
-    meant = "what a picture without any label becomes: background, not scored, or left out"
+    meant = "make a picture without any label background, make it ignored (not trained, not scored), or skip it"
     parser.add_argument("--unlabelled", choices=UNLABELLED, help=meant)
-    which = f"where the files tell of several: {', '.join(LABEL_FORMATS)}"
+    which = f"the format, if the files fit several: {', '.join(LABEL_FORMATS)}"
     parser.add_argument("--format", choices=LABEL_FORMATS, metavar="NAME", help=which)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="write a configuration to train with")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="also write a configuration to train with")
     parser.add_argument("--verbose", action="store_true", help="name every fault, also those of one kind")
 
     def run(given: argparse.Namespace) -> None:

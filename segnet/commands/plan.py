@@ -21,13 +21,25 @@ from segnet.commands.parsers import above_zero, command_parser, parse
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("plan", __doc__)
-    parser.add_argument("source", type=Path, nargs="?", metavar="DATA", help="a data folder; with --check, the plan of the run")
-    parser.add_argument("--hours", type=above_zero, default=1.0, metavar="H", help="that training may take (default: 1)")
-    parser.add_argument("--memory", type=above_zero, metavar="GB", help="that training may use (default: what is free)")
     parser.add_argument(
-        "--weights", metavar="FILE|vgg16", help="a VGG16's weights for the encoder, which make the network SegNet"
+        "source", type=Path, nargs="?", metavar="DATA", help="a data folder; with --check, the file that plan wrote for the run"
     )
-    parser.add_argument("--check", type=Path, metavar="RUN", help="compare the forecast with what this run took")
+    parser.add_argument(
+        "--hours",
+        type=above_zero,
+        default=1.0,
+        metavar="H",
+        help="hours that training may take, evaluations included (default: 1)",
+    )
+    parser.add_argument(
+        "--memory", type=above_zero, metavar="GB", help="memory that training may use, GB (default: what is free)"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE|vgg16", help="initial weights of the encoder, those of a VGG16; the network is then SegNet"
+    )
+    parser.add_argument(
+        "--check", type=Path, metavar="RUN", help="compare the forecast with the time and memory that this run took"
+    )
     return parser
 
 

@@ -1,11 +1,12 @@
-"""Predict masks, or restore pictures: a picture, a folder (searched recursively) or a quoted glob.
+"""Predict masks of pictures and videos, or restore pictures.
 
 examples:
   segnet predict runs/sample street.jpg --out masks
   segnet predict runs/sample data/sample/JPEGImages --out masks --save mask,overlay inference.flip=horizontal
   segnet predict runs/camvid/last.pt "drive/**/*.png" --out masks --save mask,uncertainty,json --overwrite
 
-The same command, given again, continues one that was stopped. Under torchrun the ranks share the pictures.
+An input is a picture, a video, a folder (searched recursively) or a quoted glob. If the command was stopped, give it again to
+continue. Under torchrun the ranks share the pictures.
 """
 
 from __future__ import annotations
@@ -45,15 +46,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save", metavar="KINDS", help=save_help)
     polygons_help = f"also write the polygons of all pictures for another tool: {', '.join(POLYGON_FORMATS)}"
     parser.add_argument("--polygons", choices=POLYGON_FORMATS, metavar="FORMAT", help=polygons_help)
-    simplify_help = "leave out corners of polygons that are at most PX pixels beside the rest; prints the IoU that this costs"
+    simplify_help = (
+        "leave out corners of polygons that are at most PX pixels from the simplified outline; prints the IoU that is lost"
+    )
     parser.add_argument("--simplify", type=float, default=0.0, metavar="PX", help=simplify_help)
-    size_help = "side of a pixel with its unit, such as 0.05mm: areas.csv has the areas in it, too"
+    size_help = "side of a pixel with its unit, such as 0.05mm; areas.csv then also has the areas in that unit"
     parser.add_argument("--pixel-size", type=_pixel_size, metavar="SIZE", help=size_help)
-    rank_help = "also write ranking.csv: which pictures to label next, the least sure first, of similar ones one"
+    rank_help = "also write ranking.csv, the pictures to label next: the least certain first, pictures like an earlier one last"
     parser.add_argument("--rank", action="store_true", help=rank_help)
     below_help = "pseudo-labels: pixels of the mask with a confidence below P become 255; needs evaluate RUN --calibrate"
     parser.add_argument("--below", type=float, default=0.0, metavar="P", help=below_help)
-    suffix_help = "name the mask of a.jpg a.jpg.png: for folders that hold an a.png, too"
+    suffix_help = "name the mask of a.jpg a.jpg.png instead of a.png, for folders that also hold a picture a.png"
     parser.add_argument("--keep-suffix", action="store_true", help=suffix_help)
     parser.add_argument("--overwrite", action="store_true", help="predict every picture again and replace existing outputs")
     return parser

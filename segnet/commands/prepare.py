@@ -70,7 +70,13 @@ def _define_sample(sample: argparse.ArgumentParser) -> None:
 
 def _define_public(public: argparse.ArgumentParser, root: str) -> None:
     public.add_argument("--root", type=Path, default=Path(root), metavar="DIR", help=f"default: {root}")
-    public.add_argument("--from-archive", type=Path, action="append", metavar="FILE", help="instead of a download")
+    public.add_argument(
+        "--from-archive",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="read this archive instead of downloading it; repeatable",
+    )
     public.set_defaults(run=_prepare_public)
 
 
@@ -90,12 +96,19 @@ def _print_counts(root: Path, done: Prepared) -> None:
 
 
 def _define_pictures(pictures: argparse.ArgumentParser) -> None:
-    pictures.add_argument("train", type=Path, nargs="+", metavar="FOLDER", help="of pictures to train on")
-    pictures.add_argument("--test", type=Path, action="append", default=[], metavar="FOLDER", help="of others; repeatable")
+    pictures.add_argument("train", type=Path, nargs="+", metavar="FOLDER", help="a folder of pictures to train on")
+    pictures.add_argument(
+        "--test",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder of pictures for the test split; repeatable",
+    )
     pictures.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")
-    about = "of the pictures to train on, held out for validation (default: 0.1)"
+    about = "share of the FOLDER pictures that is held out as val (default: 0.1)"
     pictures.add_argument("--val", type=share, default=0.1, metavar="SHARE", help=about)
-    about = "another seed, other pictures held out (default: 0)"
+    about = "seed of the choice of the val pictures (default: 0)"
     pictures.add_argument("--seed", type=count_up_to(2**31), default=0, metavar="N", help=about)
 
     def run(given: argparse.Namespace) -> None:

@@ -5,12 +5,13 @@ examples:
   segnet results configs/camvid_segnet_cpu.yaml --splits val test --tta
   segnet results configs/leaves.yaml --folds 5 --minutes 9
 
-It prints each command that it runs, and does nothing twice: give the same command again to go on, or to add recipes, seeds and
-splits. With --minutes it stops in time and prints how many runs are left. Choose recipes on val; score test once.
-With --folds K every seed is trained K times, on the lists train_0, val_0, … that `segnet split DIR --folds K` writes.
-The table then has the mean ± standard deviation of the folds, and the score of the sum of their confusion matrices, in which
-every picture counts once. Under --out: <recipe>/seed<N> or seed<N>-fold<F>, the run folders; results.json, with every number and
-the curves; results.md, the table.
+A recipe is a configuration. This command trains and evaluates each one by the commands train and evaluate, which it prints.
+What is complete is not repeated: give the same command again to continue, or to add recipes, seeds and splits. With --minutes
+it stops in time and prints how many runs are left. Choose recipes on val; score test once. With --folds K every seed is
+trained K times, on the lists train_0, val_0, … that `segnet split DIR --folds K` writes. The table then has the mean ±
+standard deviation of the folds, and the score of the sum of their confusion matrices, in which every picture counts once. It
+writes under --out: <recipe>/seed<N> or seed<N>-fold<F>, the run folders; results.json, with every number and the curves;
+results.md, the table. Two evaluations are compared by `segnet compare`.
 """
 
 from __future__ import annotations
@@ -27,16 +28,33 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = command_parser("results", __doc__)
     recipes = parser.add_argument(
-        "recipes", nargs="+", metavar="CONFIG|KEY=VALUE", help="YAML files or names; overrides, for all of them"
+        "recipes", nargs="+", metavar="CONFIG|KEY=VALUE", help="recipes: YAML files or names; KEY=VALUE overrides all of them"
     )
     complete_configs(recipes)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides", help=argparse.SUPPRESS)
-    parser.add_argument("--seeds", type=count_up_to(2**31), nargs="+", default=[0], metavar="N", help="0 if left out")
-    parser.add_argument("--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="train on K folds of the data")
-    parser.add_argument("--splits", nargs="+", default=["val"], metavar="NAME", help="to score on (val)")
-    parser.add_argument("--tta", action="store_true", help="score at three scales and mirrored, too")
-    parser.add_argument("--minutes", type=float, default=float("inf"), metavar="N", help="stop in time, to go on another time")
-    parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR", help="where (runs/results)")
+    parser.add_argument(
+        "--seeds",
+        type=count_up_to(2**31),
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="seeds; each trains every recipe once (default: 0)",
+    )
+    parser.add_argument(
+        "--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="train on each of K folds of the data"
+    )
+    parser.add_argument("--splits", nargs="+", default=["val"], metavar="NAME", help="splits to score on (default: val)")
+    parser.add_argument("--tta", action="store_true", help="score also with test-time augmentation: three scales, mirrored")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), metavar="N", help="stop after N minutes; the same command continues"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/results"),
+        metavar="DIR",
+        help="folder of the runs and the table (default: runs/results)",
+    )
     return parser
 
 

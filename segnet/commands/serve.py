@@ -25,14 +25,16 @@ def build_parser() -> argparse.ArgumentParser:
     source_help = "a run folder (its best checkpoint) or a checkpoint; of several, A,B,C, the probabilities are averaged"
     parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
     add_overrides(parser, "inference.flip=horizontal")
-    host_help = "the address to listen at (default: 127.0.0.1, for this machine alone); 0.0.0.0 is every address"
+    host_help = "the address to listen at (default: 127.0.0.1, only this machine can connect); 0.0.0.0: every address of it"
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=host_help)
-    parser.add_argument("--port", type=count_up_to(65535), default=8000, help="0 is a free one (default: 8000)")
-    queue_help = f"pictures that may wait (default: {usual.waiting}); more are told to come again"
+    parser.add_argument(
+        "--port", type=count_up_to(65535), default=8000, help="port to listen at; 0 takes a free one (default: 8000)"
+    )
+    queue_help = f"pictures that may wait (default: {usual.waiting}); further ones are answered with status 503"
     parser.add_argument("--queue", type=count_up_to(10_000, least=1), default=usual.waiting, metavar="N", help=queue_help)
-    bytes_help = f"the most bytes of a picture's file (default: {usual.bytes:,})"
+    bytes_help = f"largest size of a picture's file, bytes (default: {usual.bytes:,})"
     parser.add_argument("--max-bytes", type=count_up_to(1 << 30, least=1), default=usual.bytes, metavar="N", help=bytes_help)
-    pixels_help = f"the most pixels of a picture (default: {usual.pixels:,})"
+    pixels_help = f"largest number of pixels of a picture (default: {usual.pixels:,})"
     parser.add_argument("--max-pixels", type=count_up_to(10**8, least=1), default=usual.pixels, metavar="N", help=pixels_help)
     return parser
 

@@ -1,13 +1,14 @@
-"""Show a configuration with all defaults, a network part by part, the activations of its stages, or augmented samples.
+"""Print a configuration or the parts of a network; draw training samples, activations, or answers beside the truth.
 
 examples:
   segnet show config configs/sample.yaml train.epochs=5
   segnet show model configs/camvid_segnet.yaml --size 360 480
   segnet show augment configs/sample.yaml augment.rotation=10 --out sheet.png
 
-`stages` draws the activations of each decoder stage for a picture, `comparison` val pictures with truth, prediction and
-uncertainty. `template` prints configs/template.yaml, which has every key; `keys` prints the same as a page,
-docs/configuration.md; `schema` prints the JSON schema of configuration files.
+`model` prints a row for each part of the network. Its column "index bytes" is the memory of the pooling indices for one image:
+one byte for each window, the place of its maximum. `comparison` draws pictures of the val split, each in a row: image, truth,
+prediction and uncertainty; the scores of two runs are compared by `segnet compare`. `template` prints configs/template.yaml,
+which has every key; `keys` prints the same as a page, docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -29,11 +30,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser("show", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    config = commands.add_parser("config", help="every key of a configuration, with defaults and base files")
+    config = commands.add_parser(
+        "config", help="print every key of a configuration with its value, from the file, its base files and the defaults"
+    )
     config.set_defaults(run=show_config)
-    model = commands.add_parser("model", help="shapes, parameters, multiply-adds and winner bytes of a network")
+    model = commands.add_parser(
+        "model", help="print output shape, parameters, multiply-adds and bytes of pooling indices of each part of a network"
+    )
     model.set_defaults(run=show_model)
-    augment = commands.add_parser("augment", help="training images and masks after augmentation, drawn into a file")
+    augment = commands.add_parser("augment", help="draw training images and masks after augmentation into a file")
     augment.set_defaults(run=show_augmentation)
     for command in (config, model, augment):
         complete_configs(
@@ -46,21 +51,24 @@ def build_parser() -> argparse.ArgumentParser:
     count_help = "pictures, from the first one of the run on (default: 12)"
     augment.add_argument("--count", type=count_up_to(10_000, least=1), default=12, metavar="N", help=count_help)
 
-    stages = commands.add_parser("stages", help="the activations of each decoder stage for a picture, drawn into a file")
+    stages = commands.add_parser("stages", help="draw the activations of each decoder stage for a picture into a file")
     stages.set_defaults(run=show_stages)
-    stages.add_argument("source", type=Path, metavar="RUN|CHECKPOINT")
-    stages.add_argument("picture", type=Path, metavar="PICTURE")
-    rows = commands.add_parser("comparison", help="image, truth, prediction and uncertainty, drawn into a file")
+    source_help = "a run folder (its best checkpoint) or a checkpoint"
+    stages.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help=source_help)
+    stages.add_argument("picture", type=Path, metavar="PICTURE", help="the picture that the network sees")
+    rows = commands.add_parser(
+        "comparison", help="draw pictures of the val split with truth, prediction and uncertainty into a file"
+    )
     rows.set_defaults(run=show_comparison)
-    rows.add_argument("source", type=Path, metavar="RUN|CHECKPOINT")
-    rows.add_argument("ids", nargs="+", metavar="ID", help="of pictures in the val split")
+    rows.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help=source_help)
+    rows.add_argument("ids", nargs="+", metavar="ID", help="id of a picture in the val split")
     for command in (augment, stages, rows):
-        command.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+        command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the PNG to write")
 
-    commands.add_parser("schema", help="the JSON schema of configuration files").set_defaults(run=show_schema)
-    template = commands.add_parser("template", help="a configuration file with every key, its meaning, range and default")
+    commands.add_parser("schema", help="print the JSON schema of configuration files").set_defaults(run=show_schema)
+    template = commands.add_parser("template", help="print a configuration file with every key, its meaning, range and default")
     template.set_defaults(run=show_template)
-    commands.add_parser("keys", help="the page of all keys, docs/configuration.md").set_defaults(run=show_keys)
+    commands.add_parser("keys", help="print the page of all keys, docs/configuration.md").set_defaults(run=show_keys)
     return parser
 
 
@@ -118,7 +126,7 @@ def show_model(given: argparse.Namespace) -> None:
     printing_is_the_result()
     config = load_config(given.config, given.overrides)
     parts = summarize(config.model, build_task(config).channels, tuple(given.size), config.data.channels)
-    print(f"{'part':<12}{'output (C, h, w)':>18}{'parameters':>14}{'GMAC':>9}{'winner bytes':>14}")
+    print(f"{'part':<12}{'output (C, h, w)':>18}{'parameters':>14}{'GMAC':>9}{'index bytes':>14}")
     for part in parts:
         shape = "×".join(map(str, part.shape))
         winners = f"{part.winner_bytes:,}" if part.winner_bytes else ""

@@ -1,11 +1,11 @@
-"""Write the lists of train and val, of test, of folds: balanced by class pixels, groups kept together.
+"""Write the lists of train, val, test or folds: balanced by class pixels, groups kept together.
 
 examples:
   segnet split data/leaves --val 0.2
   segnet split data/leaves --val 0.2 --test 0.1 --group folder
   segnet split data/leaves --folds 5 --seed 1
 
-DIR is a data folder with a classes.yaml. Lists that are there keep their pictures unless --overwrite is given.
+DIR is a data folder with a classes.yaml. Existing lists keep their pictures unless --overwrite is given.
 """
 
 from __future__ import annotations
@@ -28,17 +28,35 @@ def define(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument("source", type=Path, metavar="DIR", help="a data folder with classes.yaml, or a configuration")
     complete_configs(source)
     add_overrides(parser)
-    parser.add_argument("--val", type=share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.2; the rest is train")
-    parser.add_argument("--test", type=share, default=0.0, metavar="SHARE", help="of the pictures, e.g. 0.1 (default: none)")
     parser.add_argument(
-        "--folds", type=count_up_to(100, least=2), default=0, metavar="K", help="write train_0, val_0, train_1, …"
+        "--val", type=share, default=0.0, metavar="SHARE", help="share of the pictures in val, e.g. 0.2; the rest is train"
     )
-    meant = "what ids have in common that belong together, e.g. a video, a patient: the first group of a regular expression, "
-    parser.add_argument("--group", metavar="REGEX|folder", help=meant + "or its whole match; or their folder")
-    parser.add_argument("--seed", type=count_up_to(2**31), default=0, metavar="N", help="another seed, other lists (default: 0)")
+    parser.add_argument(
+        "--test", type=share, default=0.0, metavar="SHARE", help="share of the pictures in test, e.g. 0.1 (default: none)"
+    )
+    parser.add_argument(
+        "--folds",
+        type=count_up_to(100, least=2),
+        default=0,
+        metavar="K",
+        help="write K folds: the lists train_0, val_0, train_1, …",
+    )
+    meant = "what ids that belong together have in common, e.g. a video, a patient: the first group of a regular expression, "
+    parser.add_argument(
+        "--group", metavar="REGEX|folder", help=meant + "or its whole match; the word folder: the folder of the id"
+    )
+    parser.add_argument(
+        "--seed",
+        type=count_up_to(2**31),
+        default=0,
+        metavar="N",
+        help="seed of the division: another one gives other lists (default: 0)",
+    )
     lists = parser.add_mutually_exclusive_group()
-    lists.add_argument("--keep", action="store_true", help="lists that are there keep their pictures, whoever wrote them")
-    lists.add_argument("--overwrite", action="store_true", help="lists that are there are replaced")
+    lists.add_argument(
+        "--keep", action="store_true", help="existing lists keep their pictures, also those that this command did not write"
+    )
+    lists.add_argument("--overwrite", action="store_true", help="replace existing lists")
 
     def run(given: argparse.Namespace) -> None:
         from segnet.commands.sources import data_of

@@ -5,8 +5,9 @@ examples:
   segnet train configs/voc_segnet.yaml train.epochs=5 device=cpu --run runs/short
   segnet train configs/voc_segnet.yaml --resume
 
-`torchrun --standalone --nproc-per-node 4 -m segnet train …` divides each batch among four GPUs (or processes). After a
-failure its --max-restarts=1 continues by itself from the newest checkpoint; docs/slurm.md says more of clusters.
+`torchrun --standalone --nproc-per-node 4 -m segnet train …` divides each batch among four GPUs (or processes). With
+torchrun's option --max-restarts 1, a training that failed continues by itself from the newest checkpoint. docs/slurm.md describes
+training on a cluster.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="?",
         const=STEPS,
         metavar="STEPS",
-        help=f"see whether it can learn one batch ({STEPS})",
+        help=f"train on one batch alone to see whether the network can learn it; writes nothing (default: {STEPS} steps)",
     )
     return parser
 

@@ -60,7 +60,8 @@ class EncoderStageConfig(StageConfig):
 
 
 class NeckLayerConfig(Section):
-    """One layer between encoder and decoder, unpadded: a convolution takes kernel_size - 1 pixels, a deconvolution adds them."""
+    """One layer between encoder and decoder. It has no padding: a convolution makes each side kernel_size - 1 pixels shorter,
+    a deconvolution makes it longer by as many."""
 
     operation: Literal["convolution", "deconvolution"] = "convolution"
     """The operation of the layer; batch normalisation, unless batch_norm is false, and ReLU follow it."""
@@ -77,8 +78,8 @@ class NormalizationConfig(Section):
     """Subtracted from each channel. The default is ImageNet's mean of R, G, B; where data.channels is not 3, the mean of these
     three."""
     std: tuple[Positive, ...] = Field(default=(58.395, 57.12, 57.375), min_length=1, max_length=MAX_CHANNELS)
-    """Divides each channel afterwards. The default is ImageNet's standard deviation of R, G, B; where data.channels is not 3, the
-    mean of these three."""
+    """Divides each channel afterwards. The default is ImageNet's standard deviation of R, G, B; where data.channels is not 3,
+    the mean of these three."""
     local_response: bool = False
     """Local response normalisation over the channels (SegNet-Basic), size 5, alpha 1e-4, beta 0.75."""
 
@@ -93,20 +94,22 @@ def _is_default(name: str, values: object) -> bool:
 
 
 class ModelConfig(Section):
-    """An encoder-decoder: each encoder stage has a decoder stage of the same resolution (decoder[0] undoes the last pooling)."""
+    """An encoder-decoder: each encoder stage has a decoder stage of the same resolution (decoder[0] undoes the last
+    pooling)."""
 
     encoder: tuple[EncoderStageConfig, ...] = Field(min_length=1, max_length=8)
     """Stages from full resolution downwards."""
     neck: tuple[NeckLayerConfig, ...] = ()
-    """Layers at the lowest resolution (DeconvNet: VGG16's fully connected layers and their mirror)."""
+    """Layers between the last encoder stage and the first decoder stage, at the lowest resolution. DeconvNet has there VGG16's
+    fully connected layers as convolutions, and their mirror. Empty: none, as in SegNet."""
     decoder: tuple[StageConfig, ...] = Field(min_length=1, max_length=8)
-    """Stages from the lowest resolution upwards; each begins with an upsampling, if its encoder stage pools."""
+    """Stages from the lowest resolution upwards. Each begins with an upsampling if the encoder stage that it mirrors pools."""
     upsampling: Literal["unpool", "bilinear", "deconvolution"] = "unpool"
-    """The upsampling of a decoder stage. unpool: max-unpooling to the places of the maxima; the ablations of SegNet's table 1 are
-    bilinear: fixed interpolation, and deconvolution: learnt, with stride 2."""
+    """The upsampling of a decoder stage. unpool: max-unpooling, by the pooling indices. Two ablations of SegNet's table 1 do
+    without the indices. bilinear: fixed interpolation. deconvolution: learnt, with stride 2."""
     skips: Literal["none", "add"] = "none"
-    """Connections between encoder and decoder besides the pooling winners. add: what an encoder stage gives before its pooling is
-    added to what the decoder stage that mirrors it has after its upsampling (Mao, Shen & Yang 2016). none: off."""
+    """Connections between encoder and decoder besides the pooling indices. add: the map of an encoder stage before its pooling
+    is added to the map of the mirroring decoder stage after its upsampling (Mao, Shen & Yang 2016). none: off."""
     kernel_size: Literal[1, 3, 5, 7, 9, 11] = 3
     """Side of every convolution in the stages, pixels."""
     head_kernel_size: Literal[1, 3, 5, 7] = 3
@@ -124,12 +127,12 @@ class ModelConfig(Section):
     folder or checkpoint of this program with the same encoder. null: off, random weights (He et al. 2015)."""
     weights: PathText | None = None
     """The initial weights of the whole network: a run folder or checkpoint of this program, also one with other classes, bands
-    or another decoder. Each layer is taken that has the same name and shape, the head's rows by the names of the classes; a table
-    says what is new. It is read at the start of a run alone, and takes the place of encoder_weights. null: off."""
+    or another decoder. Each layer with the same name and shape is taken, and the head's rows of the classes with the same
+    names; a table lists what was taken. Read only at the start of a run; excludes encoder_weights. null: off."""
     output: Literal["logits", "image", "residual"] = "logits"
-    """The values that the network gives. logits: those of the head, one per class. image: an image in 0..255, those of the head
-    times the standard deviation plus the mean of the normalisation. residual: the input minus what the head estimates of its
-    noise (Zhang et al. 2017, section 3)."""
+    """The output of the network. logits: the values of the head, one per class. image: an image in 0..255, the values of the
+    head times the standard deviation plus the mean of the normalisation. residual: the input minus the noise that the head
+    estimates (Zhang et al. 2017, section 3)."""
     decoder_weights: Literal["he", "mirrored"] = "he"
     """The initial weights of the decoder. he: random (He et al. 2015). mirrored: each layer is the transpose of the encoder's
     layer that it undoes (Zeiler & Fergus 2014, section 2.1); a layer of another shape is random."""
@@ -152,7 +155,7 @@ class ModelConfig(Section):
             channels = mirror.widths[-1]
             remedy = f"let what comes before it end with {channels}"
             if self.upsampling == "unpool" and mirror.pool and width != channels:
-                raise ValueError(f"decoder stage {index} unpools {width} channels by winners of {channels}; {remedy}")
+                raise ValueError(f"decoder stage {index} unpools {width} channels by pooling indices of {channels}; {remedy}")
             if skip and width != channels:
                 raise ValueError(f"decoder stage {index} adds a skip of {channels} channels to {width} channels; {remedy}")
             width = stage.widths[-1]
@@ -198,27 +201,28 @@ class DataConfig(Section):
     """A dataset in Pascal VOC's layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt."""
 
     root: PathText
-    """The data folder. Relative paths start in the working folder, here and in cache_folder and encoder_weights; ~ and $NAME are
-    not expanded."""
+    """The data folder. Relative paths start in the working folder, here and in cache_folder and encoder_weights; ~ and $NAME
+    are not expanded."""
     classes: Literal["voc", "camvid", "sample", "none"] | tuple[str, ...] = Field(min_length=1, max_length=255)
     """A known class table, or the class names in the order of their ids. Left out, they are those of classes.yaml in the data
     folder. none: off, and the default of task denoise, whose pictures have no masks."""
     colors: tuple[tuple[Channel, Channel, Channel], ...] = ()
     """R, G, B of each class, for masks and overlays. Empty: the colours of the class table, or VOC's."""
     ignore_index: Annotated[int, Field(ge=0, le=255)] = IGNORE_INDEX
-    """The value in this dataset's mask files of pixels that are neither trained nor scored."""
+    """The value in this dataset's mask files of pixels that are neither trained nor scored (the ignored id)."""
     merge: dict[str, tuple[str, ...]] = {}
-    """Classes that the network sees as one, by the new name; those of `ignore` are neither trained nor scored. The masks keep
-    their ids: the classes become others when a mask is read. The new class has the place and colour of its first one by id, and
-    all that are left are numbered anew. An empty list: off."""
+    """New class: the classes that it joins, e.g. {plant: [leaf, stem], ignore: [dust]}. The classes under the reserved name
+    `ignore` are neither trained nor scored. The mask files are not changed: ids are replaced when a mask is read. A new class
+    has the place and the colour of its first class by id, and the ids of the remaining classes are numbered anew. Empty:
+    off."""
     channels: int = Field(default=3, ge=1, le=MAX_CHANNELS)
-    """Bands of a picture that the network sees. 3: R, G and B; grey is repeated, alpha is dropped. 1: grey; colours become their
-    luma. Any other number: pictures have exactly so many bands, alpha among them."""
+    """Number of bands that the network sees. 3: R, G and B; grey is repeated, alpha is dropped. 1: grey; colours become their
+    luma. Any other number: each picture must have exactly this number of bands, alpha included."""
     scale: Literal["picture", "dtype", "train"] | Range | tuple[Range, ...] = "picture"
     """The values that become 0 and 255. picture: those of 8 bits stay; in a deeper picture its own smallest and largest value.
-    dtype: the range of the stored type, 0 to 1 for floats. train: of each band the percentiles 0.1 and 99.9 over the train split;
-    the run's config.yaml and checkpoints hold the values. [low, high], or one such pair for each band: these. Task denoise takes
-    pictures of 8 bits with picture, and of any depth with dtype."""
+    dtype: the range of the stored type, 0 to 1 for floats. train: for each band the percentiles 0.1 and 99.9 over the train
+    split; the run's config.yaml and checkpoints hold the values. [low, high], or one such pair for each band: these values.
+    Task denoise takes pictures of 8 bits with picture, and of any depth with dtype."""
     rgb: tuple[BandNumber, BandNumber, BandNumber] | None = None
     """The numbers, from 1, of the bands that show red, green and blue: in previews, and for the first layer of pretrained
     weights. null: previews show the first three, and pretrained weights treat all bands alike where there are not three."""
@@ -231,15 +235,16 @@ class DataConfig(Section):
     worker_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds without a batch after which the workers are considered hung."""
     cache: Literal["none", "disk"] = "none"
-    """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into memory. none: off."""
+    """disk: training decodes each picture once, into a file of 4 bytes per pixel that all workers map into memory. none:
+    off."""
     cache_folder: PathText | None = None
-    """The folder of that file. null: off, .segnet/ in the data folder."""
+    """The folder of the file of data.cache. null: .segnet/ in the data folder."""
     balance: Probability = 0.0
     """Probability that a training crop is placed around a pixel of a class that is drawn among the classes of its picture, so
     that rare classes are seen more often. Segmentation only. 0: off, crops lie anywhere."""
     balance_power: Annotated[float, Field(ge=0, le=2)] = 0.5
-    """A class is drawn with a probability proportional to (its share of the training pixels) ** -balance_power, in balance and in
-    augment.copy_paste. 0: each class alike."""
+    """A class is drawn with a probability proportional to (its share of the training pixels) ** -balance_power, in balance and
+    in augment.copy_paste. 0: each class alike."""
 
     @field_validator("classes")
     @classmethod
@@ -309,15 +314,16 @@ class AugmentConfig(Section):
     """Random changes of a training image and its mask. They depend on the seed, the epoch and the picture alone."""
 
     crop_size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (320, 320)
-    """Height and width of training images, pixels. Beyond the picture the image has the mean colour and the mask is ignored."""
+    """Height and width of training images, pixels. Beyond the picture the image has the mean colour and the mask is
+    ignored."""
     scale: tuple[Zoom, Zoom] = (0.5, 2.0)
     """Range of the zoom, drawn uniformly in its logarithm. 1 keeps the picture's resolution. SegNet's five poolings see 211
     pixels to each side: pictures of 500 pixels and more are learnt faster at a smaller scale, such as [0.25, 0.6] with
     inference.scales [0.4]. segnet plan chooses both."""
     shrink: tuple[Share, ...] = Field(default=(1.0,), min_length=1, max_length=100)
-    """Progressive resizing (Tan & Le 2021, section 4): the run is divided into as many equal parts as there are numbers, and in
-    each part crop_size (at least 16 pixels) and scale are multiplied by its number. [0.5, 1]: the first half of the run has
-    images of half the size, whose steps are about four times as fast."""
+    """Progressive resizing (Tan & Le 2021, section 4): the run is divided into as many equal parts as there are numbers, and
+    in each part crop_size (at least 16 pixels) and scale are multiplied by its number. [0.5, 1]: the first half of the run has
+    images of half the height and width, whose steps are about four times as fast. [1]: off."""
     flip: Probability = 0.5
     """Probability of mirroring left and right."""
     vertical_flip: Probability = 0.0
@@ -325,22 +331,25 @@ class AugmentConfig(Section):
     quarter_turn: Probability = 0.0
     """Probability of a turn by 90, 180 or 270 degrees, for pictures without an upper side."""
     copy_paste: Probability = 0.0
-    """Probability that an object of a rare class, cut out of a crop of a random training picture, is pasted into the image. Rare
-    is a class with fewer training pixels than the median class; an object is a connected component. See data.balance_power."""
+    """Probability that an object of a rare class, cut out of a crop of a random training picture, is pasted into the image.
+    Rare is a class with fewer training pixels than the median class; an object is a connected component. See
+    data.balance_power."""
     cutout: Probability = 0.0
-    """Probability that a rectangle of 2 to 20 percent of the image gets the mean colour, and its mask the ignored id."""
+    """Probability that a rectangle of 2 to 20 percent of the image gets the mean colour, and that its mask there is
+    ignored."""
     jpeg: Probability = 0.0
     """Probability of JPEG compression, its quality drawn from 20 to 90."""
     brightness: Probability = 0.0
-    """Brightness is multiplied by a factor from 1-x to 1+x."""
+    """Brightness is multiplied by a factor from 1-x to 1+x, where x is this value. 0: off."""
     contrast: Probability = 0.0
-    """Contrast is multiplied by a factor from 1-x to 1+x."""
+    """Contrast is multiplied by a factor from 1-x to 1+x. 0: off."""
     saturation: Probability = 0.0
-    """Saturation is multiplied by a factor from 1-x to 1+x."""
+    """Saturation is multiplied by a factor from 1-x to 1+x. 0: off."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Hue is turned by -x to +x of the colour circle."""
+    """Hue is turned by -x to +x of the colour circle. 0: off."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """The image is turned by an angle from -x to +x, degrees. 180: pictures without an upright direction, such as from above."""
+    """The image is turned by an angle from -x to +x, degrees. 180: pictures without an upright direction, such as from
+    above."""
     gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Values, as parts of 255, are raised to a power drawn from 1/(1+x) to 1+x, uniformly in its logarithm."""
     blur: Probability = 0.0
@@ -354,23 +363,24 @@ class AugmentConfig(Section):
 
 
 class NoiseConfig(Section):
-    """The noise of task denoise. Training draws it anew for each sample, as a function of seed, epoch and picture. A picture that
-    is scored has the same noise every time: that of numpy.random.RandomState(0). Noisy values are not clipped."""
+    """The noise of task denoise. Training draws it anew for each sample, as a function of seed, epoch and picture. A picture
+    that is scored has the same noise every time: that of numpy.random.RandomState(0). Noisy values are not clipped."""
 
     kind: Literal["gaussian", "poisson", "speckle", "jpeg"] = "gaussian"
-    """gaussian: added, of one strength everywhere. poisson: of counted photons, its variance proportional to the value. speckle:
-    multiplied, its standard deviation proportional to the value. jpeg: the artefacts of compression."""
+    """gaussian: added, of one strength everywhere. poisson: of counted photons, its variance proportional to the value.
+    speckle: multiplied, its standard deviation proportional to the value. jpeg: the artefacts of compression."""
     sigma: Sigma | tuple[Annotated[float, Field(ge=0, le=255)], Sigma] = 25.0
-    """Standard deviation, in levels of 255; of poisson and speckle, that of white. Two numbers: drawn for each sample of training
-    between them."""
+    """Standard deviation of the noise, in levels of 0..255; for poisson and speckle the one at white. Two numbers: training
+    draws one between them for each sample."""
     quality: Quality | tuple[Quality, Quality] = 10
-    """Quality of a JPEG, 1 to 100, in place of sigma. Two numbers: drawn for each sample of training between them."""
+    """Quality of the compression with kind jpeg, 1 to 100, in place of sigma. Two numbers: training draws one between them for
+    each sample."""
     scored: tuple[Sigma, ...] = Field(default=(), max_length=8)
-    """The values of sigma, of jpeg those of quality, at which each picture is scored. Empty: the one of training; of two numbers,
-    their middle."""
+    """The values of sigma (with kind jpeg, of quality) at which each picture is scored. Empty: the value of training, or the
+    middle of its two numbers."""
     target: Literal["clean", "noisy"] = "clean"
-    """The image that training compares with. noisy: the clean one with other noise of the same strength (Noise2Noise, Lehtinen et
-    al. 2018)."""
+    """The image that training compares with. noisy: the clean one with other noise of the same strength (Noise2Noise, Lehtinen
+    et al. 2018)."""
     folder: PathText | None = None
     """A folder of recorded noisy pictures, in the data folder; each has the name and the size of its clean picture. null: off,
     noise is drawn."""
@@ -392,16 +402,16 @@ class NoiseConfig(Section):
 
 
 class LossConfig(Section):
-    """The loss: cross-entropy over the pixels that are not ignored, or of denoising the error of each value."""
+    """The loss: cross-entropy over the pixels that are not ignored; for task denoise the error of each value."""
 
     kind: Literal["auto", "cross_entropy", "mse", "l1"] = "auto"
-    """mse: the mean squared error of values / 255. l1: the mean absolute error. auto: cross_entropy for a segmentation, mse for
-    denoising."""
+    """mse: the mean squared error of values / 255. l1: the mean absolute error. auto: cross_entropy for a segmentation, mse
+    for denoising."""
     class_weights: Literal["none", "median_frequency", "enet"] = "none"
-    """Weights per class, computed from the training masks. median_frequency: Eigen & Fergus 2015, section 6.3.2. enet: Paszke et
-    al. 2016. none: off, every class has weight 1."""
+    """Weights per class, computed from the training masks. median_frequency: Eigen & Fergus 2015, section 6.3.2. enet: Paszke
+    et al. 2016. none: off, every class has weight 1."""
     weight_power: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Exponent of those weights: 1 as published, 0.5 their square roots."""
+    """Exponent of class_weights. 1: the weights as published. 0.5: their square roots."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of the target that is spread evenly over the classes. 0: off."""
 
@@ -414,15 +424,15 @@ class OptimConfig(Section):
     lr: Positive = 0.01
     """Peak learning rate."""
     encoder_lr_factor: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """The learning rate of the encoder is this multiple of lr; below 1 for pretrained weights. 0: off, the encoder is frozen with
-    its batch statistics; a step is faster then and needs less memory, since the encoder has no gradients."""
+    """The learning rate of the encoder is this multiple of lr; below 1 for pretrained weights. 0: off, the encoder is frozen
+    with its batch statistics; a step is faster then and needs less memory, since the encoder has no gradients."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD; AdamW's first beta."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    """Weight decay of kernels; biases and batch normalisation have none. 0: off."""
+    """Weight decay of the kernels. Biases and batch normalisation have no weight decay. 0: off."""
     schedule: Literal["polynomial", "cosine", "one_cycle", "constant"] = "polynomial"
-    """The fall of the learning rate from its peak to zero. one_cycle: a cosine, and warmup rises along a cosine too. constant: it
-    does not fall."""
+    """The fall of the learning rate from its peak to zero. one_cycle: a cosine, and warmup rises along a cosine too. constant:
+    it does not fall."""
     power: Positive = 0.9
     """Exponent of the polynomial schedule."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -443,26 +453,26 @@ class TrainConfig(Section):
     whole batch, except that batch normalisation uses the statistics of each part."""
     precision: Precision = "auto"
     """Arithmetic of the forward and backward pass (autocast); weights are float32. auto: the fastest one that the device has
-    instructions for; a resumed run keeps its precision. float32: GPUs since NVIDIA's Ampere round the factors of convolutions to
-    TF32, whose fractions have 10 bits, as torch does by default."""
+    instructions for; a resumed run keeps its precision. float32: GPUs since NVIDIA's Ampere round the factors of convolutions
+    to TF32, whose fractions have 10 bits, as torch does by default."""
     recompute: Recompute = "nothing"
     """Activations that the backward pass computes again, to need less memory. nothing: off. activations: only the outputs of
     convolutions are kept. stages: only the outputs of stages are kept. The gradients are the same."""
     kernel: TrainingKernel = "auto"
     """What computes the 3×3 convolutions of a float32 step on a processor. torch: torch's operations. native: the project's
-    compiled kernel, where it is faster and can be compiled; train.precision auto then means float32. auto: torch, until learning
-    curves have shown that networks learn as well with the kernel's rounding; a resumed run keeps its own."""
+    compiled kernel, where it is faster and can be compiled; train.precision auto then means float32. auto: torch, because
+    too few whole trainings with the kernel's rounding have been compared; a resumed run keeps its kernel."""
     compile: bool = False
-    """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes. Meant
-    for GPUs, where it saves passes over memory between convolutions and, with accumulate 1, runs as a CUDA graph; on CPUs it was
-    no faster."""
+    """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes.
+    Meant for GPUs, where it saves passes over memory between convolutions and, with accumulate 1, runs as a CUDA graph; on
+    CPUs it was no faster."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights, which is then evaluated and saved as the best. 0: off."""
     deterministic: bool = False
     """Use only algorithms that give the same bits every time, also on a GPU, where they are slower."""
     observers: tuple[ObserverName, ...] = ("tensorboard",)
-    """The programs that show the run: tensorboard (files in the run folder), mlflow and wandb (packages to install). One that
-    fails is left out with a warning. []: off, metrics.csv has all numbers."""
+    """The programs that show the run: tensorboard (files in the run folder), mlflow and wandb (packages to install). If one
+    fails during the run, a warning says so and training goes on. []: off; metrics.csv has all numbers in any case."""
     log_every_steps: int = Field(default=50, ge=1)
     """Steps from one log line to the next."""
     eval_every_epochs: Epochs = 1.0
@@ -470,8 +480,8 @@ class TrainConfig(Section):
     save_every_epochs: Epochs = 1.0
     """Epochs from one checkpoint to the next."""
     patience: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Epochs without a better score on the val split after which the run ends. The schedule of the learning rate is that of all
-    train.epochs, so it is cut then. 0: off."""
+    """Epochs without a better score on the val split after which the run ends. The schedule of the learning rate is planned
+    for all train.epochs, so an early end cuts its low rates off. 0: off."""
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
     """Minutes after which training stops, with a checkpoint from which --resume continues. 0: off, no limit."""
 
@@ -496,28 +506,28 @@ class InferenceConfig(Section):
     """Views of the picture whose probabilities are averaged. horizontal: itself and its mirror image. dihedral: the eight
     pictures that mirrorings and quarter turns make of it. none: off, itself alone."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for, which on a processor is float32
-    where the compiled kernel computes it faster than bfloat16. float32: as in train.precision, TF32 on GPUs."""
+    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for, which on a processor is
+    float32 where the compiled kernel computes it faster than bfloat16. float32: as in train.precision, TF32 on GPUs."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight picture sizes; the first picture of a size takes
-    minutes. Meant for GPUs and many pictures of few sizes; on CPUs it was slower."""
+    minutes. Meant for many pictures of few sizes on GPUs, where it runs as a CUDA graph; on CPUs it was slower."""
     dropout_samples: int = Field(default=0, ge=0, le=1000)
-    """Monte-Carlo dropout: number of passes with dropout whose probabilities are averaged (Bayesian SegNet: 50; 6 already help).
-    0: off, one pass without dropout."""
+    """Monte-Carlo dropout: number of passes with dropout whose probabilities are averaged (Bayesian SegNet: 50; 6 already
+    help). 0: off, one pass without dropout."""
     window: int = Field(default=0, ge=0, le=65536)
     """Side of the windows into which a larger picture is divided, pixels; rounded up to a multiple of the network's stride.
     0: off for pictures of up to 2.4 megapixels; larger ones are divided into windows of 1536."""
     overlap: int | None = Field(default=None, ge=0, le=32768)
-    """Pixels that neighbouring windows share, at most half a window. null: as many as the field of view needs, so that the result
-    is that of the whole picture at scales [1.0]; a quarter of a window where that is more than half of one."""
+    """Pixels that neighbouring windows share, at most half a window. null: as many as the field of view needs, so that the
+    result is that of the whole picture at scales [1.0]; a quarter of a window where that is more than half of one."""
     temperature: Annotated[float, Field(ge=0.05, le=20)] = 1.0
-    """The logarithms of the mean probabilities are divided by it (Guo et al. 2017, section 4.2), so that a confidence of 0.8 is
-    right for 80 % of its pixels. segnet evaluate --calibrate finds it. 1: off. The mask does not depend on it."""
+    """The logarithms of the mean probabilities are divided by it (Guo et al. 2017, section 4.2), so that a confidence of 0.8
+    is right for 80 % of its pixels. segnet evaluate --calibrate finds it. 1: off. The mask does not depend on it."""
     min_region: int = Field(default=0, ge=0, le=100_000_000)
-    """Connected regions of fewer pixels than this become part of the class that borders them longest, the smallest first. The
-    confidence stays that of the class before. 0: off. segnet evaluate --tune-cleanup says what helps."""
+    """Connected regions of fewer pixels than this get the class with which they share the longest border, the smallest region
+    first. The confidence of their pixels is not changed. 0: off. segnet evaluate --tune-cleanup finds values that help."""
     fill_holes: int = Field(default=0, ge=0, le=100_000_000)
-    """Regions of fewer pixels than this that lie inside of a single other one become part of it. 0: off."""
+    """Regions of fewer pixels than this that are enclosed by a single other region get its class. 0: off."""
 
 
 class Config(Section):

@@ -107,7 +107,7 @@ def test_a_value_of_another_type_or_out_of_range(override: str, found: str) -> N
         ("model.encoder=[{widths: [4]}]", "model: 1 encoder stages but "),
         (
             "model={encoder: [{widths: [4]}, {widths: [8]}], decoder: [{widths: [8]}, {widths: [4]}]}",
-            "decoder stage 1 unpools 8 channels by winners of 4",
+            "decoder stage 1 unpools 8 channels by pooling indices of 4",
         ),
         (
             "model={upsampling: bilinear, skips: add, "

@@ -5,9 +5,9 @@ examples:
   segnet train configs/voc_segnet.yaml train.epochs=5 device=cpu --run runs/short
   segnet train configs/voc_segnet.yaml --resume
 
-`torchrun --standalone --nproc-per-node 4 -m segnet train …` divides each batch among four GPUs (or processes). With
-torchrun's option --max-restarts 1, a training that failed continues by itself from the newest checkpoint. docs/slurm.md describes
-training on a cluster.
+`torchrun --standalone --nproc-per-node 4 -m -- segnet train …` divides each batch among four GPUs (or processes). With
+torchrun's option --max-restarts 1, a training that failed continues by itself from the newest checkpoint. docs/slurm.md
+describes training on a cluster.
 """
 
 from __future__ import annotations

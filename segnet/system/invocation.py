@@ -36,4 +36,5 @@ def as_started(text: str) -> str:
     """`text` with its commands `segnet NAME …` spelled as `python scripts/NAME.py …`, unless this process is `segnet`."""
     if is_segnet():
         return text
-    return re.sub(rf"(?<!-m )\bsegnet ({'|'.join(_SCRIPTS)})\b", lambda found: f"python scripts/{_SCRIPTS[found[1]]}", text)
+    commands = rf"(?<!-m )(?<!-m -- )\bsegnet ({'|'.join(_SCRIPTS)})\b"  # a module of torchrun has no other spelling
+    return re.sub(commands, lambda found: f"python scripts/{_SCRIPTS[found[1]]}", text)

@@ -84,7 +84,7 @@ def _require_small(text: str, where: Path | str) -> None:
             line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
             raise config_error(where, f"{line}alias *{event.anchor}", "write the value out")
         if depth > _MAX_DEPTH or count > _MAX_EVENTS:
-            raise config_error(where, f"more than {_MAX_DEPTH} levels or {_MAX_EVENTS} entries", "a configuration is small")
+            raise config_error(where, f"more than {_MAX_DEPTH} levels or {_MAX_EVENTS} entries", "keep it within this limit")
 
 
 def _plain(node: yaml.Node, where: Path | str) -> Value:
@@ -171,7 +171,7 @@ def read_mapping(path: Path, children: tuple[Path, ...] = ()) -> tuple[Tree, Ori
             found = "is its own base file" if resolved in children else f"more than {_MAX_BASES} levels of base files"
             raise config_error(path, found, "break the circle of 'base' entries")
         if path.stat().st_size > _MAX_BYTES:
-            raise config_error(path, f"larger than {_MAX_BYTES:,} bytes", "a configuration is small")
+            raise config_error(path, f"larger than {_MAX_BYTES:,} bytes", "keep it within this limit")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise config_error(path, f"byte {error.start} is not UTF-8", "save the file as UTF-8") from None

@@ -235,7 +235,7 @@ def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: Cla
     if len(empty) < len(pairs):  # else it is a fault of the split
         for name in empty:
             found = f"is {ignored} everywhere, which is not scored"
-            warnings.append(data_error(mask_path(root, name), found, "see whether it is finished"))
+            warnings.append(data_error(mask_path(root, name), found, "check whether it is finished"))
     binary = sum(_is_binary(pair) for pair in pairs.values())
     if len(pairs) // 2 < binary < len(pairs):
         found = f"{binary} of {len(pairs)} masks hold only 0 and {ignored}, which is not scored"
@@ -248,7 +248,7 @@ def _mask_warnings(root: Path, split: str, pairs: dict[str, _Pair], classes: Cla
         warnings.append(data_error(path, found, remedy))
     absent = [name for k, name in enumerate(classes.names) if not any(pair.pixels[k] for pair in pairs.values())]
     if absent and pairs:
-        warnings.append(data_error(path, f"no pixel of {', '.join(absent)}", "see whether that is so"))
+        warnings.append(data_error(path, f"no pixel of {', '.join(absent)}", "check whether this is intended"))
     return warnings
 
 

@@ -111,7 +111,7 @@ def _heading(facts: Facts) -> Iterator[str]:
     yield f"# Model card: {facts.run.resolve().name}"
     yield ""
     if facts.config.task == "denoise":
-        yield f"A network that takes the noise out of pictures of {task.channels} channels."
+        yield f"A network that removes noise from pictures of {task.channels} channels."
     else:
         yield f"A network that gives each pixel of a picture one of {task.channels} classes (semantic segmentation)."
 

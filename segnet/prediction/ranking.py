@@ -81,7 +81,7 @@ def collect_ranking(out: Path) -> Path:
             doubt = Doubt(**json.loads(path.read_text(encoding="utf-8")))
             doubts.append(doubt._replace(picture=picture_name(out, path, SUFFIX, doubt.picture)))
         except (ValueError, TypeError):
-            raise data_error(path, "not the doubt about a picture", remedy) from None
+            raise data_error(path, "not a record of a picture for the ranking", remedy) from None
         if doubts[-1].measure != doubts[0].measure:
             raise data_error(path, f"is {doubts[-1].measure}, that of {doubts[0].picture} is {doubts[0].measure}", remedy)
     text = io.StringIO()

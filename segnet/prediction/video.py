@@ -127,7 +127,7 @@ def write_video(path: Path, rate: Fraction) -> Iterator[FrameWriter]:
         except BrokenPipeError:
             messages.seek(0)
             reason = _reason(messages.read().decode(errors="replace"))
-            raise UserError(ExitCode.ENVIRONMENT, path, f"ffmpeg could not write it: {reason}", "mend that, repeat") from None
+            raise UserError(ExitCode.ENVIRONMENT, path, f"ffmpeg could not write it: {reason}", "mend that, and repeat") from None
         finally:
             writer.stop()
 

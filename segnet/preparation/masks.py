@@ -291,7 +291,7 @@ def _by_nearest(labels: Labels, rules: Rules, path: Path) -> tuple[np.ndarray, i
         colors = shown_colors(colors, labels.palette, path)
     elif colors.ndim == 2:
         if int(colors.max(initial=0)) > 255:
-            raise data_error(path, f"greys up to {colors.max()}", "export it with 8 bits")
+            raise data_error(path, f"greys up to {colors.max()}, above 255", "export it with 8 bits")
         colors = np.repeat(colors[..., None], 3, axis=2)
     own = {*rules.colors, *(rules.classes.colors if rules.classes else ())}
     id_of = {color: number for color, number in id_of_colors(rules).items() if color in own}

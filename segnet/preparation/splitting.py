@@ -185,7 +185,7 @@ def _class_warnings(root: Path, pool: Pool, lists: Mapping[str, Sequence[str]], 
     everywhere = pool.pixels.sum(axis=0)
     warnings = []
     if absent := [name for name, pixels in zip(classes.names, everywhere, strict=True) if not pixels]:
-        warnings.append(data_error(root, f"no mask has a pixel of {', '.join(absent)}", "see whether that is so"))
+        warnings.append(data_error(root, f"no mask has a pixel of {', '.join(absent)}", "check whether this is intended"))
     for split, members in lists.items():
         pixels = pixels_of(pool, members)
         missing = [name for k, name in enumerate(classes.names) if everywhere[k] and not pixels[k]]

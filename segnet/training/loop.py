@@ -333,5 +333,7 @@ def _explained() -> Iterator[None]:
     except RuntimeError as error:
         found = first_line(error)
         if "deterministic implementation" in found:
-            raise UserError(ExitCode.CONFIG, "train.deterministic", found, "choose a network without it, or give it up") from None
+            raise UserError(
+                ExitCode.CONFIG, "train.deterministic", found, "choose a network without it, or set it to false"
+            ) from None
         raise

@@ -51,5 +51,5 @@ def test_a_split_may_lack_classes_that_training_shows(
 ) -> None:
     every_mask(tiny_data, "val", [0, 1])
     said = all_commands(tiny_config_file, tiny_run, tmp_path / "new")
-    assert said.pop("check").strip().endswith("val.txt: no pixel of disc – see whether that is so")
+    assert said.pop("check").strip().endswith("val.txt: no pixel of disc – check whether this is intended")
     assert set(said.values()) == {""}

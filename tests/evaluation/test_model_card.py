@@ -90,7 +90,7 @@ def test_the_card_of_a_denoising_has_a_row_for_each_strength_of_noise(tmp_path):
         "| gaussian 15",
         "| gaussian 25",
     ]
-    assert "takes the noise out of pictures" in card
+    assert "removes noise from pictures" in card
     assert "--save restored" in card
 
 

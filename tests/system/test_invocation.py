@@ -25,3 +25,9 @@ def test_a_command_is_spelled_as_the_process_was_started(started: str, expected:
 def test_a_script_that_prepares_names_itself_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["prepare_data.py"])
     assert as_started("segnet prepare sample") == "python scripts/prepare_data.py sample"
+
+
+def test_a_module_that_torchrun_starts_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py"])
+    for command in ("torchrun -m segnet train x", "torchrun -m -- segnet train x"):
+        assert as_started(command) == command

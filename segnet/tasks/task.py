@@ -96,7 +96,8 @@ class Criterion(Protocol):
     """A loss that is a sum over pixels or images divided by a count, so that the parts of a batch and the ranks add up.
 
     There is one divisor: a sum of two losses needs the same count for both. A loss of a whole batch, such as a Dice loss over
-    all its pixels, does not add up.
+    all its pixels, does not add up. A sum over images does in training; validation takes a large image in regions and adds up
+    the losses of these.
     """
 
     def counts(self, truth: Tensor, /) -> Tensor:

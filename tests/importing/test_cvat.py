@@ -158,3 +158,13 @@ def test_a_picture_in_two_subsets_is_refused(tmp_path: Path) -> None:
         (folder / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("a\n")
     with refused(ExitCode.DATA, "'a' is in the lists train and val"):
         run_import(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["annotations.xml", "task_1/annotations.xml"])
+def test_the_xml_of_cvat_is_refused_with_the_format_to_choose(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "in"
+    photo(folder / "images" / "a.jpg", seed=1)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("<annotations></annotations>\n")
+    with refused(ExitCode.DATA, f"holds {name}", "CVAT", "Segmentation mask 1.1"):
+        run_import(zipped(folder), tmp_path / "out")

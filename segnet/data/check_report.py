@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segnet.classes import merge_text
 from segnet.data.checking import CheckReport
-from segnet.data.layout import split_path
+from segnet.data.layout import ALL, split_path
 from segnet.data.sample_files import merge_alike
 from segnet.system.errors import UserError
 
@@ -49,7 +49,8 @@ def report_table(report: CheckReport) -> str:
     sizes = {split.name: len(split.ids) for split in report.splits}
     if merged := merge_text(report.classes):
         lines.append(f"merged by data.merge: {merged}")
-    lines += [f"{a} and {b} share {n:,} pictures" for (a, b), n in report.overlaps.items() if sizes[a] and sizes[b]]
+    shared = {pair: n for pair, n in report.overlaps.items() if ALL not in pair and all(sizes[name] for name in pair)}
+    lines += [f"{a} and {b} share {n:,} pictures" for (a, b), n in shared.items()]
     return "\n".join(lines)
 
 

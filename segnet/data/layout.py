@@ -19,6 +19,7 @@ from segnet.system.files import is_inside, write_text
 PICTURES = "JPEGImages"
 MASKS = "SegmentationClass"
 PLAIN_MASKS = "masks"
+ALL = "all"  # the list of the pictures of a set that is not divided yet
 FOLDERS = (PICTURES, MASKS, LISTS)  # LISTS is "ImageSets/Segmentation": a file <split>.txt with one id a line for each split
 
 

@@ -35,7 +35,8 @@ def read_cvat(tree: Tree, choices: Choices) -> Source:
     """A set whose classes are the lines of labelmap.txt, the background first."""
     classes = _background_first(read_labelmap(tree.root / LABELMAP))
     notes = list[str]()
-    items, faults = paired_by_lists(tree, choices, color_rules(classes), notes)
+    remedy = f"add a line NAME:R,G,B:: with the colour to {LABELMAP}, or export again"
+    items, faults = paired_by_lists(tree, choices, color_rules(classes), notes, remedy=remedy)
     if classes[0].name.lower() not in (BACKGROUND, "unlabelled"):
         notes.append(f"black is the colour of '{classes[0].name}', so that pixels without a label have that class too")
     return Source(classes, items, faults, notes, {"masks": "colours of labelmap.txt"})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segnet.data.layout import ALL
 from segnet.importing.writing import Imported
+from segnet.system.invocation import as_started
 
 
 def import_table(result: Imported, out: Path) -> str:
@@ -31,4 +33,6 @@ def import_table(result: Imported, out: Path) -> str:
     lines += [f"note: {note}" for note in result.notes]
     lists = ", ".join(f"{size:,} {split}" for split, size in result.lists.items())
     lines.append(f"{out}: {lists}" + ("" if result.written else " (complete already: nothing to do)"))
+    if set(result.lists) == {ALL}:
+        lines.append(as_started(f"next: segnet split {out} --val 0.2"))
     return "\n".join(lines)

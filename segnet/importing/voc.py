@@ -57,10 +57,12 @@ def _are_vocs(seen: MaskValues, masks: list[Path]) -> bool:
     return palette is not None and palette[: len(VOC)].tolist() == [list(color) for color in VOC.colors]
 
 
-def paired_by_lists(tree: Tree, choices: Choices, rules: Rules, notes: list[str]) -> tuple[list[Item], list[UserError]]:
+def paired_by_lists(
+    tree: Tree, choices: Choices, rules: Rules, notes: list[str], *, remedy: str = ""
+) -> tuple[list[Item], list[UserError]]:
     """The pictures in the lists of a set, or where it has none those with a mask or in JPEGImages, and the faults.
 
-    Adds to `notes` how many pictures are in no list.
+    Adds to `notes` how many pictures are in no list. `remedy` is for values of masks without a rule.
     """
     masks = {_id_in(name, MASKS): tree.root / name for name in tree.pictures if name.startswith(f"{MASKS}/")}
     faults = list[UserError]()
@@ -95,7 +97,8 @@ def paired_by_lists(tree: Tree, choices: Choices, rules: Rules, notes: list[str]
             faults.append(fault)
             continue
         mask = masks.get(sample_id)
-        items.append(Item(sample_id, picture, mask or tree.root / LISTS, mask_drawer(mask, rules) if mask else None, split))
+        draw = mask_drawer(mask, rules, remedy) if mask else None
+        items.append(Item(sample_id, picture, mask or tree.root / LISTS, draw, split))
     if left := len(finder.by_id.keys() - split_by_id.keys()):
         notes.append(f"{left:,} pictures are in no list and are left out")
     return items, faults

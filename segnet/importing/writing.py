@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from segnet.classes import IGNORE_INDEX, ClassSet, Color, class_set
 from segnet.data.images import SUFFIXES, open_image
-from segnet.data.layout import mask_path, picture_path, split_path, write_classes
+from segnet.data.layout import ALL, mask_path, picture_path, split_path, write_classes
 from segnet.data.mask_files import encode_mask
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import Tree, open_tree
@@ -44,7 +44,6 @@ Unlabelled = Literal["background", "ignore", "skip"]
 RECORD = "import.json"  # in the data folder
 _SCRATCH = ".import"  # in the data folder while a set is imported
 _WRITERS = 8  # threads; each waits until its file is on disk
-_ALL = "all"  # the list of a set without lists
 
 
 class ClassRow(NamedTuple):
@@ -292,7 +291,7 @@ def _result(
 def _lists(done: Sequence[_Done]) -> dict[str, list[str]]:
     """The lists of ids: those of the source, else one with all; pictures in no list of a set with lists are in `unlisted`."""
     lists = dict[str, list[str]]()
-    other = "unlisted" if any(one.item.split for one in done) else _ALL
+    other = "unlisted" if any(one.item.split for one in done) else ALL
     for one in done:
         lists.setdefault(one.item.split or other, []).append(one.item.id)
     return {split: sorted(ids) for split, ids in sorted(lists.items())}
@@ -353,7 +352,7 @@ def _write(out: Path, scratch: Path, record: str, classes: ClassSet, done: Seque
         results = list(tqdm(pool.map(write, done), "write", len(done), unit="picture", leave=False, disable=None))
     raise_first([result for result in results if isinstance(result, UserError)])
     written = sum(result for result in results if isinstance(result, int))
-    make_folder(split_path(out, _ALL).parent)
+    make_folder(split_path(out, ALL).parent)
     for split, ids in _lists(done).items():
         path = split_path(out, split)
         if not path.exists():

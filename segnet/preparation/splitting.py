@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segnet.classes import ClassSet
-from segnet.data.layout import mask_path, masks_folder, pictures_folder, split_path
+from segnet.data.layout import ALL, mask_path, masks_folder, pictures_folder, split_path
 from segnet.data.listing import list_pictures
 from segnet.data.mask_files import open_mask
 from segnet.data.sample_files import find_pictures, merge_alike
 from segnet.data.split_lists import SHOWN, parse_split
 from segnet.preparation.division import Pool, divide, in_order, pixels_of
 from segnet.preparation.written_lists import (
-    ALL,
     Existing,
     SplitOptions,
     is_apart,

@@ -10,12 +10,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from segnet.data.layout import split_path
+from segnet.data.layout import ALL, split_path
 from segnet.data.split_lists import SHOWN, are_apart, overlap_faults, parse_split
 from segnet.system.errors import config_error, data_error, raise_first
 from segnet.system.files import make_folder, write_text
 
-ALL = "all"  # the list of the pictures to divide, if there is one
 STATE = "split.json"  # beside the lists: those that this command wrote, and with which options
 _FOLD = re.compile(r"(?:train|val)_(\d+)")
 Existing = Literal["extend", "keep", "overwrite"]

@@ -46,7 +46,11 @@ def test_import_prints_its_table_and_a_second_run_does_nothing(run_script: RunSc
     lines = done.stdout.splitlines()
     assert lines[0] == "pairs of pictures and masks (recognised by masks/0.png): 3 pictures"
     assert lines[2].split() == ["0", "background", "0", "0", "0", "3", "83.33", "%", "0", "and", "1"]
-    assert lines[-2:] == [f"{tmp_path / 'out'}: 3 all", f"{tmp_path / 'c' / 'x.yaml'}: written"]
+    assert lines[-3:] == [
+        f"{tmp_path / 'out'}: 3 all",
+        f"next: python scripts/prepare_data.py split {tmp_path / 'out'} --val 0.2",
+        f"{tmp_path / 'c' / 'x.yaml'}: written",
+    ]
     again = run_script(*arguments)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout

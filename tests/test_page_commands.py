@@ -13,6 +13,7 @@ import pytest
 from helpers import ROOT
 
 from segnet.__main__ import COMMANDS
+from segnet.commands.predict import parse_arguments
 from segnet.config.loading import load_config
 
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,6 +72,8 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         COMMANDS[words[0]](words[1:])
     monkeypatch.undo()
     (given,) = raised.value.args
+    if words[0] == "predict":
+        parse_arguments(words[1:])  # the kinds after --save
     recipes = [word for word in words if word.endswith(".yaml") and word not in WRITTEN_BY_THE_READER]
     assert [name for name in recipes if not (ROOT / name).exists()] == []
     named = [ROOT / "configs" / f"{Path(word).name}.yaml" for word in words if word.startswith("runs/")]
@@ -103,6 +106,7 @@ def test_the_commands_of_the_pages_are_found():
         "segnet train configs/sampel.yaml",
         "segnet train configs/sample.yaml train.epoch=5",
         "segnet split data/leaves --vall 0.2",
+        "segnet predict runs/mine photos --out masks --save maks",
         "ls && segnet evaluate runs/mine inference.scale=[1.0] | cat",
     ],
 )

@@ -64,8 +64,9 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules[COMMANDS[words[0]].__module__]
     parse = module.parse
 
-    def read(*arguments, **options):
-        raise Read(parse(*arguments, **options))
+    def read(parser, *arguments, **options):
+        parser.allow_abbrev = False
+        raise Read(parse(parser, *arguments, **options))
 
     monkeypatch.setattr(module, "parse", read)
     with pytest.raises(Read) as raised:
@@ -106,6 +107,7 @@ def test_the_commands_of_the_pages_are_found():
         "segnet train configs/sampel.yaml",
         "segnet train configs/sample.yaml train.epoch=5",
         "segnet split data/leaves --vall 0.2",
+        "segnet evaluate runs/mine --calibrat",
         "segnet predict runs/mine photos --out masks --save maks",
         "ls && segnet evaluate runs/mine inference.scale=[1.0] | cat",
     ],

@@ -165,6 +165,15 @@ def test_the_tutorial_goes_from_the_archive_to_onnx(tmp_path, exported):
     run(f"{example}\nassert mask.shape == (48, 64)\n", [], tmp_path)
 
 
+def test_the_demo_of_denoising_works_on_a_small_sample(clone):
+    commands = code_blocks(PAGES["denoising"], "bash")[0].splitlines()
+    assert [command.split()[1] for command in commands] == ["prepare", "train", "evaluate", "show"]
+    commands[1] += " train.epochs=0.4 train.batch_size=2 augment.crop_size=[16,16] device=cpu"
+    commands[1] += " 'model.encoder=[{widths: [4]}, {widths: [4]}]' 'model.decoder=[{widths: [4]}, {widths: [4]}]'"
+    run(DRIVER, [command.replace("sample_00194", "sample_00004") for command in commands[1:]], clone)
+    assert (clone / "restored.png").exists()
+
+
 def test_the_page_of_labels_gives_options_that_the_import_has():
     """The formats have tests of their own; here each command line is parsed, and each value that is proposed is one."""
     page = PAGES["labels"]

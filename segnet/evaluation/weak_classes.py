@@ -33,7 +33,7 @@ def weak_class_lines(scores: Scores, classes: ClassSet, config: Config) -> list[
 def _line(k: int, scores: Scores, classes: ClassSet, config: Config) -> str:
     """The line about class `k`."""
     name, recall, precision = classes.names[k], scores.class_accuracy[k], scores.class_precision[k]
-    start = f"{name}: IoU {scores.class_iou[k]:.2f}"
+    start = f"{name}: IoU {100 * scores.class_iou[k]:.1f}"
     if math.isnan(precision) or recall <= precision:
         share, other = _largest_other(scores.confusion[k], k)
         return f"{start}, {share:.0%} of it predicted as {classes.names[other]}: {_more_weight(config)} or label more of it"

@@ -40,13 +40,13 @@ OVERDONE = scores_of((600, 200, 0, 0), (0, 20, 0, 0), (0, 0, 100, 0), (0, 0, 0, 
     ],
 )
 def test_a_missed_class_is_told_with_what_it_is_taken_for_and_a_cure_that_is_left(config: Config, remedy: str) -> None:
-    assert weak_class_lines(MISSED, FIELD, config) == [f"crop: IoU 0.08, 90% of it predicted as weed: {remedy}"]
+    assert weak_class_lines(MISSED, FIELD, config) == [f"crop: IoU 8.0, 90% of it predicted as weed: {remedy}"]
 
 
 def test_a_class_that_others_are_taken_for_gets_no_more_weight() -> None:
     (line,) = weak_class_lines(OVERDONE, FIELD, GENTLE)
     assert line.startswith(
-        "weed: IoU 0.09, 91% of what is predicted as weed is soil: lower loss.weight_power (0.5), label more of soil"
+        "weed: IoU 9.1, 91% of what is predicted as weed is soil: lower loss.weight_power (0.5), label more of soil"
     )
     assert "weight" not in weak_class_lines(OVERDONE, FIELD, PLAIN)[0]
 
@@ -65,7 +65,7 @@ def test_the_worst_three_are_named_and_the_others_counted() -> None:
     for k, right in enumerate((4, 0, 2, 1, 3), start=2):
         counts[k, 0], counts[k, k] = 100 - right, right
     lines = weak_class_lines(scores_of(*map(tuple, counts.tolist())), class_set(tuple("abcdefg")), GENTLE)
-    assert [line[:12] for line in lines[:3]] == ["d: IoU 0.00,", "f: IoU 0.01,", "e: IoU 0.02,"]
+    assert [line[:10] for line in lines[:3]] == ["d: IoU 0.0", "f: IoU 1.0", "e: IoU 2.0"]
     assert lines[3] == "2 more of 7 classes have an IoU below half of the mIoU: train longer"
     assert len(lines) == 4
 

@@ -70,5 +70,5 @@ def test_the_table_of_a_folder(predictor: Predictor, tmp_path: Path) -> None:
     with refused(ExitCode.DATA, "b.ranking.json: is entropy, that of a.png is mutual_information", "--overwrite"):
         collect_ranking(out)
     (out / "a.ranking.json").write_text("{}")
-    with refused(ExitCode.DATA, "a.ranking.json: not the doubt"):
+    with refused(ExitCode.DATA, "a.ranking.json: not a record of a picture for the ranking"):
         collect_ranking(out)

@@ -76,9 +76,10 @@ class Runtime(nn.Module):
     too_many_pixels: float = math.inf  # as in EncoderDecoder
     file_digest: Tensor  # (32,) uint8; in state_dict it stands for the weights: it changes when one of them does
 
-    def __init__(self, run: Run, config: Config, digest: bytes) -> None:
+    def __init__(self, run: Run, config: Config, digest: bytes, *, only_float32: bool = False) -> None:
         super().__init__()
         self._run = run
+        self.only_float32 = only_float32  # whatever the precision of the configuration
         self.in_channels = config.data.channels
         self.num_classes = build_task(config).channels
         self.field_of_view = field_of_view(config.model)
@@ -116,7 +117,7 @@ class ExportedFile(NamedTuple):
         """
         with _runtime_errors_named(self.path):
             run = self.compile(precision)
-        return Runtime(run, self.metadata.config, self.digest).eval()
+        return Runtime(run, self.metadata.config, self.digest, only_float32=self.path.suffix == ".onnx").eval()
 
 
 def seal(suffix: str, content: bytes, weights: bytes = b"") -> bytes:

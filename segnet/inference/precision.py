@@ -27,7 +27,9 @@ def choose_inference_precision(config: InferenceConfig, network: ModelConfig | N
 
 
 def precision_of(config: InferenceConfig, model: Network) -> Precision:
-    """`choose_inference_precision` for `model` on its device."""
+    """`choose_inference_precision` for `model` on its device; float32 for a runtime that computes in nothing else."""
+    if isinstance(model, Runtime) and model.only_float32:
+        return Precision("float32", "onnxruntime computes in it alone")
     return choose_inference_precision(config, None if isinstance(model, Runtime) else model.architecture, model.device)
 
 

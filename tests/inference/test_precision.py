@@ -58,3 +58,4 @@ def test_a_network_and_an_exported_one_are_told_apart(processor, tiny_config):
     processor("avx512_bf16")
     assert precision_of(AUTO, EncoderDecoder(SMALL, 3)).name == "float32"
     assert precision_of(AUTO, Runtime(lambda image: image, tiny_config, b"")).name == "bfloat16"
+    assert precision_of(AUTO, Runtime(lambda image: image, tiny_config, b"", only_float32=True)).name == "float32"

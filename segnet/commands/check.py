@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from segnet.data.checking import CheckReport
 
 
-def define(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to a parser, and what it runs."""
+def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser, to which the arguments of the command and what it runs are added."""
     source = parser.add_argument(
         "source", type=Path, metavar="CONFIG|DIR", help="a configuration, or a data folder with classes.yaml"
     )
@@ -73,6 +73,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         return ExitCode.DATA if report.faults else None
 
     parser.set_defaults(run=run)
+    return parser
 
 
 def add_to(commands: Subcommands) -> None:
@@ -82,16 +83,13 @@ def add_to(commands: Subcommands) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command alone."""
-    parser = command_parser("check", __doc__)
-    define(parser)
-    return parser
+    return define(command_parser("check", __doc__))
 
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Check, and print a table and the faults."""
     given = parse(build_parser(), arguments)
-    code: ExitCode | None = given.run(given)
-    return code
+    return given.run(given)
 
 
 def _print_report(report: CheckReport, *, verbose: bool) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from segnet.classes import ClassSet
 
 
-def define(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to a parser, and what it runs."""
+def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser, to which the arguments of the command and what it runs are added."""
     parser.add_argument("masks", type=Path, metavar="MASKS", help="a folder of masks, which is not changed")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the folder for the converted masks, palette PNGs")
     parser.add_argument("--list", action="store_true", help="only list the ids or colours, and propose the command")
@@ -79,6 +79,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         return None
 
     parser.set_defaults(run=run)
+    return parser
 
 
 def add_to(commands: Subcommands) -> None:
@@ -88,16 +89,13 @@ def add_to(commands: Subcommands) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command alone."""
-    parser = command_parser("convert", __doc__)
-    define(parser)
-    return parser
+    return define(command_parser("convert", __doc__))
 
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Convert a folder of masks, or list its values."""
     given = parse(build_parser(), arguments)
-    code: ExitCode | None = given.run(given)
-    return code
+    return given.run(given)
 
 
 def _list_values(folder: Path, classes: ClassSet | None, source: str) -> ExitCode | None:

@@ -21,8 +21,8 @@ from segnet.commands.parsers import Subcommands, add_command, command_parser, pa
 from segnet.system.errors import ExitCode, UserError
 
 
-def define(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to a parser, and what it runs."""
+def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser, to which the arguments of the command and what it runs are added."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder, a zip, or a JSON file of labels")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="the folder of the pictures, if SOURCE has none")
@@ -56,6 +56,7 @@ def define(parser: argparse.ArgumentParser) -> None:
             print(write_recipe(given.config, given.out, result))
 
     parser.set_defaults(run=run)
+    return parser
 
 
 def add_to(commands: Subcommands) -> None:
@@ -65,13 +66,10 @@ def add_to(commands: Subcommands) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command alone."""
-    parser = command_parser("import", __doc__)
-    define(parser)
-    return parser
+    return define(command_parser("import", __doc__))
 
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Import a labelled set."""
     given = parse(build_parser(), arguments)
-    code: ExitCode | None = given.run(given)
-    return code
+    return given.run(given)

@@ -45,8 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Prepare a data set, or run a subcommand."""
     given = parse(build_parser(), arguments)
-    code: ExitCode | None = given.run(given)
-    return code
+    return given.run(given)
 
 
 def _define_sample(sample: argparse.ArgumentParser) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from segnet.preparation.written_lists import Existing
 
 
-def define(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to a parser, and what it runs."""
+def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser, to which the arguments of the command and what it runs are added."""
     source = parser.add_argument("source", type=Path, metavar="DIR", help="a data folder with classes.yaml, or a configuration")
     complete_configs(source)
     add_overrides(parser)
@@ -81,6 +81,7 @@ def define(parser: argparse.ArgumentParser) -> None:
             print(f"warning: {warning}", file=sys.stderr)
 
     parser.set_defaults(run=run)
+    return parser
 
 
 def add_to(commands: Subcommands) -> None:
@@ -90,13 +91,10 @@ def add_to(commands: Subcommands) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command alone."""
-    parser = command_parser("split", __doc__)
-    define(parser)
-    return parser
+    return define(command_parser("split", __doc__))
 
 
 def main(arguments: list[str] | None = None) -> ExitCode | None:
     """Write the lists of splits."""
     given = parse(build_parser(), arguments)
-    code: ExitCode | None = given.run(given)
-    return code
+    return given.run(given)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contrast import CONTRAST
 from evaluations import CURVES, HOSTILE, evaluation_of_pictures, picture_score, report_pictures, write_page
 from PIL import Image
 
@@ -189,27 +190,6 @@ def test_a_link_of_a_class_shows_its_worst_picture(browser: Any, report: Path, b
 _ALL_SHADES = """document.querySelectorAll(".confusion td").forEach((cell, index) => {
   cell.style.setProperty("--strength", 12 * index + "%");
 })"""
-_CONTRAST = """() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const light = (colors) => {
-    for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
-    const shares = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => v / 255);
-    const linear = shares.map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const poor = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const said = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!said || !element.checkVisibility() || element.closest("script, :disabled, title, desc")) continue;
-    const behind = [];
-    for (let at = element; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
-    const style = getComputedStyle(element);
-    const [a, b] = [light(behind), light([...behind, element.namespaceURI.includes("svg") ? style.fill : style.color])];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) poor.push(`${element.tagName} ${element.textContent.slice(0, 20)} ${ratio.toFixed(2)}`);
-  }
-  return poor;
-}"""
 
 
 def test_light_and_dark_are_both_readable(browser: Any, report: Path) -> None:
@@ -219,7 +199,7 @@ def test_light_and_dark_are_both_readable(browser: Any, report: Path) -> None:
             backgrounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             page.evaluate(_ALL_SHADES)
             page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-            assert page.evaluate(_CONTRAST) == []
+            assert page.evaluate(CONTRAST) == []
     light, dark = ([int(value) for value in re.findall(r"\d+", color)] for color in backgrounds)
     assert min(light) > 200
     assert max(dark) < 60

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contrast import CONTRAST
 from noisy_sets import denoise_config_for
 from PIL import Image
 from web_servers import RunningServer, picture_file, save_network
@@ -258,12 +259,12 @@ def test_a_picture_is_dropped_or_pasted(browser, running):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_and_is_readable_in_every_width_and_scheme(browser, running, width, scheme, contrast):
+def test_it_fits_and_is_readable_in_every_width_and_scheme(browser, running, width, scheme):
     options = {"viewport": {"width": width, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
     with Opened(browser, running, **options) as page:
         choose(page, picture_file((25, 40)), "a_very_long_name_of_a_picture_" * 4 + ".png")
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        assert page.evaluate(contrast) == []
+        assert page.evaluate(CONTRAST) == []
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", background))) > 600) == (scheme == "light")
         assert page.evaluate("document.getAnimations().length") == 0

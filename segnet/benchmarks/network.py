@@ -54,13 +54,17 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
     """
     model, plain, image = _networks(config)
     networks: dict[str, tuple[nn.Module, str]] = {}
-    for precision in _precisions(image.device, emulated):
+    precisions = _precisions(image.device, emulated)
+    for precision in precisions:
         network: nn.Module = fold(model, precision, native=False)
         networks[f"folded {precision}"] = network, precision
         if compiled:
             networks[f"compiled {precision}"] = CompiledPerSize(network), precision
-    if image.device.type == "cpu" and find_kernel().kernel:
+    kernel = find_kernel().kernel if image.device.type == "cpu" else None
+    if kernel:
         networks[NATIVE] = fold(model), "float32"
+    if kernel and kernel.has_bfloat16 and "bfloat16" in precisions:
+        networks["native bfloat16"] = fold(model, "bfloat16"), "bfloat16"
     plain_image = image.contiguous()  # NCHW
     ways = [Way(PLAIN, "float32", partial(plain, plain_image), {})]
     with torch.inference_mode():

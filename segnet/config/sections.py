@@ -506,8 +506,9 @@ class InferenceConfig(Section):
     """Views of the picture whose probabilities are averaged. horizontal: itself and its mirror image. dihedral: the eight
     pictures that mirrorings and quarter turns make of it. none: off, itself alone."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass; auto: the fastest one that the device has instructions for, which on a processor is
-    float32 where the compiled kernel computes it faster than bfloat16. float32: as in train.precision, TF32 on GPUs."""
+    """Arithmetic of the forward pass. auto: the fastest one that the device has instructions for; on a processor float32 where
+    the compiled kernel computes it faster than torch computes bfloat16. float32: as in train.precision, TF32 on GPUs. bfloat16:
+    on processors with AVX512-BF16 the compiled kernel rounds the factors of its products to it, faster than in float32."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight picture sizes; the first picture of a size takes
     minutes. Meant for many pictures of few sizes on GPUs, where it runs as a CUDA graph; on CPUs it was slower."""

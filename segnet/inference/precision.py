@@ -14,8 +14,9 @@ def choose_inference_precision(config: InferenceConfig, network: ModelConfig | N
     """The precision that `config.precision` means on `device` for a network, or for an exported one (None).
 
     "auto" is what the device computes fast, see `choose_precision`. Where that is bfloat16, but the compiled kernel computes the
-    network's convolutions, it is float32: the network then took 0.67 to 0.7 of the time of bfloat16 with the instructions of
-    AVX-512. With those of AMX, which are many times as fast, it is bfloat16.
+    network's convolutions, it is float32: with the instructions of AVX-512 the network then took 0.67 to 0.7 of the time of torch
+    in bfloat16. The kernel is faster still in bfloat16, but not exact, so that is for a configuration to ask for. With the
+    instructions of AMX, which are many times as fast, it is bfloat16, by torch.
     Raises UserError as `choose_precision`.
     """
     precision = choose_precision(config.precision, device)

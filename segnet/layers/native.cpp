@@ -42,6 +42,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -64,6 +67,17 @@ typedef double Doubles __attribute__((vector_size(LANES * 4)));  // half as many
 typedef float StoredHalf __attribute__((vector_size(LANES * 2), aligned(4), may_alias));
 typedef uint8_t StoredBytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
+// What the matrices have that are multiplied: float, or pairs of bfloat16, which the processor multiplies faster. Their products
+// are summed in float. Such a pair is of neighbouring input channels, whose number must then be even.
+template <typename Element>
+constexpr long PAIR = sizeof(float) / sizeof(Element);
+
+#ifdef __AVX512BF16__
+struct BFloat16 {
+    uint16_t bits;  // the upper half of a float
+};
+#endif
+
 inline long divided_up(long n, long divisor) { return (n + divisor - 1) / divisor; }
 inline long rounded_up(long n, long multiple) { return divided_up(n, multiple) * multiple; }
 
@@ -75,6 +89,12 @@ inline Doubles load_doubles(const float* from) {
 inline void store(float* to, Doubles value) {
     *reinterpret_cast<StoredHalf*>(to) = __builtin_convertvector(value, StoredHalf);
 }
+#ifdef __AVX512BF16__
+inline void store(BFloat16* to, Vector value) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(value));
+    std::memcpy(to, &rounded, sizeof rounded);
+}
+#endif
 inline Integers load(const uint8_t* from) {
     return __builtin_convertvector(*reinterpret_cast<const StoredBytes*>(from), Integers);
 }
@@ -169,18 +189,30 @@ inline void transform_kernel(Doubles* x) {
     x[5 * step] = x2;
 }
 
+inline void add_product(Vector& sum, const float* input, const float* kernels) { sum += *input * load(kernels); }
+#ifdef __AVX512BF16__
+inline void add_product(Vector& sum, const BFloat16* inputs, const BFloat16* kernels) {
+    int pair;
+    std::memcpy(&pair, inputs, sizeof pair);
+    const __m512i pairs = _mm512_set1_epi32(pair), kernel_pairs = _mm512_loadu_si512(kernels);
+    sum = reinterpret_cast<Vector>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(kernel_pairs),
+                                                    reinterpret_cast<__m512bh>(pairs)));
+}
+#endif
+
 // The sums of so many tiles and vectors of output channels, (rows, C) times (C, vectors * LANES), for one element of a tile.
 // With `add` they are added to those that are there.
-template <int rows, int vectors>
-void multiply(const float* inputs, const float* kernels, long channels, float* sums, long stride, bool add) {
+template <typename Element, int rows, int vectors>
+void multiply(const Element* inputs, const Element* kernels, long channels, float* sums, long stride, bool add) {
+    constexpr long pair = PAIR<Element>;
     Vector sum[rows][vectors] = {};
     for (; channels > 0; channels -= LANES, inputs += ROWS * LANES) {
         const long count = std::min(channels, LANES);
-        for (long c = 0; c < count; ++c, kernels += vectors * LANES)
+        for (long c = 0; c < count; c += pair, kernels += vectors * LANES * pair)
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-                for (int v = 0; v < vectors; ++v) sum[r][v] += inputs[r * LANES + c] * load(kernels + v * LANES);
+                for (int v = 0; v < vectors; ++v) add_product(sum[r][v], inputs + r * LANES + c, kernels + v * LANES * pair);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
@@ -191,16 +223,17 @@ void multiply(const float* inputs, const float* kernels, long channels, float* s
         }
 }
 
-typedef void (*Multiplication)(const float*, const float*, long, float*, long, bool);
+template <typename Element>
+using Multiplication = void (*)(const Element*, const Element*, long, float*, long, bool);
 
 // `multiply` for numbers that are known only when the program runs.
-template <int most_rows = ROWS, int most_vectors = WIDE>
-Multiplication multiplication(long rows, long vectors) {
+template <typename Element, int most_rows = ROWS, int most_vectors = WIDE>
+Multiplication<Element> multiplication(long rows, long vectors) {
     if constexpr (most_rows > 1)
-        if (rows < most_rows) return multiplication<most_rows - 1, most_vectors>(rows, vectors);
+        if (rows < most_rows) return multiplication<Element, most_rows - 1, most_vectors>(rows, vectors);
     if constexpr (most_vectors > 1)
-        if (vectors < most_vectors) return multiplication<most_rows, most_vectors - 1>(rows, vectors);
-    return multiply<most_rows, most_vectors>;
+        if (vectors < most_vectors) return multiplication<Element, most_rows, most_vectors - 1>(rows, vectors);
+    return multiply<Element, most_rows, most_vectors>;
 }
 
 // Ask for large pages, whose first use costs less; the system may ignore it.
@@ -305,7 +338,7 @@ struct Window {
     }
 };
 
-// Floats from one element of a tile to the next, in `kernels`; a vector more than needed, as in `Block`.
+// Numbers from one element of a tile to the next, in `kernels`; a vector more than needed, as in `Block`.
 inline long kernel_plane(long channels, long outputs) { return channels * rounded_up(outputs, LANES) + LANES; }
 
 // The kernels of a layer as torch has them, (K, C, 3, 3) with so many floats from one element to the next. With `flipped` their
@@ -315,23 +348,36 @@ struct Weight {
     long channels, outputs, next_output, next_channel, next_row, next_column;
     bool flipped;
 
-    // Write G g G' for LANES output channels from k on and `count` input channels from c on: element i of channel c + j to
-    // to[i * plane + j * next].
-    void transform(long k, long c, long count, float* to, long plane, long next) const {
+    // Write G g G' for LANES output channels from k on and `count` input channels from c on into a panel of so many output channels:
+    // element i to to + i * plane.
+    template <typename Element>
+    void transform(long k, long c, long count, Element* to, long plane, long panel) const {
         float g[LANES][9][LANES];  // of so many input channels
-        for (const long last = c + count; c < last; c += LANES) {
-            const long some = std::min(LANES, last - c);
-            read(k, c, some, g);
-            for (long j = 0; j < some; ++j, to += next)
+        for (long first = 0; first < count; first += LANES) {
+            const long some = std::min(LANES, count - first);
+            read(k, c + first, some, g);
+            for (long j = 0; j < some; ++j)
                 for (long half = 0; half < LANES; half += LANES / 2) {
                     Doubles x[36];
                     for (int i = 0; i < 9; ++i) x[i / 3 * 6 + i % 3] = load_doubles(g[j][i] + half);
                     for (int q = 0; q < 3; ++q) transform_kernel<6>(x + q);
                     for (int r = 0; r < 6; ++r) transform_kernel<1>(x + 6 * r);
-                    for (int i = 0; i < 36; ++i) store(to + i * plane + half, x[i]);
+                    for (int i = 0; i < 36; ++i) store_channel(to + i * plane, first + j, panel, half, x[i]);
                 }
         }
     }
+
+    // Store output channels from k on of input channel c of a panel.
+    static void store_channel(float* to, long c, long panel, long k, Doubles value) { store(to + c * panel + k, value); }
+#ifdef __AVX512BF16__
+    static void store_channel(BFloat16* to, long c, long panel, long k, Doubles value) {
+        const auto floats = __builtin_convertvector(value, StoredHalf);
+        const __m128bh rounded = _mm256_cvtneps_pbh(reinterpret_cast<__m256>(floats));
+        BFloat16 all[LANES / 2];
+        std::memcpy(all, &rounded, sizeof all);
+        for (long i = 0; i < LANES / 2; ++i) to[c / 2 * 2 * panel + 2 * (k + i) + c % 2] = all[i];
+    }
+#endif
 
     // Read LANES output channels from k on of `count` input channels from c on; zeros where there are no more.
     void read(long k, long c, long count, float (*g)[9][LANES]) const {
@@ -350,10 +396,11 @@ struct Weight {
     }
 };
 
+template <typename Element>
 struct Convolution {
     const float* x;         // (batch, H, W, C), or the values to unpool (batch, ⌈H/2⌉, ⌈W/2⌉, C)
     const uint8_t* places;  // of these values: 2 * row + column in the 2×2 window; null: no unpooling
-    const float* kernels;   // made by segnet_transform_kernel, or null
+    const Element* kernels; // made by segnet_transform_kernel, or null
     float* out;             // (batch, H, W, K), or pooled (batch, ⌈H/2⌉, ⌈W/2⌉, K)
     uint8_t* winners;       // the places of the pooled values; null: no pooling
     long batch, height, width, channels, outputs;
@@ -369,28 +416,29 @@ struct Convolution {
     long kernel_plane() const { return ::kernel_plane(channels, outputs); }
 
     Vector bias(long k) const {
-        if (kernels) return load(kernels + 36 * kernel_plane() + k);
+        if (kernels) return load(reinterpret_cast<const float*>(kernels + 36 * kernel_plane()) + k);
         return weight_bias ? load_first(weight_bias + k, outputs - k) : Vector{};
     }
 };
 
 // A block of tiles and a part of the output channels: what one thread computes at a time.
+template <typename Element>
 class Block {
   public:
-    Block(const Convolution& layer, long first_tile, long tiles, long first_output, long outputs)
+    Block(const Convolution<Element>& layer, long first_tile, long tiles, long first_output, long outputs)
         : layer_(layer), first_tile_(first_tile), tiles_(tiles), first_output_(first_output), outputs_(outputs),
           at_once_(layer.kernels ? outputs : std::min(outputs, PART)),
           plane_(rounded_up(tiles, ROWS) * layer.padded_channels() + LANES), stride_(at_once_ + LANES) {}
 
     // False where memory is short.
     bool compute() {
-        const long in_inputs = 36 * plane_, in_sums = 36 * stride_ * tiles_, in_patch = 36 * layer_.padded_channels();
+        const long in_sums = 36 * stride_ * tiles_, in_patch = 36 * layer_.padded_channels(), in_inputs = 36 * plane_;
         const long in_kernels = layer_.kernels ? 0 : 36 * kernel_plane();
-        inputs_ = scratch.of_size(in_inputs + in_sums + in_patch + in_kernels);
-        if (!inputs_) return false;
-        sums_ = inputs_ + in_inputs;
+        sums_ = scratch.of_size(in_sums + in_patch + (in_inputs + in_kernels) / PAIR<Element>);
+        if (!sums_) return false;
         patch_ = sums_ + in_sums;
-        kernels_ = patch_ + in_patch;
+        inputs_ = reinterpret_cast<Element*>(patch_ + in_patch);
+        kernels_ = inputs_ + in_inputs;
         for (long tile = 0; tile < tiles_; ++tile) layer_.places ? read<4>(tile) : read<6>(tile);
         for (long k = 0; k < outputs_; k += at_once_) {
             const long outputs = std::min(at_once_, outputs_ - k);
@@ -403,12 +451,13 @@ class Block {
   private:
     static constexpr long PART = 64;  // output channels whose kernels are transformed at once
 
-    const Convolution& layer_;
+    const Convolution<Element>& layer_;
     const long first_tile_, tiles_, first_output_, outputs_;  // `outputs` is a multiple of LANES
     const long at_once_;  // of them are multiplied, then written
-    const long plane_, stride_;  // floats from one element of a tile to the next, in `inputs` and in `sums`; LANES more than
+    const long plane_, stride_;  // numbers from one element of a tile to the next, in `inputs` and in `sums`; LANES more than
                                  // needed, so that the elements of a tile do not compete for the same lines of a cache
-    float *inputs_ = nullptr, *sums_ = nullptr, *patch_ = nullptr, *kernels_ = nullptr;
+    float *sums_ = nullptr, *patch_ = nullptr;
+    Element *inputs_ = nullptr, *kernels_ = nullptr;
 
     long kernel_plane() const { return CHANNELS * at_once_ + LANES; }
 
@@ -424,7 +473,7 @@ class Block {
         const auto [image, tile_row, tile_column] = place(tile);
         const Window<side> window(layer_.x, layer_.places, layer_.batch, height, width, channels, padded, image,
                                   tile_row * (side - 2) - 1, tile_column * (side - 2) - 1, patch_);
-        float* to = inputs_ + tile / ROWS * ROWS * padded + tile % ROWS * LANES;
+        Element* to = inputs_ + tile / ROWS * ROWS * padded + tile % ROWS * LANES;
         for (long c = 0; c < padded; c += LANES, to += ROWS * LANES) {  // lanes beyond `channels` are not used
             Vector d[36];
             for (int r = 0; r < side; ++r)
@@ -455,7 +504,7 @@ class Block {
             for (long k = 0; k < outputs; k += PANEL)
                 for (long c = 0; c < layer_.channels; c += CHANNELS) {
                     const long vectors = std::min(PANEL, outputs - k) / LANES;
-                    const float* kernels = layer_.kernels + i * layer_.kernel_plane() + (first + k) * layer_.channels;
+                    const Element* kernels = layer_.kernels + i * layer_.kernel_plane() + (first + k) * layer_.channels;
                     multiply_tiles(i, k, c, vectors, kernels + c * vectors * LANES);
                 }
     }
@@ -466,7 +515,8 @@ class Block {
             const long count = std::min(CHANNELS, layer_.channels - c);
             for (long k = 0; k < outputs; k += LANES) {
                 const long panel = k / PANEL * PANEL, width = std::min(PANEL, outputs - panel);
-                layer_.weight.transform(first + k, c, count, kernels_ + panel * count + k - panel, kernel_plane(), width);
+                Element* to = kernels_ + panel * count + (k - panel) * PAIR<Element>;
+                layer_.weight.transform(first + k, c, count, to, kernel_plane(), width);
             }
             for (int i = 0; i < 36; ++i)
                 for (long k = 0; k < outputs; k += PANEL)
@@ -475,12 +525,12 @@ class Block {
     }
 
     // Add the products of CHANNELS input channels from c on and a panel of kernels from k on.
-    void multiply_tiles(int i, long k, long c, long vectors, const float* kernels) {
+    void multiply_tiles(int i, long k, long c, long vectors, const Element* kernels) {
         const long channels = std::min(CHANNELS, layer_.channels - c);
         for (long tile = 0; tile < tiles_; tile += ROWS) {
-            const float* inputs = inputs_ + i * plane_ + tile * layer_.padded_channels() + c * ROWS;
+            const Element* inputs = inputs_ + i * plane_ + tile * layer_.padded_channels() + c * ROWS;
             float* sums = sums_ + (36 * tile + i) * stride_ + k;
-            multiplication(std::min(ROWS, tiles_ - tile), vectors)(inputs, kernels, channels, sums, 36 * stride_, c > 0);
+            multiplication<Element>(std::min(ROWS, tiles_ - tile), vectors)(inputs, kernels, channels, sums, 36 * stride_, c > 0);
         }
     }
 
@@ -700,50 +750,88 @@ class KernelGradient {
     }
 };
 
+template <typename Element>
+void transform_kernel(const Weight& from, const float* bias, Element* kernels, long threads, Parallel parallel) {
+    const long padded = rounded_up(from.outputs, LANES), part = 64, parts = divided_up(from.channels, part);
+    const long plane = kernel_plane(from.channels, from.outputs);
+    use_large_pages(reinterpret_cast<float*>(kernels), 36 * plane / PAIR<Element>);
+    for_each(padded / LANES * parts, threads, parallel, [&](long item) {
+        const long k = item / parts * LANES, first = item % parts * part;
+        const long panel = k / PANEL * PANEL, panel_width = std::min(PANEL, padded - panel);
+        Element* to = kernels + panel * from.channels + first * panel_width + (k - panel) * PAIR<Element>;
+        from.transform(k, first, std::min(part, from.channels - first), to, plane, panel_width);
+    });
+    float* biases = reinterpret_cast<float*>(kernels + 36 * plane);
+    for (long k = 0; k < padded; ++k) biases[k] = bias && k < from.outputs ? bias[k] : 0;
+}
+
+// False where memory is short. Blocks have so many tiles; `parts` threads share one, and each takes some of the output channels.
+template <typename Element>
+bool convolve(const Convolution<Element>& layer, long size, long parts, long threads, Parallel parallel) {
+    const long part = divided_up(divided_up(layer.outputs, PANEL), parts) * PANEL, tiles = layer.tiles();
+    const long used_parts = divided_up(layer.padded_outputs(), part);
+    std::atomic<bool> failed{false};
+    for_each(divided_up(tiles, size) * used_parts, threads, parallel, [&](long item) {
+        const long tile = item / used_parts * size, output = item % used_parts * part;
+        const long outputs = std::min(part, layer.padded_outputs() - output);
+        if (!Block<Element>(layer, tile, std::min(size, tiles - tile), output, outputs).compute()) failed = true;
+    });
+    return !failed;
+}
+
+// Call `work` with a float, or with a BFloat16 where the processor multiplies those and `bfloat16` is not 0.
+template <typename Work>
+void with_element([[maybe_unused]] long bfloat16, const Work& work) {
+#ifdef __AVX512BF16__
+    if (bfloat16) return work(BFloat16());
+#endif
+    work(float());
+}
+
 }  // namespace
 
 extern "C" {
 
-// The number of floats in `kernels`.
-long segnet_kernel_size(long channels, long outputs) {
-    return 36 * kernel_plane(channels, outputs) + rounded_up(outputs, LANES);
+// 1 where the functions below can multiply in bfloat16.
+int segnet_has_bfloat16() {
+    int has = 0;
+    with_element(1, [&](auto element) { has = sizeof element < sizeof(float); });
+    return has;
+}
+
+// The number of floats that `kernels` takes.
+long segnet_kernel_size(long channels, long outputs, long bfloat16) {
+    return 36 * kernel_plane(channels, outputs) / (bfloat16 ? 2 : 1) + rounded_up(outputs, LANES);
 }
 
 // The elements of `weight`, (K, C, 3, 3), are so many floats apart. With `flipped` its rows and columns are taken in reverse
-// order. `bias` is (K), or null for zeros.
-void segnet_transform_kernel(const float* weight, const float* bias, float* kernels, long channels, long outputs, long next_output,
-                             long next_channel, long next_row, long next_column, long flipped, long threads, Parallel parallel) {
+// order. `bias` is (K), or null for zeros. With `bfloat16` the kernels are for multiplication in it.
+void segnet_transform_kernel(const float* weight, const float* bias, void* kernels, long channels, long outputs, long next_output,
+                             long next_channel, long next_row, long next_column, long flipped, long bfloat16, long threads,
+                             Parallel parallel) {
     const Weight from{weight, channels, outputs, next_output, next_channel, next_row, next_column, flipped != 0};
-    const long padded = rounded_up(outputs, LANES), part = 64, parts = divided_up(channels, part);
-    const long plane = kernel_plane(channels, outputs);
-    use_large_pages(kernels, segnet_kernel_size(channels, outputs));
-    for_each(padded / LANES * parts, threads, parallel, [&](long item) {
-        const long k = item / parts * LANES, first = item % parts * part;
-        const long panel = k / PANEL * PANEL, panel_width = std::min(PANEL, padded - panel);
-        float* to = kernels + panel * channels + first * panel_width + k - panel;
-        from.transform(k, first, std::min(part, channels - first), to, plane, panel_width);
+    with_element(bfloat16, [&](auto element) {
+        transform_kernel(from, bias, static_cast<decltype(element)*>(kernels), threads, parallel);
     });
-    for (long k = 0; k < padded; ++k) kernels[36 * plane + k] = bias && k < outputs ? bias[k] : 0;
 }
 
 // Returns 0, or 1 where memory is short. The pointers are those of `Convolution`; `parallel` may be null for one thread.
-int segnet_convolve(const float* x, const uint8_t* places, const float* kernels, float* out, uint8_t* winners, long batch,
-                    long height, long width, long channels, long outputs, long relu, long threads, Parallel parallel) {
-    const Convolution layer{x, places, kernels, out, winners, batch, height, width, channels, outputs, relu != 0, {}, nullptr};
-    const long tiles = layer.tiles(), panels = divided_up(outputs, PANEL);
-    // A thread that has few tiles spends its time on loading kernels: threads then share tiles, and each takes some channels.
-    const long parts = std::clamp(FEW_TILES * threads / tiles, 1L, std::min(panels, threads));
-    const long blocks = rounded_up(divided_up(tiles, MOST_TILES), divided_up(threads, parts));
-    const long size = rounded_up(divided_up(tiles, blocks), ROWS), part = divided_up(panels, parts) * PANEL;
-    const long used_parts = divided_up(layer.padded_outputs(), part);
+int segnet_convolve(const float* x, const uint8_t* places, const void* kernels, float* out, uint8_t* winners, long batch,
+                    long height, long width, long channels, long outputs, long relu, long bfloat16, long threads,
+                    Parallel parallel) {
+    bool done = false;
     use_large_pages(out, (winners ? divided_up(height, 2) * divided_up(width, 2) : height * width) * batch * outputs);
-    std::atomic<bool> failed{false};
-    for_each(divided_up(tiles, size) * used_parts, threads, parallel, [&](long item) {
-        const long tile = item / used_parts * size, output = item % used_parts * part;
-        const long outputs_of_part = std::min(part, layer.padded_outputs() - output);
-        if (!Block(layer, tile, std::min(size, tiles - tile), output, outputs_of_part).compute()) failed = true;
+    with_element(bfloat16, [&](auto element) {
+        const Convolution<decltype(element)> layer{
+            x, places, static_cast<const decltype(element)*>(kernels), out, winners, batch, height, width, channels, outputs,
+            relu != 0, {}, nullptr};
+        const long tiles = layer.tiles(), panels = divided_up(outputs, PANEL);
+        // A thread that has few tiles spends its time on loading kernels: threads then share tiles, and each takes some channels.
+        const long parts = std::clamp(FEW_TILES * threads / tiles, 1L, std::min(panels, threads));
+        const long blocks = rounded_up(divided_up(tiles, MOST_TILES), divided_up(threads, parts));
+        done = convolve(layer, rounded_up(divided_up(tiles, blocks), ROWS), parts, threads, parallel);
     });
-    return failed;
+    return !done;
 }
 
 // The same without transformed kernels and ReLU, for layers with many channels and few tiles: each thread transforms a part
@@ -751,19 +839,17 @@ int segnet_convolve(const float* x, const uint8_t* places, const float* kernels,
 // segnet_transform_kernel.
 int segnet_convolve_few_tiles(const float* x, const float* weight, const float* bias, float* out, long batch, long height,
                               long width, long channels, long outputs, long next_output, long next_channel, long next_row,
-                              long next_column, long flipped, long threads, Parallel parallel) {
+                              long next_column, long flipped, long bfloat16, long threads, Parallel parallel) {
     const Weight from{weight, channels, outputs, next_output, next_channel, next_row, next_column, flipped != 0};
-    const Convolution layer{x, nullptr, nullptr, out, nullptr, batch, height, width, channels, outputs, false, from, bias};
-    const long tiles = layer.tiles(), blocks = divided_up(tiles, MOST_TILES_AT_ONCE), panels = divided_up(outputs, PANEL);
-    const long size = rounded_up(divided_up(tiles, blocks), ROWS), parts = std::min(divided_up(threads, blocks), panels);
-    const long part = divided_up(panels, parts) * PANEL, used_parts = divided_up(layer.padded_outputs(), part);
-    std::atomic<bool> failed{false};
-    for_each(divided_up(tiles, size) * used_parts, threads, parallel, [&](long item) {
-        const long tile = item / used_parts * size, output = item % used_parts * part;
-        const long outputs_of_part = std::min(part, layer.padded_outputs() - output);
-        if (!Block(layer, tile, std::min(size, tiles - tile), output, outputs_of_part).compute()) failed = true;
+    bool done = false;
+    with_element(bfloat16, [&](auto element) {
+        const Convolution<decltype(element)> layer{
+            x, nullptr, nullptr, out, nullptr, batch, height, width, channels, outputs, false, from, bias};
+        const long tiles = layer.tiles(), blocks = divided_up(tiles, MOST_TILES_AT_ONCE);
+        const long parts = std::min(divided_up(threads, blocks), divided_up(outputs, PANEL));
+        done = convolve(layer, rounded_up(divided_up(tiles, blocks), ROWS), parts, threads, parallel);
     });
-    return failed;
+    return !done;
 }
 
 // The number of floats in `memory`.

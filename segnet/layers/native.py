@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segnet.layers.pooling import Pooled, Size, max_pool, max_unpool, pooled_size
+from segnet.system.devices import processor_features
 from segnet.system.distributed import is_main
 from segnet.system.errors import first_line, printable
 
@@ -34,6 +35,7 @@ _INSTRUCTIONS = {  # by what torch says that it uses
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
 }
+_BFLOAT16_INSTRUCTIONS = ("-mavx512bf16",)  # where the processor has them, too
 _COMPILERS = ("c++", "g++", "clang++")
 _SECONDS = 300  # for the compiler, before it is given up
 _FEWEST_PAIRS = 192  # of an input channel and an output channel, and
@@ -59,14 +61,15 @@ class Kernel:
         """Load the library at `path`. Raises OSError or AttributeError where it is not one, NativeError without OpenMP."""
         library = ctypes.CDLL(os.fspath(path))
         pointer, number = ctypes.c_void_p, ctypes.c_long
+        self.has_bfloat16 = bool(library.segnet_has_bfloat16())
         self._size = library.segnet_kernel_size
-        self._size.argtypes, self._size.restype = [number] * 2, number
+        self._size.argtypes, self._size.restype = [number] * 3, number
         self._transform = library.segnet_transform_kernel
-        self._transform.argtypes, self._transform.restype = [pointer] * 3 + [number] * 8 + [pointer], None
+        self._transform.argtypes, self._transform.restype = [pointer] * 3 + [number] * 9 + [pointer], None
         self._convolve = library.segnet_convolve
-        self._convolve.argtypes, self._convolve.restype = [pointer] * 5 + [number] * 7 + [pointer], ctypes.c_int
+        self._convolve.argtypes, self._convolve.restype = [pointer] * 5 + [number] * 8 + [pointer], ctypes.c_int
         self._few_tiles = library.segnet_convolve_few_tiles
-        self._few_tiles.argtypes, self._few_tiles.restype = [pointer] * 4 + [number] * 11 + [pointer], ctypes.c_int
+        self._few_tiles.argtypes, self._few_tiles.restype = [pointer] * 4 + [number] * 12 + [pointer], ctypes.c_int
         self._gradient_size = library.segnet_gradient_size
         self._gradient_size.argtypes, self._gradient_size.restype = [number] * 5, number
         self._gradient = library.segnet_kernel_gradient
@@ -74,14 +77,17 @@ class Kernel:
         self._memory = threading.local()
         self._parallel = _parallel()
 
-    def transform(self, weight: Tensor, bias: Tensor | None, *, flipped: bool = False) -> Tensor:
-        """The weight (K, C, 3, 3) and the bias (K,) in the form that `convolve` reads: four times as many numbers.
+    def transform(
+        self, weight: Tensor, bias: Tensor | None, *, flipped: bool = False, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """The weight (K, C, 3, 3) and the bias (K,) in the form that `convolve` reads: four times as many numbers of `dtype`.
 
-        None is a bias of zeros. With `flipped`, the rows and the columns of the kernels are in reverse order.
+        None is a bias of zeros. With `flipped`, the rows and the columns of the kernels are in reverse order. `dtype` is that of
+        the factors in the products of `convolve`, which are summed in float32: bfloat16 if `multiplies_in_bfloat16`.
         """
         outputs, channels = weight.shape[:2]
-        kernels = torch.empty(self._size(channels, outputs), device="cpu", dtype=torch.float32)
-        return self._transformed(weight, bias, kernels, flipped=flipped)
+        kernels = torch.empty(self._size(channels, outputs, dtype == torch.bfloat16), device="cpu", dtype=torch.float32)
+        return self._transformed(weight, bias, kernels.view(dtype), flipped=flipped)
 
     def _transformed(self, weight: Tensor, bias: Tensor | None, kernels: Tensor, *, flipped: bool) -> Tensor:
         """`kernels`, with the result of `transform` written into it."""
@@ -89,10 +95,14 @@ class Kernel:
         weight, bias = weight.detach(), bias.detach().contiguous() if bias is not None else None
         self._transform(
             *(tensor.data_ptr() if tensor is not None else None for tensor in (weight, bias, kernels)),
-            *(channels, outputs, *weight.stride(), flipped, torch.get_num_threads()),
+            *(channels, outputs, *weight.stride(), flipped, kernels.dtype == torch.bfloat16, torch.get_num_threads()),
             self._parallel,
         )
         return kernels
+
+    def multiplies_in_bfloat16(self, channels: int) -> bool:
+        """True where `transform` and `convolve` can use bfloat16 for a layer with so many input channels."""
+        return self.has_bfloat16 and channels % 2 == 0
 
     def convolve(self, x: Tensor, kernels: Tensor, outputs: int, *, relu: bool) -> Tensor:
         """(B, C, H, W) -> (B, K, H, W), with K = `outputs`: the convolution with padding 1, then ReLU if `relu`."""
@@ -113,7 +123,7 @@ class Kernel:
         """
         outputs = weight.shape[0]
         if _tiles(x) > _MOST_FEW_TILES or weight.shape[0] * weight.shape[1] < _FEWEST_PAIRS_OF_PARTS:
-            kernels = self._kept(self._size(weight.shape[1], outputs))
+            kernels = self._kept(self._size(weight.shape[1], outputs, False))
             return self.convolve(x, self._transformed(weight, bias, kernels, flipped=flipped), outputs, relu=False)
         x = x.contiguous(memory_format=torch.channels_last)
         weight, bias = weight.detach(), bias.detach().contiguous() if bias is not None else None
@@ -121,7 +131,7 @@ class Kernel:
         out = torch.empty((batch, outputs, *size), device="cpu", dtype=torch.float32, memory_format=torch.channels_last)
         failed = self._few_tiles(
             *(tensor.data_ptr() if tensor is not None else None for tensor in (x, weight, bias, out)),
-            *(batch, *size, channels, outputs, *weight.stride(), flipped, torch.get_num_threads()),
+            *(batch, *size, channels, outputs, *weight.stride(), flipped, False, torch.get_num_threads()),
             self._parallel,
         )
         if failed:
@@ -171,7 +181,7 @@ class Kernel:
         threads = torch.get_num_threads()
         failed = self._convolve(
             *(tensor.data_ptr() if tensor is not None else None for tensor in pointers),
-            *(batch, *size, channels, outputs, relu, threads),
+            *(batch, *size, channels, outputs, relu, kernels.dtype == torch.bfloat16, threads),
             self._parallel,
         )
         if failed:
@@ -212,7 +222,10 @@ def open_kernel() -> Kernel:
     Raises NativeError, or OSError where the folder cannot be written, or RuntimeError where there is no home folder.
     """
     command = [*_compiler(), *shlex.split(os.environ.get("SEGNET_NATIVE_FLAGS", "")), *_FLAGS]
-    command += _INSTRUCTIONS[torch.backends.cpu.get_cpu_capability()]
+    capability = torch.backends.cpu.get_cpu_capability()
+    command += _INSTRUCTIONS[capability]
+    if capability == "AVX512" and "avx512_bf16" in processor_features():
+        command += _BFLOAT16_INSTRUCTIONS
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segnet"
     path = folder / f"native-{_key(command)}.so"
     if path.exists():
@@ -254,18 +267,19 @@ def _tiles(x: Tensor) -> int:
     return x.shape[0] * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
 
 
-def is_usable(x: Tensor, weight: Tensor) -> bool:
-    """True where the kernel computes what torch would: float32 on a CPU, without gradients, autocast or compilation.
+def is_usable(x: Tensor, weight: Tensor, *, autocast: bool = False) -> bool:
+    """True where the kernel computes what torch would: float32 on a CPU, without gradients or compilation.
 
-    In torch's deterministic mode torch's operations are used, as everywhere.
+    With `autocast` it does so under autocast alone, where x may be bfloat16, too. In torch's deterministic mode torch's own
+    operations are used, as everywhere.
     """
     return (
         x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and x.dtype in ((torch.float32, torch.bfloat16) if autocast else (torch.float32,))
         and weight.dtype == torch.float32
         and x.numel() > 0
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and not torch.is_autocast_enabled("cpu")
+        and torch.is_autocast_enabled("cpu") == autocast
         and not torch.compiler.is_compiling()
         and not torch.are_deterministic_algorithms_enabled()
     )
@@ -311,8 +325,8 @@ def _checked(path: Path) -> Kernel:
     """The kernel at `path`. Raises NativeError unless it computes what torch computes, on a small map with odd sides."""
     kernel = Kernel(path)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 5, 9, 7, generator=generator, device="cpu", dtype=torch.float32)
-    weight = torch.randn(11, 5, 3, 3, generator=generator, device="cpu", dtype=torch.float32)
+    x = torch.randn(2, 6, 9, 7, generator=generator, device="cpu", dtype=torch.float32)
+    weight = torch.randn(11, 6, 3, 3, generator=generator, device="cpu", dtype=torch.float32)
     bias = torch.randn(11, generator=generator, device="cpu", dtype=torch.float32)
     kernels, pooled = kernel.transform(weight, bias), max_pool(x)
     found = kernel.convolve(x, kernels, 11, relu=True)
@@ -326,21 +340,24 @@ def _checked(path: Path) -> Kernel:
     expected = torch.ops.aten.convolution_backward(
         *(found.double(), x.double(), weight.double(), [11], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3)
     )
-    found_x = kernel.convolve(found, kernel.transform(weight.transpose(0, 1), None, flipped=True), 5, relu=False)
+    found_x = kernel.convolve(found, kernel.transform(weight.transpose(0, 1), None, flipped=True), 6, relu=False)
     agree += map(_close, (found_x, *kernel.kernel_gradient(x, found)), expected)
+    if kernel.has_bfloat16:
+        found = kernel.convolve(x, kernel.transform(weight, bias, dtype=torch.bfloat16), 11, relu=True)
+        agree.append(_agree(found, x, weight, bias, tolerance=0.03))
     if not all(agree):
         raise NativeError("the compiled kernel computes wrongly")
     return kernel
 
 
-def _agree(found: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+def _agree(found: Tensor, x: Tensor, weight: Tensor, bias: Tensor, tolerance: float = 1e-4) -> bool:
     """True where `found` is the convolution of x, with ReLU, up to rounding."""
-    return _close(found, F.conv2d(x.double(), weight.double(), bias.double(), padding=1).relu())
+    return _close(found, F.conv2d(x.double(), weight.double(), bias.double(), padding=1).relu(), tolerance)
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
-    """True where both are equal up to rounding."""
-    return bool((found - expected).abs().max() <= 1e-4 * expected.abs().max())
+def _close(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:
+    """True where both are equal up to rounding: to so much of the largest value."""
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 def _parallel() -> int | None:

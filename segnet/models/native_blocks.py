@@ -25,13 +25,17 @@ class NativeConvolution(Convolution):
 
     The kernel reads a transformed copy of the weights, of four times their size, which is made in the first call that needs it:
     later changes of the weights have no effect.
+
+    `dtype` is that of the factors of its products, whose sums are float32, as x is. With bfloat16 it computes under autocast,
+    where torch computes in bfloat16; a layer that the kernel cannot multiply in bfloat16 it multiplies in float32.
     """
 
-    def __init__(self, convolution: nn.Conv2d, *, relu: bool) -> None:
+    def __init__(self, convolution: nn.Conv2d, *, relu: bool, dtype: torch.dtype = torch.float32) -> None:
         with torch.device("meta"):  # its own weights are not needed
             super().__init__(convolution.in_channels, convolution.out_channels, 3, padding=1)
         self.weight, self.bias = convolution.weight, convolution.bias
         self.relu = relu
+        self.dtype = dtype
         self._transformed: Tensor | None = None
 
     @staticmethod
@@ -44,7 +48,7 @@ class NativeConvolution(Convolution):
 
     def forward(self, x: Tensor) -> Tensor:
         if kernel := self._kernel(x, (x.shape[-2], x.shape[-1])):
-            return kernel.convolve(x, self._weights(kernel), self.out_channels, relu=self.relu)
+            return kernel.convolve(x.float(), self._weights(kernel), self.out_channels, relu=self.relu)
         return self._by_torch(x)
 
     def _by_torch(self, x: Tensor) -> Tensor:
@@ -53,13 +57,15 @@ class NativeConvolution(Convolution):
 
     def _kernel(self, x: Tensor, size: Size) -> Kernel | None:
         """The kernel, where it can compute a map of `size` from x and is faster than torch."""
-        return find_kernel().kernel if is_usable(x, self.weight) and is_faster(x, self.out_channels, size) else None
+        usable = is_usable(x, self.weight, autocast=self.dtype == torch.bfloat16) and is_faster(x, self.out_channels, size)
+        return find_kernel().kernel if usable else None
 
     def _weights(self, kernel: Kernel) -> Tensor:
         with _transforming:
             if self._transformed is None:
                 assert self.bias is not None
-                self._transformed = kernel.transform(self.weight, self.bias)
+                dtype = self.dtype if kernel.multiplies_in_bfloat16(self.in_channels) else torch.float32
+                self._transformed = kernel.transform(self.weight, self.bias, dtype=dtype)
             return self._transformed
 
 
@@ -69,7 +75,7 @@ class ConvolutionAndPooling(NativeConvolution):
     def forward(self, x: Tensor) -> tuple[Tensor, Winners]:  # type: ignore[override]
         size = (x.shape[-2], x.shape[-1])
         if kernel := self._kernel(x, size):
-            values, codes = kernel.convolve_and_pool(x, self._weights(kernel), self.out_channels, relu=self.relu)
+            values, codes = kernel.convolve_and_pool(x.float(), self._weights(kernel), self.out_channels, relu=self.relu)
         else:
             values, codes = max_pool(self._by_torch(x))
         return values, Winners(codes, size)
@@ -80,6 +86,6 @@ class UnpoolingAndConvolution(NativeConvolution):
 
     def forward(self, x: Tensor, winners: Winners) -> Tensor:  # type: ignore[override]
         if kernel := self._kernel(x, winners.size):
-            pooled = Pooled(x, winners.codes)
+            pooled = Pooled(x.float(), winners.codes)
             return kernel.unpool_and_convolve(pooled, winners.size, self._weights(kernel), self.out_channels, relu=self.relu)
         return self._by_torch(max_unpool(x, winners.codes, winners.size))

@@ -30,6 +30,7 @@ NATIVE = ["native float32"] if find_kernel().kernel else []
 TRAINING = ["plain float32", "ours float32", *NATIVE]
 TRAINING += ["ours bfloat16 nothing", "ours bfloat16 activations", "ours bfloat16 stages"]
 INFERENCE = ["plain float32", "folded float32", "folded bfloat16", *NATIVE]
+INFERENCE += ["native bfloat16"] if NATIVE and find_kernel().kernel.has_bfloat16 else []
 
 
 @pytest.mark.parametrize(("command", "names", "batch"), [("inference", INFERENCE, 1), ("train", TRAINING, 3)])

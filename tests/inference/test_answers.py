@@ -8,6 +8,7 @@ from small_networks import in_float32, noise_image
 from segnet.config.sections import InferenceConfig
 from segnet.inference import precision
 from segnet.inference.answers import predict_maps, predict_probabilities, prepare_to_predict
+from segnet.models.native_blocks import NativeConvolution
 from segnet.system.devices import Precision
 
 
@@ -34,7 +35,8 @@ def test_auto_is_what_the_device_computes_fast(model, monkeypatch):
     for name in ("float32", "bfloat16"):
         monkeypatch.setattr(precision, "choose_inference_precision", lambda *_, name=name: Precision(name, ""))
         network = prepare_to_predict(model, InferenceConfig())
-        assert network.head.weight.dtype == getattr(torch, name)
+        head = network.head
+        assert (head.dtype if isinstance(head, NativeConvolution) else head.weight.dtype) == getattr(torch, name)
         found = predict_probabilities(network, image, InferenceConfig())
         monkeypatch.undo()
         expected = predict_probabilities(

@@ -85,6 +85,20 @@ def test_every_layer_of_the_right_form_is_the_kernels(monkeypatch):
     assert [type(module) for module in model.upsampling] == [UnpoolingAndConvolution] * 2
 
 
+@pytest.mark.skipif(not FOUND.kernel or not FOUND.kernel.has_bfloat16, reason="no instructions for bfloat16")
+def test_every_such_layer_is_the_kernels_in_bfloat16(monkeypatch):
+    model, image = network(FORMS[0]), picture(33, 31)
+    by_torch = fold(model, "bfloat16", native=False)
+    calls = count_calls(monkeypatch)
+    native = fold(model, "bfloat16")
+    with torch.inference_mode():
+        exact = model(image)
+        found, expected = (compute_logits(each, image, 1.0, "bfloat16") for each in (native, by_torch))
+    assert len(calls) == 6
+    error, error_of_torch = ((logits - exact).norm() / exact.norm() for logits in (found, expected))
+    assert 1e-4 < error < 2 * error_of_torch
+
+
 def test_the_kernel_neither_pools_nor_unpools_where_a_skip_needs_the_map(monkeypatch):
     calls = count_calls(monkeypatch)
     model = fold(network('"skips": "add"'))
@@ -127,7 +141,7 @@ def test_without_the_kernel_the_network_is_folded_only(monkeypatch):
 
 def test_other_precisions_are_not_the_kernels():
     model = network(FORMS[0])
-    for other in (fold(model, "bfloat16"), fold(model.double())):
+    for other in (fold(model, "float16"), fold(model.double())):
         assert not any(isinstance(module, NativeConvolution) for module in other.modules())
 
 

@@ -38,7 +38,8 @@ prediction/     from files to files: manifest · inputs · areas · ranking · o
 export          a network as a file for other programs
 web/            a page to try a network, its server, and the page as a folder: page · answers · queue · requests ·
                 connections · server · onnxruntime_web · folder
-training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming · loop
+training/       the training loop: data · precision · schedule · optimizer · step · overfitting · reporting · resuming ·
+                starting · loop
 benchmarks/     what is claimed, measured: timing · plain · memory · network · data · gpu · recipes
 planning/       from measured facts to a configuration: objects · survey · machine · choices · planner · writing · review
 commands/       the arguments of each command, and what it does: choices · parsers · sources · train · evaluating · evaluate ·

@@ -19,6 +19,7 @@ from segnet.data.dataset import SplitDataset
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.runs.checkpoint import BEST, load_checkpoint
 from segnet.runs.log import RunLog, read_log
+from segnet.runs.transfer import Transfer
 from segnet.system.devices import peak_memory
 from segnet.system.distributed import is_main, say, sum_over_ranks, world_size
 from segnet.system.terminal import print_above_bars, redraws, styled
@@ -78,17 +79,20 @@ class Reporter:
         """The rows of metrics.csv; 0 on ranks other than 0."""
         return self.log.rows if self.log else 0
 
-    def start(self, train_set: SplitDataset, val_set: SplitDataset) -> None:
-        """Say how large the work is, and show the configuration to the observers."""
+    def start(self, train_set: SplitDataset, val_set: SplitDataset, transfer: Transfer | None) -> None:
+        """Say what the weights were taken from and how large the work is; show that and the configuration to the observers."""
+        if transfer:
+            say(transfer.table())
+            self._text("weights", transfer.table())
         parameters = sum(parameter.numel() for parameter in self.state.model.parameters())
         frozen = sum(parameter.numel() for parameter in self.state.model.parameters() if not parameter.requires_grad)
         ranks = f", {world_size()} ranks" if world_size() > 1 else ""
         pictures = f"{len(train_set)} {train_set.split} and {len(val_set)} {val_set.split} pictures"
         of_them = f" ({frozen:,} of them frozen)" if frozen else ""
         say(f"{parameters:,} parameters{of_them}, {pictures}, {self.total_steps} steps{ranks}")
-        self.text("config", f"```yaml\n{config_to_yaml(self.config)}```")
+        self._text("config", f"```yaml\n{config_to_yaml(self.config)}```")
 
-    def text(self, tag: str, text: str) -> None:
+    def _text(self, tag: str, text: str) -> None:
         """Show a text in Markdown to the observers."""
         if self.log:
             self.log.observers.text(tag, text, self.state.step)

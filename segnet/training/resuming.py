@@ -120,8 +120,13 @@ def start_from(run: Path) -> str:
     return f"start another --run from its weights: model.weights={run}"
 
 
-_FREE_TO_CHANGE = {"device", "data.root", "data.workers", "data.worker_timeout", "data.cache", "data.cache_folder"}
-_FREE_TO_CHANGE |= {
+_FREE_TO_CHANGE = {  # keys that do not affect the weights
+    "device",
+    "data.root",
+    "data.workers",
+    "data.worker_timeout",
+    "data.cache",
+    "data.cache_folder",
     "data.colors",
     "train.recompute",
     "train.patience",

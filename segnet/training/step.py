@@ -60,27 +60,13 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
     counts = sum_over_ranks(criterion.counts(batch.truth))
-    loss, parts = torch.zeros_like(state.loss_sum), config.train.accumulate
-    for part, (image, truth) in enumerate(zip(batch.image.tensor_split(parts), batch.truth.tensor_split(parts), strict=True)):
-        torch.manual_seed(derive_seed(config.seed, "step", state.step, rank(), part))  # dropout is a function of the step
-        with _exchanging_gradients(state.network, part == parts - 1):
-            with autocast(image.device, config.train.precision):
-                outputs = state.network(image)
-            part_loss = criterion(outputs, truth, counts)
-            state.scaler.scale(part_loss * world_size()).backward()  # gradients are averaged over the ranks, not summed
-        loss += part_loss.detach()
+    loss = _compute_gradients(state, batch, criterion, counts, config)
     state.scaler.unscale_(state.optimizer)
-    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    if config.optim.clip_norm:
-        nn.utils.clip_grads_with_norm_(state.model.parameters(), config.optim.clip_norm, norm)
-    finite = sum_over_ranks(loss).isfinite()  # the ranks decide alike: a loss may be infinite on one, with finite gradients
-    if state.scaler.is_enabled():  # it skips steps itself, and lowers its scale; below 1 that is no cure any more
-        finite &= norm.isfinite() | (state.scaler.scale(torch.ones_like(loss)) >= 1)
-    else:
-        finite &= norm.isfinite()
-        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # then it skips the step, on the device
+    norm = _clip_gradients(state.model, config.optim.clip_norm)
+    finite = _is_finite(loss, norm, state.scaler)
     state.first_bad = torch.where(finite | (state.first_bad >= 0), state.first_bad, state.step)
+    if not state.scaler.is_enabled():  # an enabled one decides itself whether the optimizer skips the step
+        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # then it skips the step, on the device
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad()
@@ -90,6 +76,39 @@ def train_step(state: TrainState, batch: Sample, criterion: Criterion, *, lr: fl
     state.blank_steps += counts == 0
     state.loss_steps += 1
     state.step += 1
+
+
+def _compute_gradients(state: TrainState, batch: Sample, criterion: Criterion, counts: Tensor, config: Config) -> Tensor:
+    """This rank's part of the loss, a scalar. The gradients are those of the whole loss, times the scale of `state.scaler`."""
+    loss, parts = torch.zeros_like(state.loss_sum), config.train.accumulate
+    for part, (image, truth) in enumerate(zip(batch.image.tensor_split(parts), batch.truth.tensor_split(parts), strict=True)):
+        torch.manual_seed(derive_seed(config.seed, "step", state.step, rank(), part))  # dropout is a function of the step
+        with _exchanging_gradients(state.network, part == parts - 1):
+            with autocast(image.device, config.train.precision):
+                outputs = state.network(image)
+            part_loss = criterion(outputs, truth, counts)
+            state.scaler.scale(part_loss * world_size()).backward()  # gradients are averaged over the ranks, not summed
+        loss += part_loss.detach()
+    return loss
+
+
+def _clip_gradients(model: nn.Module, most: float) -> Tensor:
+    """The L2 norm of the gradient, a scalar, which is scaled to `most` where it is larger; 0: it is not."""
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if most:
+        nn.utils.clip_grads_with_norm_(model.parameters(), most, norm)
+    return norm
+
+
+def _is_finite(loss: Tensor, norm: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
+    """Whether the loss of all ranks and the norm of the gradient are finite: a bool on the device, which nothing waits for.
+
+    An overflow of a scaled gradient does not count: the scaler skips the step and lowers its scale. Below 1 that is no cure.
+    """
+    finite = sum_over_ranks(loss).isfinite()  # the ranks decide alike: a loss may be infinite on one, with finite gradients
+    if scaler.is_enabled():
+        return finite & (norm.isfinite() | (scaler.scale(torch.ones_like(loss)) >= 1))
+    return finite & norm.isfinite()
 
 
 def _exchanging_gradients(network: nn.Module, now: bool) -> AbstractContextManager[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import statistics
 import tempfile
@@ -26,6 +25,7 @@ from segnet.data.dataset import SegmentationDataset
 from segnet.data.layout import mask_path
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler, SampleKey
+from segnet.system.devices import usable_cores
 from segnet.system.files import make_folder
 from segnet.tasks.choice import build_task
 from segnet.training.data import augment, open_train_set, resolve_scale
@@ -104,7 +104,7 @@ def print_rates(document: Facts) -> None:
 
 def workers_needed(per_core: dict[str, dict[str, float]], gpu_rate: float) -> Facts:
     """The workers that a GPU which takes `gpu_rate` pictures per second needs, for each way of reading, a core each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     needed = {name: math.ceil(gpu_rate / rate["median"]) for name, rate in per_core.items()}
     return {"rate": gpu_rate, "cores": cores, "workers_needed": needed}
 

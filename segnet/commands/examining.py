@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +11,15 @@ from typing import NamedTuple
 import torch
 
 from segnet.layers.native import find_compiler, find_kernel
-from segnet.system.devices import choose_device, choose_precision, describe_device, describe_instructions, driver_version
+from segnet.system.devices import (
+    choose_device,
+    choose_precision,
+    describe_device,
+    describe_instructions,
+    driver_version,
+    memory_of,
+    usable_cores,
+)
 from segnet.system.version import program_version
 
 _REQUIRED = ("torch", "torchvision", "numpy", "pillow", "pydantic", "tensorboard")
@@ -46,15 +53,15 @@ class Facts(NamedTuple):
 def examine() -> Facts:
     """The facts of this machine."""
     device = choose_device("auto")
-    memory, disk = _free_memory(device), shutil.disk_usage(Path.cwd())
+    memory, disk = memory_of(device), shutil.disk_usage(Path.cwd())
     kernel = find_kernel()
     machine = {
         "system": platform.platform(),
         "device": describe_device(device),
         "precision": str(choose_precision("auto", device)),
         "instructions": describe_instructions(),
-        "threads": f"{torch.get_num_threads()} of {_cores()} cores",
-        "memory": f"{memory[0]:.1f} of {memory[1]:.1f} GB free" + (" on the GPU" if device.type == "cuda" else ""),
+        "threads": f"{torch.get_num_threads()} of {usable_cores()} cores",
+        "memory": f"{memory.free:.1f} of {memory.total:.1f} GB free" + (" on the GPU" if device.type == "cuda" else ""),
         "disk": f"{disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB free in {Path.cwd()}",
         "compiler": find_compiler(),
         "native kernel": kernel.text,
@@ -63,7 +70,7 @@ def examine() -> Facts:
     versions |= {name: _version(name) for name in _REQUIRED}
     versions["CUDA of torch"] = torch.version.cuda or "none: torch is built without"
     packages = {name: _version(name) for name in _OPTIONAL}
-    return Facts(versions, machine, packages, _slow(device, kernel.kernel is not None, memory[0], disk.free / 1e9))
+    return Facts(versions, machine, packages, _slow(device, kernel.kernel is not None, memory.free, disk.free / 1e9))
 
 
 def as_text(facts: Facts) -> str:
@@ -89,8 +96,8 @@ def _slow(device: torch.device, has_kernel: bool, memory: float, disk: float) ->
             found.append("training: the processor has no fast bfloat16, so it computes in float32")
     elif choose_precision("auto", device).name == "float32":
         found.append("training: the GPU has no tensor cores, so it computes in float32")
-    if torch.get_num_threads() < _cores():
-        found.append(f"all on the CPU: torch uses {torch.get_num_threads()} of {_cores()} cores; see OMP_NUM_THREADS")
+    if torch.get_num_threads() < usable_cores():
+        found.append(f"all on the CPU: torch uses {torch.get_num_threads()} of {usable_cores()} cores; see OMP_NUM_THREADS")
     if memory < _LITTLE:
         found.append(f"large pictures and batches: {memory:.1f} GB of memory are free; lower train.batch_size")
     if disk < _LITTLE:
@@ -103,27 +110,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return _ABSENT
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _free_memory(device: torch.device) -> tuple[float, float]:
-    """The free memory and all of it in GB: the GPU's, or the machine's."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return free / 1e9, total / 1e9
-    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
-    free = _available() or os.sysconf("SC_AVPHYS_PAGES") * page
-    return free / 1e9, page * pages / 1e9
-
-
-def _available() -> int:
-    """The bytes that Linux says can be had without swapping, the cache of files among them; 0 elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)

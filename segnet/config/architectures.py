@@ -28,7 +28,12 @@ def load_architecture(name: str) -> ModelConfig:
         close = difflib.get_close_matches(name, files, n=1)
         remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(files)}"
         raise config_error(name, "no such architecture", remedy)
-    tree, origins = read_tree(files[name])
+    return read_architecture(files[name])
+
+
+def read_architecture(path: Path) -> ModelConfig:
+    """The network of a file such as configs/model/segnet.yaml. Raises UserError (config) for its mistakes."""
+    tree, origins = read_tree(path)
     model = tree["model"]
     assert isinstance(model, dict)
-    return validate(ModelConfig, model, Source(files[name], origins), ("model",))
+    return validate(ModelConfig, model, Source(path, origins), ("model",))

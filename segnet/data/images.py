@@ -339,8 +339,14 @@ def save_image(path: Path, image: Tensor | np.ndarray, *, full_color: bool = Fal
         file.write(content)
 
 
-def compress(picture: np.ndarray, quality: int) -> np.ndarray:
-    """(H, W, 3) or (H, W) uint8 as a JPEG of a quality 1..100 shows it."""
+def compress(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """(H, W, C) uint8 as a JPEG of a quality 1..100 shows it: in colour for three bands, else each band by itself, in grey."""
+    if pixels.shape[2] == 3:
+        return _compress_picture(pixels, quality)
+    return np.stack([_compress_picture(band, quality) for band in np.moveaxis(pixels, 2, 0)], axis=2)
+
+
+def _compress_picture(picture: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(file, "JPEG", quality=quality)
     with Image.open(file) as compressed:

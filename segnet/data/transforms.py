@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import RGB, AugmentConfig, Bands
+from segnet.data.images import compress
 from segnet.data.pasting import draw_pixel, draw_pixel_of_some_class, paste_object
 
 JointTransform = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -221,18 +219,7 @@ def compressed(image: Tensor, quality: int) -> Tensor:
 
     By Pillow: torchvision's own functions for JPEG are deprecated.
     """
-    pictures = [image.permute(1, 2, 0)] if len(image) == 3 else list(image)
-    return torch.cat([_compressed_picture(picture, quality).view(*image.shape[1:], -1) for picture in pictures], 2).permute(
-        2, 0, 1
-    )
-
-
-def _compressed_picture(pixels: Tensor, quality: int) -> Tensor:
-    """(H, W, 3) or (H, W) uint8 after JPEG compression."""
-    file = io.BytesIO()
-    Image.fromarray(pixels.contiguous().numpy()).save(file, "JPEG", quality=quality)
-    with Image.open(file) as picture:
-        return torch.from_numpy(np.array(picture))
+    return torch.from_numpy(compress(image.permute(1, 2, 0).numpy(), quality)).permute(2, 0, 1)
 
 
 def eval_transform(image: Tensor, mask: Tensor, shrink: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -61,8 +61,8 @@ class CleanupCounts(Counts[Maps]):
         for name, truth, mask in zip(batch.id, batch.truth, answer.mask, strict=True):
             for number, rule in enumerate(RULES):
                 cleaned = torch.from_numpy(clean_up(mask.numpy(), **rule._asdict()))
-                counts = ConfusionMatrix(len(self.classes)).update(truth, cleaned).counts
-                self.pixels[number, self.row_of[name]] = torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)], dim=1)
+                matrix = ConfusionMatrix(len(self.classes)).update(truth, cleaned)
+                self.pixels[number, self.row_of[name]] = matrix.class_pixels()
 
     def sum_over_ranks(self) -> None:
         """Replace the counts of this rank by the sum over all ranks."""

@@ -17,7 +17,7 @@ from segnet.data.mask_files import open_labels
 from segnet.data.palettes import Rules
 from segnet.importing.class_file import ClassLine
 from segnet.importing.source import BACKGROUND, Drawn, Size, require_size
-from segnet.preparation.masks import convert_labels
+from segnet.preparation.masks import convert_labels, pack_colors, unpack_colors
 from segnet.system.errors import UserError, data_error
 
 _NO_ID = 256  # more than any mask holds
@@ -97,9 +97,8 @@ def _values_in(labels: np.ndarray) -> MaskValues:
     if labels.ndim == 2:
         values, counts = np.unique(labels, return_counts=True)
         return MaskValues(Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))), Counter())
-    packed, counts = np.unique(labels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
-    colors = [(value >> 16, value >> 8 & 255, value & 255) for value in packed.tolist()]
-    return MaskValues(Counter(), Counter(dict(zip(colors, counts.tolist(), strict=True))))
+    packed, counts = np.unique(pack_colors(labels), return_counts=True)
+    return MaskValues(Counter(), Counter(dict(zip(unpack_colors(packed), counts.tolist(), strict=True))))
 
 
 def choose_rules(declared: Sequence[ClassLine], seen: MaskValues, where: Path) -> tuple[list[ClassLine], Rules, str]:

@@ -25,7 +25,6 @@ from segnet.importing.class_file import ClassLine
 from segnet.importing.files import Tree, open_tree
 from segnet.importing.recognition import Format, recognise, require_used
 from segnet.importing.source import BACKGROUND, Choices, Counts, Drawn, Item, Size, Source
-from segnet.preparation.sample import stopping_pool
 from segnet.system.digests import sha256_of
 from segnet.system.errors import UserError, config_error, data_error, raise_first
 from segnet.system.files import (
@@ -39,6 +38,7 @@ from segnet.system.files import (
     require_space,
     write_text,
 )
+from segnet.system.processes import stopping_pool
 
 Unlabelled = Literal["background", "ignore", "skip"]
 RECORD = "import.json"  # in the data folder

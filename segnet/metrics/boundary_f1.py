@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX
-from segnet.metrics.confusion import count_pixels, mean_of_present
+from segnet.metrics.confusion import mean_of_present
 
 _BITS = 31  # classes that are matched at a time: the bits of an int32 without its sign
 
@@ -54,8 +54,8 @@ def contour_matches(truth: Tensor, prediction: Tensor, num_classes: int) -> Tens
         bits = [bit_of[mask.int()] * contour for mask, contour in zip(masks, contours, strict=True)]
         for own, other in ((0, 1), (1, 0)):
             near = (bits[own] & _dilate(bits[other], disc)) != 0
-            columns[2 * own] += count_pixels(masks[own][bits[own] != 0], num_classes)
-            columns[2 * own + 1] += count_pixels(masks[own][near], num_classes)
+            columns[2 * own] += torch.bincount(masks[own][bits[own] != 0], minlength=num_classes)
+            columns[2 * own + 1] += torch.bincount(masks[own][near], minlength=num_classes)
     return columns.T.contiguous()
 
 

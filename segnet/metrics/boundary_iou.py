@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segnet.classes import IGNORE_INDEX
-from segnet.metrics.confusion import count_pixels
 
 
 def band_overlaps(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
@@ -29,9 +28,11 @@ def band_overlaps(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor
     """
     prediction = prediction.where(truth != IGNORE_INDEX, IGNORE_INDEX)
     true, predicted = _band(truth), _band(prediction)
-    both = count_pixels(truth[true & predicted & (truth == prediction)], num_classes)
-    total = count_pixels(truth[true], num_classes) + count_pixels(prediction[predicted], num_classes)
-    return torch.stack([both, total - both], dim=1)
+    in_both = true & predicted & (truth == prediction)
+    both, of_truth, of_prediction = (
+        torch.bincount(ids, minlength=num_classes) for ids in (truth[in_both], truth[true], prediction[predicted])
+    )
+    return torch.stack([both, of_truth + of_prediction - both], dim=1)
 
 
 def _band(mask: Tensor) -> Tensor:

@@ -61,11 +61,13 @@ class ConfusionMatrix:
         self.ignored += other.ignored
         return self
 
+    def class_pixels(self) -> Tensor:
+        """(K, 3) int64: the pixels of each class that are correct, in the truth, and in the prediction."""
+        return torch.stack([self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)], dim=1)
+
     def scores(self) -> Scores:
         """The scores of everything counted so far."""
-        correct = self.counts.diagonal().tolist()
-        in_truth = self.counts.sum(1).tolist()
-        in_prediction = self.counts.sum(0).tolist()
+        correct, in_truth, in_prediction = self.class_pixels().T.tolist()
         iou = class_ious(correct, in_truth, in_prediction)
         accuracy = [ratio(c, t) for c, t in zip(correct, in_truth, strict=True)]
         weighted = [t * share for t, share in zip(in_truth, iou, strict=True) if t]
@@ -97,8 +99,3 @@ def mean_of_present(values: Sequence[float]) -> float:
     """The mean of those `values` that are not NaN; NaN where all are."""
     present = [value for value in values if not math.isnan(value)]
     return math.fsum(present) / len(present) if present else math.nan
-
-
-def count_pixels(ids: Tensor, num_classes: int) -> Tensor:
-    """The number of pixels of each class, (K,) int64, among (N,) uint8 class ids."""
-    return torch.bincount(ids, minlength=num_classes)

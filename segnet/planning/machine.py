@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -59,18 +58,6 @@ class RunCost(NamedTuple):
     def seconds(self, steps: int, evaluations: int) -> float:
         """The time of a run."""
         return self.start + steps * self.step + evaluations * (self.evaluation + self.save)
-
-
-def free_memory(device: torch.device) -> float:
-    """The GB that are free on a GPU, or on the machine."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 1e9
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return int(available) * 1024 / 1e9
-    except (OSError, ValueError):  # another system than Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def in_new_process(measure: Callable[[Config], Result], config: Config) -> Result:

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
+from segnet.config.architectures import read_architecture
 from segnet.config.data_folder import load_data_folder
+from segnet.config.named import MODELS
 from segnet.config.sections import Config, DataConfig, ModelConfig
 from segnet.config.validation import Source, validate
-from segnet.config.yaml_files import Tree, merge, read_tree
+from segnet.config.yaml_files import Tree, merge
 from segnet.models.initialization import build_model
 from segnet.models.inspection import summarize
 from segnet.planning.choices import (
@@ -27,13 +29,12 @@ from segnet.planning.choices import (
     length_choices,
     recipe_choices,
 )
-from segnet.planning.machine import IN_NEW_PROCESSES, BatchCost, Measurements, free_memory
+from segnet.planning.machine import IN_NEW_PROCESSES, BatchCost, Measurements
 from segnet.planning.survey import Survey, survey
-from segnet.system.devices import choose_device, choose_precision, describe_device
+from segnet.system.devices import choose_device, choose_precision, describe_device, memory_of
 from segnet.system.errors import config_error, environment_error
 
-_MODELS = Path(__file__).parents[2] / "configs" / "model"
-NETWORKS = (_MODELS / "segnet.yaml", _MODELS / "segnet_small.yaml")  # from the largest
+NETWORKS = (MODELS / "segnet.yaml", MODELS / "segnet_small.yaml")  # from the largest
 _AVERAGE = Choice("train.ema_decay", 0.9, "", "")  # in measurements: a moving average costs the same with any decay
 
 
@@ -82,7 +83,7 @@ def make_plan(
     data = load_data_folder(root)
     device = choose_device("auto")
     precision = choose_precision("auto", device)
-    memory = budget.memory or free_memory(device)
+    memory = budget.memory or memory_of(device).free
     seconds = 3600 * budget.hours
     _say(f"reading the masks of {root}")
     facts = survey(data)
@@ -127,7 +128,7 @@ def _choose_network(facts: Survey, networks: Sequence[Path], budget: Budget, mea
 
 
 def _candidate(facts: Survey, path: Path, budget: Budget, measure: Measurements) -> _Candidate:
-    model = read_network(path)
+    model = read_architecture(path)
     zoom, view = choose_view(facts, model)
     stages, why = choose_stages(facts, len(model.encoder), zoom)
     if why:
@@ -138,12 +139,6 @@ def _candidate(facts: Survey, path: Path, budget: Budget, measure: Measurements)
     own = [*view, *choose_channels(facts, pretrained), *choose_loss(facts), *recipe_choices(parameters, pretrained)]
     trial = build_config(facts.data, [*_model_choices(model, "", "", None), *own, _AVERAGE])
     return _Candidate(model, own, measure.batches(trial))
-
-
-def read_network(path: Path) -> ModelConfig:
-    """The network of a file such as configs/model/segnet.yaml."""
-    tree, origins = read_tree(path)
-    return validate(ModelConfig, cast(Tree, tree["model"]), Source(path, origins), ("model",))
 
 
 def with_stages(model: ModelConfig, stages: int) -> ModelConfig:

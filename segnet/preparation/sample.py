@@ -6,9 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from threading import Thread
 
@@ -21,21 +19,9 @@ from segnet.data.mask_files import save_mask
 from segnet.preparation.scenes import SCENE_VERSION, render_scene
 from segnet.system.errors import data_error
 from segnet.system.files import write_text
-from segnet.system.processes import kill_children
+from segnet.system.processes import stopping_pool
 
 _MARK = "sample.json"  # in the data folder: the recipe of the files there
-
-
-@contextmanager
-def stopping_pool(pool: Executor) -> Iterator[Executor]:
-    """The pool `pool`, whose pending tasks are cancelled, and whose processes are killed, when an exception leaves the body."""
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        kill_children()
-        raise
-    pool.shutdown()
 
 
 def _write_pair(seed: int, index: int, zoom: int, picture_file: Path, mask_file: Path) -> None:

@@ -19,7 +19,6 @@ from segnet.preparation.archives import Contents, read_contents, read_members
 from segnet.preparation.downloads import fetch, verify
 from segnet.preparation.plan import Prepared, PublicSet, incomplete_ids, listed_splits, pictures_in, require_count
 from segnet.preparation.public_sets import PUBLIC_SETS
-from segnet.preparation.sample import stopping_pool
 from segnet.system.errors import UserError, data_error
 from segnet.system.files import (
     atomic_write,
@@ -30,6 +29,7 @@ from segnet.system.files import (
     require_space,
     write_text,
 )
+from segnet.system.processes import stopping_pool
 
 _AGAIN = "run the command again"
 _DOWNLOADS = ".preparation"  # in the data folder, while it is prepared

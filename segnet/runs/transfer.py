@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from segnet.models.folding import Weights, convert_decoder_weights
 from segnet.models.initialization import mirror_encoder
 from segnet.models.pretrained import describe_bands, kernels_of_bands
 from segnet.runs.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from segnet.system.digests import sha256_of
 from segnet.system.errors import UserError, checkpoint_error
 
 _FIRST = "encoder.0.0"  # the first layer of every network
@@ -87,9 +87,7 @@ def take_weights(model: EncoderDecoder, config: ModelConfig, classes: Sequence[s
     if config.decoder_weights == "mirrored":
         mirror_encoder(model)
         _copy(copies)  # again: the mirrored kernels have replaced those of the decoder
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Transfer(path, checkpoint.step, digest, taken, new, left)
+    return Transfer(path, checkpoint.step, sha256_of(path), taken, new, left)
 
 
 def _for_bands(layer: Weights, checkpoint: Checkpoint, channels: int, rgb: tuple[int, ...]) -> tuple[Weights, str]:

@@ -52,6 +52,32 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+class Memory(NamedTuple):
+    """Memory of a device, GB."""
+
+    free: float
+    total: float
+
+
+def memory_of(device: torch.device) -> Memory:
+    """The memory of a GPU, or of the machine; all of it is called free where the system does not tell."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return Memory(free / 1e9, total / 1e9)
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError):  # another system than Linux
+        return Memory(whole, whole)
+    return Memory(int(available) * 1024 / 1e9, whole)
+
+
+def usable_cores() -> int:
+    """The number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def copy_to_cpu(value: Value) -> Value:
     """`value`, with copies on the CPU of the GPU's tensors in its dicts, at any depth. The host waits for the GPU once."""
     copied = _copied(value)

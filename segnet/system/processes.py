@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -18,6 +19,18 @@ def kill_children() -> None:
     """Kill the child processes of this process, such as hung data workers, for which an orderly exit would wait."""
     for child in multiprocessing.active_children():
         child.kill()
+
+
+@contextmanager
+def stopping_pool(pool: Executor) -> Iterator[Executor]:
+    """The pool `pool`, whose pending tasks are cancelled, and whose processes are killed, when an exception leaves the body."""
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        kill_children()
+        raise
+    pool.shutdown()
 
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)

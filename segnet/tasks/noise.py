@@ -51,13 +51,6 @@ def _noisy(values: NDArray[np.float32], kind: str, level: float, random: Random)
             photons = 255 / level**2  # for each level: a count of n has the variance n, and white 255² / level² photons
             return random.poisson(values * photons) / photons
         case "jpeg":
-            return _compressed(values.round().astype(np.uint8), round(level)).astype(np.float32)
+            return compress(values.round().astype(np.uint8), round(level)).astype(np.float32)
         case _:
             raise ValueError(kind)
-
-
-def _compressed(values: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """(H, W, C) of any C as a JPEG of this quality shows it: colour for three channels, else each channel by itself."""
-    if values.shape[2] == 3:
-        return compress(values, quality)
-    return np.stack([compress(values[..., channel], quality) for channel in range(values.shape[2])], axis=2)

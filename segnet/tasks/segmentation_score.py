@@ -151,7 +151,7 @@ class EvaluationCounts:
         scored = truth != IGNORE_INDEX
         own = ConfusionMatrix(self.num_classes).update(truth, prediction)
         self.confusion.matrix.merge(own)
-        self.pixels[row] = torch.stack([own.counts.diagonal(), own.counts.sum(1), own.counts.sum(0)], dim=1)
+        self.pixels[row] = own.class_pixels()
         self.ignored[row] = own.ignored
         self.matches[row] = contour_matches(truth, prediction, self.num_classes)
         self.overlaps += band_overlaps(truth, prediction, self.num_classes)

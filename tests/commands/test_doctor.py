@@ -35,8 +35,8 @@ def test_what_is_missing_is_said_with_its_consequence(monkeypatch: pytest.Monkey
     monkeypatch.setattr(examining, "find_kernel", lambda: Found(None, "SEGNET_NATIVE=0 turns it off"))
     monkeypatch.setattr(examining, "driver_version", lambda: "NVIDIA 1")
     monkeypatch.setattr(examining, "_OPTIONAL", {"no-such-package": "nothing"})
-    monkeypatch.setattr(examining, "_cores", lambda: 64)
-    monkeypatch.setattr(examining, "_free_memory", lambda device: (0.5, 8.0))
+    monkeypatch.setattr(examining, "usable_cores", lambda: 64)
+    monkeypatch.setattr(examining, "memory_of", lambda device: devices.Memory(0.5, 8.0))
     facts = examining.examine()
     assert facts.machine["compiler"] == "no C++ compiler (no-such-compiler, from CXX)"
     assert facts.packages == {"no-such-package": "not installed"}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
-import torch
 from helpers import folder_bytes, refused
 
 from segnet.planning import machine
-from segnet.planning.machine import RunCost, free_memory, in_new_process, measure_batches, measure_run
+from segnet.planning.machine import RunCost, in_new_process, measure_batches, measure_run
 from segnet.system.errors import ExitCode
 from segnet.training.step import train_step
 
@@ -53,8 +52,3 @@ def test_what_another_process_returns_or_raises_is_handed_on() -> None:
 def test_a_killed_measurement_is_one_line() -> None:
     with refused(ExitCode.ENVIRONMENT, "memory: the process of a measurement was killed", "--memory"):
         in_new_process(os._exit, 9)
-
-
-def test_free_memory_is_that_of_the_machine() -> None:
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    assert 0 < free_memory(torch.device("cpu")) <= whole

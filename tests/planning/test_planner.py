@@ -9,12 +9,14 @@ import pytest
 from data_sets import run_in_process
 from helpers import CLASSES, ROOT, refused
 
+from segnet.config.architectures import read_architecture
 from segnet.config.data_folder import load_data_folder
 from segnet.config.loading import load_config, override_config
+from segnet.config.named import architectures
 from segnet.models.initialization import build_model
 from segnet.planning import planner
 from segnet.planning.machine import BatchCost, Measurements, RunCost, measure_batches, measure_run
-from segnet.planning.planner import NETWORKS, Budget, build_config, make_plan, read_network, with_stages
+from segnet.planning.planner import NETWORKS, Budget, build_config, make_plan, with_stages
 from segnet.planning.review import review
 from segnet.planning.writing import plan_table, plan_yaml
 from segnet.system.errors import ExitCode
@@ -88,7 +90,7 @@ def test_the_command_prints_the_file_on_stdout_and_the_table_beside_it(data, mon
 def test_the_largest_network_that_sees_enough_is_chosen(data, paces, network) -> None:
     plan = make_plan(data, Budget(hours=1, memory=99), measure=costs(*paces))
     model = build_config(load_data_folder(data), plan.choices).model
-    assert model.encoder == read_network(ROOT / "configs" / "model" / f"{network}.yaml").encoder[: len(model.encoder)]
+    assert model.encoder == read_architecture(ROOT / "configs" / "model" / f"{network}.yaml").encoder[: len(model.encoder)]
 
 
 def test_weights_make_the_network_segnet_and_are_tried(data, tmp_path) -> None:
@@ -110,6 +112,11 @@ def test_what_does_not_fit_is_said(data, budget, code, found) -> None:
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
 def test_networks_with_fewer_stages_can_be_built(path) -> None:
-    model = read_network(path)
+    model = read_architecture(path)
     for stages in range(3, len(model.encoder)):
         assert build_model(with_stages(model, stages), 2).total_stride == 2**stages
+
+
+def test_the_networks_come_with_the_program() -> None:
+    """An installation has no configs/ beside the package."""
+    assert set(NETWORKS) <= set(architectures().values())

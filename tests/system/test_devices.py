@@ -1,5 +1,7 @@
 """The device is chosen once, and a missing GPU is said."""
 
+import os
+
 import pytest
 import torch
 from helpers import refused
@@ -13,6 +15,7 @@ from segnet.system.devices import (
     explain_full_memory,
     gpu_facts,
     memory_is_full,
+    memory_of,
     use_deterministic_algorithms,
     warn_if_emulated,
 )
@@ -197,3 +200,9 @@ def test_the_facts_of_a_gpu_are_recorded_and_a_cpu_has_none(monkeypatch, tmp_pat
     (tmp_path / "version").unlink()
     assert gpu_facts(GPU)["driver"] == "unknown"
     assert gpu_facts(CPU) == {}
+
+
+def test_memory_is_that_of_the_machine() -> None:
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    found = memory_of(torch.device("cpu"))
+    assert 0 < found.free <= found.total == whole

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segnet.classes import ClassSet
@@ -60,6 +61,14 @@ def write_classes(root: Path, classes: ClassSet) -> None:
     path = root / CLASSES_FILE
     if not path.exists():
         write_text(path, f"names: {json.dumps(classes.names)}\ncolors: {json.dumps(classes.colors)}\n")
+
+
+def write_missing_lists(root: Path, lists: Mapping[str, Sequence[str]]) -> int:
+    """Write the lists of ids of splits that are not there; their number. They are written last: a set with lists is complete."""
+    missing = {path: ids for split, ids in lists.items() if not (path := split_path(root, split)).exists()}
+    for path, ids in missing.items():
+        write_text(path, "".join(f"{sample_id}\n" for sample_id in ids))
+    return len(missing)
 
 
 def file_fault(path: Path, root: Path) -> UserError | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segnet.system.errors import ExitCode, UserError
-from segnet.system.files import make_folder, write_text
+from segnet.system.files import csv_text, make_folder, read_json_object, write_text
 from segnet.tasks.denoising_score import MEASURES, RestoredEvaluation
 
 PROTOCOL = (
@@ -60,10 +59,8 @@ def save_restoration(
     make_folder(folder)
     (folder / "metrics.json").unlink(missing_ok=True)
     paths = [folder / name for name in ("pictures.csv", "metrics.json")]
-    text = io.StringIO()
     rows = [["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in picture] for picture in evaluation.pictures]
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    write_text(paths[0], text.getvalue())
+    write_text(paths[0], csv_text([COLUMNS, *rows]))
     document = {
         "task": "denoise",
         "split": split,
@@ -94,11 +91,7 @@ class RestoredPictures(NamedTuple):
 
 def is_restoration(folder: Path) -> bool:
     """Whether an evaluation folder is of a denoising. False also where it cannot be read."""
-    try:
-        document = json.loads((folder / "metrics.json").read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("task") == "denoise"
+    return read_json_object(folder / "metrics.json").get("task") == "denoise"
 
 
 def read_restoration(folder: Path) -> RestoredPictures:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
 import heapq
-import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,7 +20,7 @@ from segnet.data.dataset import Sample
 from segnet.inference.answers import Watch
 from segnet.regions.labelling import find_regions
 from segnet.system.distributed import gather_texts, sum_over_ranks
-from segnet.system.files import write_text
+from segnet.system.files import csv_text, write_text
 from segnet.tasks.segmentation import at_temperature
 from segnet.tasks.segmentation_score import Maps
 from segnet.tasks.task import Counts, Measure
@@ -203,15 +201,13 @@ def save_suspects(folder: Path, counts: SuspectCounts, names: Sequence[str]) -> 
     """Write suspects.csv: a row for each region, the highest rank first; boxes in pixels from the upper left corner. Its path."""
     columns = ["picture", "left", "top", "width", "height", "pixels", "label", "predicted"]
     columns += ["mean_probability", "class_average", "label_probability"]
-    path, text, averages = folder / FILE, io.StringIO(), counts.averages()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
+    rows, averages = list[list[object]](), counts.averages()
     for one in counts.suspects():
         box = (one.left, one.top, one.width, one.height)
         shares = [f"{share:.4f}" for share in (one.probability, averages[one.predicted], 1 - one.rank)]
-        table.writerow([one.picture, *box, one.pixels, names[one.label], names[one.predicted], *shares])
-    write_text(path, text.getvalue())
-    return path
+        rows.append([one.picture, *box, one.pixels, names[one.label], names[one.predicted], *shares])
+    write_text(folder / FILE, csv_text([columns, *rows]))
+    return folder / FILE
 
 
 def _keep(heap: list, item: tuple, most: int) -> None:  # type: ignore[type-arg]

@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 from segnet.data.rle import decode_rle
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import LOOKED_AT, PictureFinder, Tree, load_json
-from segnet.importing.painting import Patch, Shape, crop, paint
+from segnet.importing.painting import Patch, Shape, crop, paint_declared
 from segnet.importing.polygons import coco_polygon, read_points
 from segnet.importing.source import (
     BACKGROUND,
     Choices,
-    Drawn,
     Item,
     Overlap,
     Size,
     Source,
-    require_size,
     short_ids,
     split_of,
 )
@@ -142,14 +140,10 @@ def _items(
         image = file.images[key]
         declared = image.get("height"), image.get("width")
         own = shapes[id(file)].get(key)
-        draw = partial(_draw, own, declared, overlap, file.path, name) if own is not None else None
+        where = f"{file.path}: picture '{name}'"
+        draw = partial(paint_declared, own, declared, overlap, where) if own is not None else None
         items.append(Item(ids[name], picture, file.path, draw, file.split))
     return items
-
-
-def _draw(shapes: list[Shape], declared: tuple[object, object], overlap: Overlap, path: Path, name: str, size: Size) -> Drawn:
-    require_size(declared, size, f"{path}: picture '{name}'")
-    return paint(shapes, size, overlap)
 
 
 def _shapes(file: _File, number_of: dict[int, int], faults: list[UserError]) -> dict[Any, list[Shape]]:

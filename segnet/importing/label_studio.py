@@ -13,9 +13,9 @@ import numpy as np
 
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import LOOKED_AT, PictureFinder, Tree, load_json
-from segnet.importing.painting import Patch, Shape, crop, paint
+from segnet.importing.painting import Patch, Shape, crop, paint_declared
 from segnet.importing.polygons import coco_polygon, read_points
-from segnet.importing.source import BACKGROUND, Choices, Drawn, Item, Overlap, Size, Source, require_size, short_ids
+from segnet.importing.source import BACKGROUND, Choices, Item, Size, Source, short_ids
 from segnet.system.errors import UserError, data_error
 
 _DRAWN = {"brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels"}  # types of results that become pixels
@@ -65,7 +65,7 @@ def read_label_studio(tree: Tree, choices: Choices) -> Source:
     for (_, path, what, picture, listed), own in zip(found, results, strict=True):
         shapes = _shapes(own, number_of, path, what, faults)
         declared = next(((entry.get("original_height"), entry.get("original_width")) for entry in own), (None, None))
-        draw = partial(_draw, shapes, declared, overlap, f"{path}: {what}") if own else None
+        draw = partial(paint_declared, shapes, declared, overlap, f"{path}: {what}") if own else None
         items.append(Item(ids[listed], picture, path, draw))
     said = [text.format(count) for text, count in notes.items()]
     said += finder.notes(item.picture for item in items)
@@ -226,8 +226,3 @@ def decode_brush(content: bytes, expected: int) -> np.ndarray:
             position = end
         place += length
     return values
-
-
-def _draw(shapes: list[Shape], declared: tuple[object, object], overlap: Overlap, where: str, size: Size) -> Drawn:
-    require_size(declared, size, where)
-    return paint(shapes, size, overlap)

@@ -16,7 +16,7 @@ from segnet.classes import IGNORE_INDEX
 from segnet.data.images import open_picture
 from segnet.importing.class_file import IGNORED, ClassLine, read_class_file
 from segnet.importing.files import LOOKED_AT, PictureFinder, Tree, load_json
-from segnet.importing.painting import Patch, Shape, crop, paint
+from segnet.importing.painting import Patch, Shape, crop, paint_declared
 from segnet.importing.polygons import (
     Points,
     distance,
@@ -30,12 +30,9 @@ from segnet.importing.polygons import (
 from segnet.importing.source import (
     BACKGROUND,
     Choices,
-    Drawn,
     Item,
-    Overlap,
     Size,
     Source,
-    require_size,
     short_ids,
     split_of,
 )
@@ -87,7 +84,7 @@ def read_labelme(tree: Tree, choices: Choices) -> Source:
         path = tree.root / name
         shapes = _shapes(files[name], number_of, path, faults)
         declared = files[name].get("imageHeight"), files[name].get("imageWidth")
-        draw = partial(_draw, shapes, declared, overlap, path) if files[name]["shapes"] else None
+        draw = partial(paint_declared, shapes, declared, overlap, path) if files[name]["shapes"] else None
         items.append(Item(ids[listed], picture, path, draw, split_of(posixpath.dirname(listed))))
     notes += finder.notes(item.picture for item in items)
     rules = {"shapes": "Pillow's ImageDraw, as labelme draws them", "overlap": overlap}
@@ -128,11 +125,6 @@ def _picture(tree: Tree, name: str, content: dict[str, Any], finder: PictureFind
     except binascii.Error:
         raise data_error(path, "has damaged imageData, and its picture is missing", "give --pictures DIR") from None
     return data, name
-
-
-def _draw(shapes: list[Shape], declared: tuple[object, object], overlap: Overlap, path: Path, size: Size) -> Drawn:
-    require_size(declared, size, path)
-    return paint(shapes, size, overlap)
 
 
 def _shapes(content: dict[str, Any], number_of: dict[str, int], path: Path, faults: list[UserError]) -> list[Shape]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from segnet.classes import IGNORE_INDEX
-from segnet.importing.source import Counts, Drawn, Overlap, Size
+from segnet.importing.source import Counts, Drawn, Overlap, Size, require_size
 
 
 class Patch(NamedTuple):
@@ -37,8 +38,16 @@ def crop(mask: np.ndarray, *, left: int = 0, outside: bool = False) -> Patch:
     return Patch(np.ascontiguousarray(part), int(rows[0]), left + int(columns[0]), outside)
 
 
-def paint(shapes: Sequence[Shape], size: Size, overlap: Overlap, *, background: int = 0) -> Drawn:
-    """The mask of a picture of `size`; pixels outside of all shapes are `background`.
+def paint_declared(
+    shapes: Sequence[Shape], declared: tuple[object, object], overlap: Overlap, where: Path | str, size: Size
+) -> Drawn:
+    """`paint`, where the labels `where` say for which (height, width) they are. Raises UserError (data) as `require_size`."""
+    require_size(declared, size, where)
+    return paint(shapes, size, overlap)
+
+
+def paint(shapes: Sequence[Shape], size: Size, overlap: Overlap) -> Drawn:
+    """The mask of a picture of `size`; pixels outside of all shapes are 0.
 
     Where shapes of several classes overlap, the pixels are those of the last shape, of the smallest one (of equal ones the
     last), or ignored.
@@ -49,7 +58,7 @@ def paint(shapes: Sequence[Shape], size: Size, overlap: Overlap, *, background: 
     too_small = sum(not patch.outside and not patch.mask.any() for _, patch in patches)
     if overlap == "smallest":
         drawn.sort(key=lambda pair: -int(pair[1].mask.sum()))
-    mask = np.full(size, background, dtype=np.uint8)
+    mask = np.zeros(size, dtype=np.uint8)
     claimed = np.zeros(size, dtype=bool)
     overlapped = np.zeros(size, dtype=bool)
     for number, patch in drawn:

@@ -19,9 +19,9 @@ from segnet.data.images import open_picture
 from segnet.data.listing import list_pictures
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import Tree, load_json
-from segnet.importing.painting import Patch, Shape, crop, paint
+from segnet.importing.painting import Patch, Shape, crop, paint_declared
 from segnet.importing.polygons import Points, pillow_polygon, pillow_rectangle, read_points
-from segnet.importing.source import BACKGROUND, Choices, Drawn, Item, Overlap, Size, Source, require_size, short_ids, split_of
+from segnet.importing.source import BACKGROUND, Choices, Drawn, Item, Overlap, Size, Source, short_ids, split_of
 from segnet.system.errors import UserError, data_error
 
 META = "meta.json"
@@ -112,7 +112,7 @@ def _read(path: Path, number_of: dict[str, int], overlap: Overlap, faults: list[
             faults.append(fault)
     size = content.get("size") if isinstance(content, dict) else None
     declared = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)
-    return partial(_draw, shapes, declared, overlap, path) if entries else None
+    return partial(paint_declared, shapes, declared, overlap, path) if entries else None
 
 
 def _rasteriser(entry: dict[str, Any], path: Path, what: str) -> Callable[[Size], Patch]:
@@ -167,8 +167,3 @@ def _bitmap(bitmap: object, path: Path, what: str, size: Size) -> Patch:
         raise data_error(path, f"{what} has a bitmap that reaches outside of the picture", "export again")
     patch = crop(mask, left=left)
     return patch._replace(top=patch.top + top)
-
-
-def _draw(shapes: list[Shape], declared: tuple[object, object], overlap: Overlap, path: Path, size: Size) -> Drawn:
-    require_size(declared, size, path)
-    return paint(shapes, size, overlap)

@@ -16,7 +16,7 @@ from segnet.importing.class_file import ClassLine
 from segnet.importing.files import Tree, read_lines
 from segnet.importing.painting import Patch, Shape, paint
 from segnet.importing.polygons import coco_polygon
-from segnet.importing.source import BACKGROUND, Choices, Drawn, Item, Overlap, Size, Source, short_ids, split_of
+from segnet.importing.source import BACKGROUND, Choices, Item, Size, Source, short_ids, split_of
 from segnet.system.errors import UserError, data_error
 
 _LINE = re.compile(r"\d+(\s+-?[\d.]+(e-?\d+)?){4,}", re.IGNORECASE)
@@ -54,7 +54,7 @@ def read_ultralytics(tree: Tree, choices: Choices) -> Source:
         label = labels.get(_pair_key(name))
         shapes = _shapes(tree.root / label, position, faults) if label else None
         used.add(label or "")
-        draw = partial(_draw, shapes, overlap) if shapes is not None else None
+        draw = partial(paint, shapes, overlap=overlap) if shapes is not None else None
         items.append(Item(ids[name], picture, tree.root / label if label else picture, draw, split_of(posixpath.dirname(name))))
     for name in sorted(set(labels.values()) - used):
         faults.append(data_error(tree.root / name, "has no picture", "put it there, give --pictures DIR, or remove the labels"))
@@ -141,7 +141,3 @@ def _shapes(path: Path, position: dict[int, int], faults: list[UserError]) -> li
 
 def _polygon(shares: np.ndarray, size: Size) -> Patch:
     return coco_polygon([shares * (size[1], size[0])], size)
-
-
-def _draw(shapes: list[Shape], overlap: Overlap, size: Size) -> Drawn:
-    return paint(shapes, size, overlap)

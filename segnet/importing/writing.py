@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from segnet.classes import IGNORE_INDEX, ClassSet, Color, class_set
 from segnet.data.images import SUFFIXES, open_image
-from segnet.data.layout import ALL, mask_path, picture_path, split_path, write_classes
+from segnet.data.layout import ALL, mask_path, picture_path, split_path, write_classes, write_missing_lists
 from segnet.data.mask_files import encode_mask
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import Tree, open_tree
@@ -353,12 +353,7 @@ def _write(out: Path, scratch: Path, record: str, classes: ClassSet, done: Seque
     raise_first([result for result in results if isinstance(result, UserError)])
     written = sum(result for result in results if isinstance(result, int))
     make_folder(split_path(out, ALL).parent)
-    for split, ids in _lists(done).items():
-        path = split_path(out, split)
-        if not path.exists():
-            write_text(path, "".join(f"{sample_id}\n" for sample_id in ids))
-            written += 1
-    return written
+    return written + write_missing_lists(out, _lists(done))
 
 
 def _targets(out: Path, one: _Done) -> tuple[Path, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 import sys
@@ -21,7 +20,7 @@ from segnet.metrics.confusion import ratio
 from segnet.prediction.manifest import announce_table, done_outputs, picture_name
 from segnet.regions.labelling import find_regions
 from segnet.system.errors import config_error, data_error
-from segnet.system.files import write_text
+from segnet.system.files import csv_text, write_text
 
 SUFFIX = ".areas.csv"
 TABLE = "areas.csv"  # of all pictures
@@ -67,17 +66,12 @@ def encode_areas(areas: Iterable[Area], place: MapPlace | None = None) -> bytes:
     """The table of a picture as CSV in UTF-8; `place` is that of a GeoTIFF."""
     rows = ([*area[:3], f"{area.share:.8g}", *area[4:6], _number(area.mean_probability)] for area in areas)
     pixel = [(place.without_m2 or f"{place.pixel_m2:.12g}")] if place else []
-    return _csv([[*_COLUMNS, *([_PIXEL] if place else [])], *([*row, *pixel] for row in rows)]).encode("utf-8", "surrogateescape")
+    heading = [*_COLUMNS, *([_PIXEL] if place else [])]
+    return csv_text([heading, *([*row, *pixel] for row in rows)]).encode("utf-8", "surrogateescape")
 
 
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
-
-
-def _csv(rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 class PixelSize(NamedTuple):
@@ -124,7 +118,7 @@ def collect_areas(out: Path, pixel_size: PixelSize | None) -> Path:
             for row, area in zip(rows, area_of, strict=True)
         ]
     announce_table(out, TABLE)
-    write_text(out / TABLE, _csv([columns, *rows]))
+    write_text(out / TABLE, csv_text([columns, *rows]))
     return out / TABLE
 
 

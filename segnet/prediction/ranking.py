@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from segnet.data.twins import NEXT, difference_hash
 from segnet.prediction.manifest import announce_table, done_outputs, picture_name
 from segnet.system.errors import data_error
-from segnet.system.files import write_text
+from segnet.system.files import csv_text, write_text
 
 SUFFIX = ".ranking.json"
 TABLE = "ranking.csv"  # of all pictures
@@ -84,11 +82,8 @@ def collect_ranking(out: Path) -> Path:
             raise data_error(path, "not a record of a picture for the ranking", remedy) from None
         if doubts[-1].measure != doubts[0].measure:
             raise data_error(path, f"is {doubts[-1].measure}, that of {doubts[0].picture} is {doubts[0].measure}", remedy)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["rank", "picture", doubts[0].measure if doubts else "entropy", "like"])
-    for place, (doubt, like) in enumerate(rank(doubts), 1):
-        table.writerow([place, doubt.picture, f"{doubt.score:.6f}", like])
+    heading = ["rank", "picture", doubts[0].measure if doubts else "entropy", "like"]
+    rows = [[place, doubt.picture, f"{doubt.score:.6f}", like] for place, (doubt, like) in enumerate(rank(doubts), 1)]
     announce_table(out, TABLE)
-    write_text(out / TABLE, text.getvalue())
+    write_text(out / TABLE, csv_text([heading, *rows]))
     return out / TABLE

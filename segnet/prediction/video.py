@@ -6,7 +6,6 @@ than a few are in memory.
 
 from __future__ import annotations
 
-import csv
 import importlib
 import io
 import os
@@ -26,7 +25,7 @@ from PIL import Image
 from segnet.inference.predictor import Prediction, Predictor
 from segnet.prediction.areas import Area, picture_areas
 from segnet.system.errors import ExitCode, UserError, config_error, data_error
-from segnet.system.files import atomic_write
+from segnet.system.files import atomic_write, csv_text
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts")
 OUTPUTS = {"overlay": ".overlay.mp4", "areas": ".areas.csv"}  # what is written of a video, and its suffix
@@ -196,7 +195,7 @@ def _write_table(path: Path) -> Iterator[IO[str]]:
     with atomic_write(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         try:
-            text.write(_csv([AREA_COLUMNS]))
+            text.write(csv_text([AREA_COLUMNS]))
             yield text
         finally:
             text.detach()  # else it would close the file with itself
@@ -207,13 +206,7 @@ def frame_rows(number: int, rate: Fraction, areas: Sequence[Area]) -> list[str]:
     time = f"{float(number / rate):.6f}"
     values = [(number, time, area.name, area.pixels, f"{area.share:.8g}", area.parts, area.largest_part) for area in areas]
     means = ["" if np.isnan(area.mean_probability) else f"{area.mean_probability:.6f}" for area in areas]
-    return [_csv([(*row, mean)]) for row, mean in zip(values, means, strict=True)]
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return [csv_text([(*row, mean)]) for row, mean in zip(values, means, strict=True)]
 
 
 def video_targets(video: Path, out: Path, kinds: Sequence[str], *, overwrite: bool) -> dict[str, Path]:

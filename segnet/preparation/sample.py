@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from segnet.classes import SAMPLE
 from segnet.data.images import save_image
-from segnet.data.layout import FOLDERS, mask_path, picture_path, split_path, write_classes
+from segnet.data.layout import FOLDERS, mask_path, picture_path, split_path, write_classes, write_missing_lists
 from segnet.data.mask_files import save_mask
 from segnet.preparation.scenes import SCENE_VERSION, render_scene
 from segnet.system.errors import data_error
@@ -80,8 +80,5 @@ def generate_sample(root: Path, *, seed: int = 0, count: int = 300, zoom: int = 
         written = pool.map(_write_pair, *zip(*missing, strict=True))
         list(tqdm(written, "draw", len(missing), unit="picture", leave=False, disable=None))  # raises the processes' exceptions
     write_classes(root, SAMPLE)
-    for split, ids in splits.items():  # the lists come last: a dataset with lists is complete
-        path = split_path(root, split)
-        if not path.exists():
-            write_text(path, "".join(f"{sample_id}\n" for sample_id in ids))
+    write_missing_lists(root, splits)
     return {split: len(members) for split, members in splits.items()}

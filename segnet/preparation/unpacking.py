@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from segnet.data.images import picture_size
-from segnet.data.layout import FOLDERS, MASKS, mask_path, split_path, write_classes
+from segnet.data.layout import FOLDERS, MASKS, mask_path, split_path, write_classes, write_missing_lists
 from segnet.data.mask_files import open_mask
 from segnet.data.sample_files import size_faults
 from segnet.data.split_lists import overlap_faults, read_split
@@ -58,9 +58,7 @@ def prepare(name: str, root: Path, archive: Path | None = None) -> Prepared:
             splits = _unpack(public, root, archive)
         _prove(public, root, splits)
         write_classes(root, public.classes)
-        for split, ids in splits.items():  # the lists come last: a set with lists is complete
-            if not split_path(root, split).exists():
-                write_text(split_path(root, split), "".join(f"{sample_id}\n" for sample_id in ids))
+        write_missing_lists(root, splits)
         write_text(mark, _mark_text(public))
         shutil.rmtree(root / _DOWNLOADS)
     return Prepared(public.counts, changed=True)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from segnet.data.layout import ALL, split_path
 from segnet.data.split_lists import SHOWN, are_apart, overlap_faults, parse_split
 from segnet.system.errors import config_error, data_error, raise_first
-from segnet.system.files import make_folder, write_text
+from segnet.system.files import make_folder, read_json_object, write_text
 
 STATE = "split.json"  # beside the lists: those that this command wrote, and with which options
 _FOLD = re.compile(r"(?:train|val)_(\d+)")
@@ -92,14 +92,12 @@ def _as_options(settings: Mapping[str, object]) -> str:
 
 def _read_state(root: Path) -> dict[str, dict[str, object]]:
     """The lists that this command wrote, with their options; none where there is no such file, or it is damaged."""
-    try:
-        state = json.loads((split_path(root, ALL).parent / STATE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {key: value for key, value in state.items() if isinstance(value, dict)} if isinstance(state, dict) else {}
+    state = read_json_object(split_path(root, ALL).parent / STATE)
+    return {key: value for key, value in state.items() if isinstance(value, dict)}
 
 
 def write_lists(root: Path, lists: Mapping[str, Sequence[str]], wanted: Mapping[str, Mapping[str, object]]) -> None:
+    """Write the lists that differ from those on disk, and into `STATE` the options of the `wanted` ones."""
     folder = split_path(root, ALL).parent
     make_folder(folder)
     state = {**_read_state(root), **wanted}

@@ -14,7 +14,7 @@ import torchvision
 
 from segnet.system.devices import describe_device, gpu_facts
 from segnet.system.distributed import world_size
-from segnet.system.files import write_text
+from segnet.system.files import read_json_object, write_text
 from segnet.system.version import program_commit
 
 
@@ -57,8 +57,5 @@ def record_environment(
 
 def _earlier_record(path: Path) -> dict[str, Any]:
     """The content of environment.json; empty when it is missing or not of this program, and then the record begins anew."""
-    try:
-        record = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) and isinstance(record.get("resumed"), list) else {}
+    record = read_json_object(path)
+    return record if isinstance(record.get("resumed"), list) else {}

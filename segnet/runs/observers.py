@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from segnet.system.errors import environment_error, first_line, printable
-from segnet.system.files import write_text
+from segnet.system.files import read_json_object, write_text
 from segnet.system.terminal import print_above_bars
 
 Settings = Mapping[str, str | float | bool]
@@ -219,11 +219,7 @@ def _plain(tag: str) -> str:
 
 def _run_ids(run: Path) -> dict[str, str]:
     """The ids of the remote runs; empty where the file is missing or not of this program, and then new ones begin."""
-    try:
-        found = json.loads((run / RUN_IDS).read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    return {name: value for name, value in read_json_object(run / RUN_IDS).items() if isinstance(value, str)}
 
 
 def _keep_run_id(run: Path, name: str, run_id: str) -> None:

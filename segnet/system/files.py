@@ -1,14 +1,17 @@
-"""Atomic and durable writing of files, locks on folders, checks of names and of disk space."""
+"""Atomic and durable writing of files, the texts in them, locks on folders, checks of names and of disk space."""
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import hashlib
+import io
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -133,6 +136,22 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically; bytes of a path that are not UTF-8 become escapes such as \\udce9."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows of cells as the text of a CSV file, with line feeds."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, by its keys; empty where the file is missing, cannot be read, or holds something else."""
+    try:
+        content = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 @contextmanager

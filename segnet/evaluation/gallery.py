@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from string import Template
 from typing import NamedTuple
 
@@ -90,6 +90,7 @@ def _worst_first(pictures: Sequence[PictureScore]) -> list[PictureScore]:
 
 
 def picture_rows(pictures: Sequence[PictureScore]) -> str:
+    """The rows of the table of all pictures."""
     rows = []
     for picture in pictures:
         cells = "".join(f"<td>{percent(value)}</td>" for value in (picture.miou, picture.accuracy, picture.boundary_f1))
@@ -122,16 +123,41 @@ def picture_section(
         uncertainty=",".join(map(css_color, UNCERTAINTY_COLORS)),
     )
     layers = ("picture", "truth", "prediction", "overlay", "error", "uncertainty")
-    strips = f"Of each picture, from left to right: {', '.join(layers)}."
-    text = viewer(layers, shown=("picture", "prediction"), strips=strips, legend=legend, gallery=gallery)
+    text = viewer(layers, shown=("picture", "prediction"), legend=legend, gallery=gallery)
     return PictureSection(text, shown)
 
 
 def reduced(picture: ReportPicture) -> ReportPicture:
     """The picture in the largest size in which a report shows it."""
-    scale = min(1.0, LONGEST_SIDE / max(picture.mask.shape))
-    height, width = (max(1, round(side * scale)) for side in picture.mask.shape)
-    return _resize(picture, (height, width))
+    height, width = picture.mask.shape
+    return _resize(picture, _within((height, width), LONGEST_SIDE))
+
+
+def largest_fit(encode: Callable[[tuple[int, int]], dict[str, bytes]], size: tuple[int, int], room: int) -> dict[str, bytes]:
+    """The layers that `encode` makes for a (height, width), reduced from `size` until they take at most `room` bytes.
+
+    They are not reduced below 16 pixels.
+    """
+    longest = float(min(LONGEST_SIDE, max(size)))
+    while True:
+        layers = encode(_within(size, longest))
+        total = sum(map(len, layers.values()))
+        if total <= room or longest <= 16:
+            return layers
+        longest *= max(0.5, 0.95 * math.sqrt(room / total))
+
+
+def _within(size: tuple[int, int], longest: float) -> tuple[int, int]:
+    """(height, width) in proportion, where no side is longer than `longest`."""
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The image (C, H, W) uint8 in another (height, width), interpolated."""
+    if image.shape[1:] == size:
+        return image
+    return F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0].round().byte()
 
 
 def _gallery(
@@ -181,8 +207,8 @@ def _figure(picture: ReportPicture, classes: ClassSet, share: int, rank: str, *,
     }
     scores = f"mIoU {with_unit(score.miou)}"
     more = f", accuracy {with_unit(score.accuracy)}, boundary F1 {with_unit(score.boundary_f1)}, {rank}"
-    layers, size = _layers(picture, classes, share), (height, width)
-    return figure(layers, words, size=size, name=name, scores=scores, more=more, anchor=anchor)
+    layers = largest_fit(lambda size: _encode(_resize(picture, size), classes), (height, width), share)
+    return figure(layers, words, size=(height, width), name=name, scores=scores, more=more, anchor=anchor)
 
 
 def _largest(pixels: Sequence[int], classes: ClassSet) -> str:
@@ -192,23 +218,11 @@ def _largest(pixels: Sequence[int], classes: ClassSet) -> str:
     return ", ".join(found) or "nothing scored"
 
 
-def _layers(picture: ReportPicture, classes: ClassSet, room: int) -> dict[str, bytes]:
-    """The layers as WebP, all of one size, reduced until they take at most `room` bytes."""
-    sides, scale = picture.mask.shape, min(1.0, LONGEST_SIDE / max(picture.mask.shape))
-    while True:
-        height, width = (max(1, round(side * scale)) for side in sides)
-        layers = _encode(_resize(picture, (height, width)), classes)
-        total = sum(map(len, layers.values()))
-        if total <= room or max(height, width) <= 16:
-            return layers
-        scale *= max(0.5, 0.95 * math.sqrt(room / total))
-
-
 def _resize(picture: ReportPicture, size: tuple[int, int]) -> ReportPicture:
     """The picture at another size: image and uncertainty interpolated, class ids from the nearest pixel."""
     if picture.mask.shape == size:
         return picture
-    image = F.interpolate(picture.image[None].float(), size, mode="bilinear", antialias=True)[0].round().byte()
+    image = resize_image(picture.image, size)
     uncertainty = F.interpolate(picture.uncertainty.nan_to_num(1.0)[None, None], size, mode="bilinear", antialias=True)[0, 0]
     truth, mask = (F.interpolate(ids[None, None], size, mode="nearest-exact")[0, 0] for ids in (picture.truth, picture.mask))
     return picture._replace(image=image, truth=truth, mask=mask, uncertainty=uncertainty)

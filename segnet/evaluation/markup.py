@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,12 @@ from string import Template
 
 from segnet.classes import Color
 
+_PAGE = 9_400_000  # bytes of a page, without the captions of its pictures
+_LEAST_ROOM = 1_000_000  # bytes for all pictures, also where the rest of the page is long
+
 
 def part(name: str) -> str:
+    """The text of a file of this folder."""
     return resources.files("segnet.evaluation").joinpath(name).read_text("utf-8")
 
 
@@ -21,9 +26,49 @@ def page(name: str, parts: Mapping[str, str]) -> str:
     return "".join(Template(part(each)).substitute(parts) for each in ("report_start.html", name, "report_end.html"))
 
 
-def viewer(layers: Sequence[str], *, shown: tuple[str, str], strips: str, legend: str, gallery: str) -> str:
-    """The section of a report with the viewer, whose left and right begin with the layers `shown`, and the gallery of figures."""
+def frame_of_page(title: str, facts: Mapping[str, str]) -> dict[str, str]:
+    """What every report has: its title, style and script, and the rows of its table of facts."""
+    script = part("report.js")
+    rows = (f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(value)}</td></tr>' for key, value in facts.items())
+    return {
+        "title": text_of(title),
+        "style": part("report.css"),
+        "script": script,
+        # By this digest the page's content security policy knows its own script.
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "fact_rows": "\n".join(rows),
+    }
+
+
+def room_for_pictures(parts: Mapping[str, str]) -> int:
+    """The bytes that all pictures together may take in a page that has `parts` besides."""
+    used = sum(len(text.encode()) for text in parts.values())
+    return max(_LEAST_ROOM, (_PAGE - used) * 3 // 4)  # base64 makes four bytes of three
+
+
+def navigation(sections: Mapping[str, str], optional: Mapping[str, str]) -> str:
+    """Links to `sections`, names by their anchors, without those whose text in `optional` is empty."""
+    there = {anchor: name for anchor, name in sections.items() if optional.get(anchor, "there")}
+    return "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in there.items())
+
+
+def tiles(values: Mapping[str, str]) -> str:
+    """The items of the list of tiles, by their labels."""
+    return "\n".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in values.items())
+
+
+def heading(title: str) -> str:
+    """`title` with a capital at its beginning, except for an abbreviation such as mIoU."""
+    return title if title[1:2].isupper() else title[0].upper() + title[1:]
+
+
+def viewer(layers: Sequence[str], *, shown: tuple[str, str], legend: str, gallery: str, note: str = "") -> str:
+    """The section of a report with the viewer, whose left and right begin with the layers `shown`, and the gallery of figures.
+
+    `note` goes on after the sentence that names the layers.
+    """
     left, right = ("".join(_option(layer, layer == chosen) for layer in layers) for chosen in shown)
+    strips = f"Of each picture, from left to right: {', '.join(layers)}.{note}"
     return Template(part("report_pictures.html")).substitute(
         left=left, right=right, strips=strips, legend=legend, gallery=gallery
     )
@@ -65,16 +110,20 @@ def text_of(value: str) -> str:
 
 
 def percent(share: float) -> str:
+    """A share in percent with one decimal; a dash for NaN."""
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def with_unit(share: float) -> str:
+    """As `percent`, with the sign."""
     return "–" if math.isnan(share) else f"{100 * share:.1f}\u202f%"
 
 
 def css_color(color: Color) -> str:
+    """The colour as a value of CSS."""
     return f"rgb({color[0]} {color[1]} {color[2]})"
 
 
 def swatch(background: str) -> str:
+    """A small field of a colour, given as `css_color` gives it."""
     return f'<i class="swatch" style="background:{background}"></i>'

@@ -7,26 +7,44 @@ Everything that comes from data is escaped, and the page's content security poli
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segnet.classes import ClassSet
-from segnet.evaluation.charts import Chart, Point, line_chart, reliability_chart
+from segnet.evaluation.charts import Chart, reliability_chart
 from segnet.evaluation.gallery import PictureSection, ReportPicture, picture_rows, picture_section, worst_of_class
-from segnet.evaluation.markup import css_color, page, part, percent, swatch, text_of, with_unit
+from segnet.evaluation.learning_curves import learning_curves
+from segnet.evaluation.markup import (
+    css_color,
+    frame_of_page,
+    heading,
+    navigation,
+    page,
+    percent,
+    room_for_pictures,
+    swatch,
+    text_of,
+    tiles,
+    with_unit,
+)
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import Scores
-from segnet.runs.log import read_log
 from segnet.system.files import write_text
 from segnet.tasks.segmentation_score import Evaluation, PictureScore
 from segnet.tasks.task import Measure
 
-PAGE = 9_400_000  # bytes of a page, without the captions of its pictures
 _LINKED = 3  # pictures in the row of a class
-LEAST_ROOM = 1_000_000  # bytes for all pictures, also where the rest of the page is long
+_SECTIONS = {
+    "classes": "Classes",
+    "pictures": "Pictures",
+    "suspects": "Suspect labels",
+    "confusion": "Confusion",
+    "training": "Learning curves",
+    "calibration": "Calibration",
+    "all": "Every picture",
+    "facts": "Facts",
+}  # names by their anchors
 
 
 def write_report(
@@ -49,57 +67,23 @@ def write_report(
     They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
     two-hundredth of it. An iterator is read one picture at a time.
     """
-    script = part("report.js")
-    parts = {
-        "title": text_of(title),
-        "style": part("report.css"),
-        "script": script,
-        "script_digest": script_digest(script),
+    parts = frame_of_page(title, facts) | {
         "tiles": _tiles(evaluation),
         "class_rows": _class_rows(evaluation, classes, PictureSection("", [])),
         "advice": _advice(advice),
         "suspects": suspects,
         "confusion": _confusion(evaluation.scores, classes),
-        "curves": learning_curve(curves, "miou", "mIoU", "%", factor=100.0),
+        "curves": learning_curves(curves, "miou", "mIoU", "%", factor=100.0),
         "reliability": _reliability(evaluation.reliability),
         "picture_rows": picture_rows(evaluation.pictures),
-        "fact_rows": fact_rows(facts),
     }
-    used = sum(len(part.encode()) for part in parts.values())
-    room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
-    section = picture_section(evaluation, pictures, classes, room, of_classes=of_classes)
+    section = picture_section(evaluation, pictures, classes, room_for_pictures(parts), of_classes=of_classes)
     parts["pictures"] = section.text
     parts["class_rows"] = _class_rows(evaluation, classes, section)
-    parts["navigation"] = _navigation(
-        {"pictures": bool(parts["pictures"]), "suspects": bool(suspects), "training": bool(parts["curves"])}
-    )
+    optional = {"pictures": section.text, "suspects": suspects, "training": parts["curves"]}
+    parts["navigation"] = navigation(_SECTIONS, optional)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page("report.html", parts))
-
-
-def _navigation(there: Mapping[str, bool]) -> str:
-    """Links to the sections; those that `there` maps to False are left out."""
-    sections = {
-        "classes": "Classes",
-        "pictures": "Pictures",
-        "suspects": "Suspect labels",
-        "confusion": "Confusion",
-        "training": "Learning curves",
-        "calibration": "Calibration",
-        "all": "Every picture",
-        "facts": "Facts",
-    }
-    return "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in sections.items() if there.get(anchor, True))
-
-
-def script_digest(script: str) -> str:
-    """The digest by which the content security policy of a page knows its own script."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def fact_rows(facts: Mapping[str, str]) -> str:
-    """The rows of a table of facts."""
-    return "\n".join(f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(value)}</td></tr>' for key, value in facts.items())
 
 
 def _advice(lines: Sequence[str]) -> str:
@@ -110,18 +94,12 @@ def _advice(lines: Sequence[str]) -> str:
 
 def _tiles(evaluation: Evaluation) -> str:
     scores = evaluation.scores
-    tiles = {
-        **{_heading(measure.title): _shown(measure) for measure in evaluation.measures()},
+    counts = {
         "Pictures": f"{len(evaluation.pictures):,}",
         "Scored pixels": f"{scores.pixels:,}",
         "Ignored pixels": f"{scores.ignored:,}",
     }
-    return "\n".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in tiles.items())
-
-
-def _heading(title: str) -> str:
-    """`title` with a capital at its beginning, except for an abbreviation such as mIoU."""
-    return title if title[1:2].isupper() else title[0].upper() + title[1:]
+    return tiles({heading(measure.title): _shown(measure) for measure in evaluation.measures()} | counts)
 
 
 def _shown(measure: Measure) -> str:
@@ -203,34 +181,3 @@ def _reliability(reliability: Reliability) -> str:
     caption = f"<figcaption>Expected calibration error <strong>{error}</strong></figcaption>"
     numbers = f'<details><summary>The numbers</summary><div class="scroll" tabindex="0">{table}</div></details>'
     return f"<figure>{reliability_chart(chart, reliability)}{caption}</figure>{numbers}"
-
-
-def learning_curve(path: Path | None, name: str, title: str, unit: str, *, factor: float) -> str:
-    """The section with the curves of the loss and of a measure, or nothing without a log.
-
-    `name` is the measure's in metrics.csv, whose values times `factor` are in `unit`.
-    """
-    if path is None or not path.is_file():
-        return ""
-    figures = []
-    loss = _logged(path, "loss")
-    if loss:
-        words = f"From {loss[0][1]:.3g} at step {loss[0][0]:,.0f} to {loss[-1][1]:.3g} at step {loss[-1][0]:,.0f}."
-        chart = Chart("Training loss by step", words, "step", "loss")
-        figures.append(f"<figure>{line_chart(chart, loss)}<figcaption>Loss. {words}</figcaption></figure>")
-    values = [(step, factor * value) for step, value in _logged(path, f"val_{name}")]
-    if values:
-        best = max(values, key=lambda point: point[1])
-        words = f"Highest {best[1]:.1f}\u202f{unit} at step {best[0]:,.0f}, last {values[-1][1]:.1f}\u202f{unit}."
-        chart = Chart(f"Validation {title} by step", words, "step", f"val {title}, {unit}")
-        figures.append(f"<figure>{line_chart(chart, values, marked=best)}<figcaption>Val {title}. {words}</figcaption></figure>")
-    if not figures:
-        return ""
-    heading = '<section id="training" aria-labelledby="training-heading"><h2 id="training-heading">Learning curves</h2>'
-    return f'{heading}<div class="charts">{"".join(figures)}</div></section>'
-
-
-def _logged(path: Path, column: str) -> list[Point]:
-    """(step, value) of the rows of metrics.csv that have both, finite and not below 0."""
-    points = [(row["step"], row[column]) for row in read_log(path) if "step" in row and column in row]
-    return [point for point in points if all(math.isfinite(value) and value >= 0 for value in point)]

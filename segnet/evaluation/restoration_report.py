@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from segnet.config.sections import InferenceConfig
 from segnet.data.images import encode_webp
-from segnet.evaluation.gallery import LONGEST_SIDE, MAX_SHARE
-from segnet.evaluation.markup import figure, page, part, text_of, viewer
-from segnet.evaluation.report import LEAST_ROOM, PAGE, fact_rows, learning_curve, script_digest
+from segnet.evaluation.gallery import MAX_SHARE, largest_fit, resize_image
+from segnet.evaluation.learning_curves import learning_curves
+from segnet.evaluation.markup import (
+    figure,
+    frame_of_page,
+    heading,
+    navigation,
+    page,
+    room_for_pictures,
+    text_of,
+    tiles,
+    viewer,
+)
 from segnet.evaluation.restoration_results import PROTOCOL, shown, strength
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
@@ -24,6 +32,14 @@ from segnet.tasks.denoising import RestoredImages
 from segnet.tasks.denoising_data import CleanPictures
 from segnet.tasks.denoising_score import MEASURES, RestoredEvaluation, RestoredScore
 from segnet.visualization import draw_difference, preview, to_array
+
+_SECTIONS = {
+    "levels": "Strengths of noise",
+    "pictures": "Pictures",
+    "training": "Learning curves",
+    "all": "Every picture",
+    "facts": "Facts",
+}  # names by their anchors
 
 
 class RestoredPicture(NamedTuple):
@@ -69,35 +85,21 @@ def write_restoration_report(
     curves: Path | None,
 ) -> None:
     """Write the page, atomically. Pictures are reduced until the page has at most 10 MB; `curves` is a run's metrics.csv."""
-    script = part("report.js")
-    parts = {
-        "title": text_of(title),
-        "style": part("report.css"),
-        "script": script,
-        "script_digest": script_digest(script),
+    parts = frame_of_page(title, facts) | {
         "protocol": text_of(PROTOCOL),
         "tiles": _tiles(evaluation),
         "level_rows": _level_rows(evaluation),
-        "curves": learning_curve(curves, "psnr", "PSNR", "dB", factor=1.0),
-        "picture_rows": "\n".join(_row(picture.id, picture) for picture in evaluation.pictures),
-        "fact_rows": fact_rows(facts),
+        "curves": learning_curves(curves, "psnr", "PSNR", "dB", factor=1.0),
+        "picture_rows": "\n".join(_row(picture) for picture in evaluation.pictures),
     }
-    used = sum(len(part.encode()) for part in parts.values())
-    room = max(LEAST_ROOM, (PAGE - used) * 3 // 4)  # base64 makes four bytes of three
-    parts["pictures"] = _picture_section(worst, best, room)
-    there = {"levels": "Strengths of noise", "pictures": "Pictures", "training": "Learning curves", "all": "Every picture"}
-    there |= {"facts": "Facts"}
-    empty = {name for name, text in (("pictures", parts["pictures"]), ("training", parts["curves"])) if not text}
-    parts["navigation"] = "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in there.items() if anchor not in empty)
+    parts["pictures"] = _picture_section(worst, best, room_for_pictures(parts))
+    parts["navigation"] = navigation(_SECTIONS, {"pictures": parts["pictures"], "training": parts["curves"]})
     write_text(path, page("report_restoration.html", parts))
 
 
 def _tiles(evaluation: RestoredEvaluation) -> str:
-    tiles = {
-        measure.title[0].upper() + measure.title[1:]: shown(measure.value, measure.digits) for measure in evaluation.measures()
-    }
-    tiles["Pictures"] = f"{len(evaluation.pictures):,}"
-    return "\n".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in tiles.items())
+    means = {heading(measure.title): shown(measure.value, measure.digits) for measure in evaluation.measures()}
+    return tiles(means | {"Pictures": f"{len(evaluation.pictures):,}"})
 
 
 def _level_rows(evaluation: RestoredEvaluation) -> str:
@@ -108,9 +110,9 @@ def _level_rows(evaluation: RestoredEvaluation) -> str:
     return "\n".join(rows)
 
 
-def _row(name: str, picture: RestoredScore) -> str:
+def _row(picture: RestoredScore) -> str:
     cells = "".join(f"<td>{shown(float(getattr(picture, key)), digits)}</td>" for key, _, digits in MEASURES)
-    return f'<tr><th scope="row"><bdi>{text_of(name)}</bdi></th>{cells}</tr>'
+    return f'<tr><th scope="row"><bdi>{text_of(picture.id)}</bdi></th>{cells}</tr>'
 
 
 def _picture_section(worst: Sequence[RestoredPicture], best: Sequence[RestoredPicture], room: int) -> str:
@@ -118,11 +120,10 @@ def _picture_section(worst: Sequence[RestoredPicture], best: Sequence[RestoredPi
         return ""
     share = min(MAX_SHARE, room // (len(worst) + len(best)))
     lists = {"Worst": worst, "Best": best} if best else {"From the worst to the best": worst}
-    gallery = [f"<h3>{heading}</h3>\n<ol>{''.join(_figure(one, share) for one in each)}</ol>" for heading, each in lists.items()]
+    gallery = [f"<h3>{title}</h3>\n<ol>{''.join(_figure(one, share) for one in each)}</ol>" for title, each in lists.items()]
     layers = ("noisy", "restored", "clean", "difference")
-    strips = f"Of each picture, from left to right: {', '.join(layers)}."
-    strips += " The difference is that of restored and clean, times 5, on grey."
-    return viewer(layers, shown=("noisy", "restored"), strips=strips, legend="", gallery="\n".join(gallery))
+    note = " The difference is that of restored and clean, times 5, on grey."
+    return viewer(layers, shown=("noisy", "restored"), note=note, legend="", gallery="\n".join(gallery))
 
 
 def _figure(picture: RestoredPicture, room: int) -> str:
@@ -142,24 +143,16 @@ def _figure(picture: RestoredPicture, room: int) -> str:
 
 def _layers(picture: RestoredPicture, room: int) -> dict[str, bytes]:
     """The layers as WebP, all of one size, reduced until they take at most `room` bytes."""
-    sides = picture.clean.shape[1:]
-    scale = min(1.0, LONGEST_SIDE / max(sides))
-    while True:
-        size = tuple(max(1, round(side * scale)) for side in sides)
-        arrays = {name: to_array(preview(_resized(image, size))) for name, image in _images(picture).items()}
-        layers = {name: encode_webp(array, quality=85) for name, array in arrays.items()}
-        total = sum(map(len, layers.values()))
-        if total <= room or max(size) <= 16:
-            return layers
-        scale *= max(0.5, 0.95 * math.sqrt(room / total))
+    images = {
+        "noisy": picture.noisy,
+        "restored": picture.restored,
+        "clean": picture.clean,
+        "difference": draw_difference(picture.restored, picture.clean),
+    }
 
+    def encode(size: tuple[int, int]) -> dict[str, bytes]:
+        drawn = {name: to_array(preview(resize_image(image, size))) for name, image in images.items()}
+        return {name: encode_webp(array, quality=85) for name, array in drawn.items()}
 
-def _images(picture: RestoredPicture) -> dict[str, Tensor]:
-    difference = draw_difference(picture.restored, picture.clean)
-    return {"noisy": picture.noisy, "restored": picture.restored, "clean": picture.clean, "difference": difference}
-
-
-def _resized(image: Tensor, size: tuple[int, ...]) -> Tensor:
-    if tuple(image.shape[1:]) == size:
-        return image
-    return F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0].round().byte()
+    height, width = picture.clean.shape[1:]
+    return largest_fit(encode, (height, width), room)

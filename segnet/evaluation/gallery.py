@@ -207,7 +207,7 @@ def _figure(picture: ReportPicture, classes: ClassSet, share: int, rank: str, *,
     }
     scores = f"mIoU {with_unit(score.miou)}"
     more = f", accuracy {with_unit(score.accuracy)}, boundary F1 {with_unit(score.boundary_f1)}, {rank}"
-    layers = largest_fit(lambda size: _encode(_resize(picture, size), classes), (height, width), share)
+    layers = _layers(picture, classes, share)
     return figure(layers, words, size=(height, width), name=name, scores=scores, more=more, anchor=anchor)
 
 
@@ -216,6 +216,12 @@ def _largest(pixels: Sequence[int], classes: ClassSet) -> str:
     ranked = sorted(range(len(pixels)), key=lambda index: -pixels[index])[:3]
     found = [f"{text_of(classes.names[index])} {with_unit(pixels[index] / sum(pixels))}" for index in ranked if pixels[index]]
     return ", ".join(found) or "nothing scored"
+
+
+def _layers(picture: ReportPicture, classes: ClassSet, room: int) -> dict[str, bytes]:
+    """The layers as WebP, all of one size, reduced until they take at most `room` bytes."""
+    height, width = picture.mask.shape
+    return largest_fit(lambda size: _encode(_resize(picture, size), classes), (height, width), room)
 
 
 def _resize(picture: ReportPicture, size: tuple[int, int]) -> ReportPicture:

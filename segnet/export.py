@@ -46,9 +46,7 @@ class ExportResult(NamedTuple):
 
     files: tuple[Path, ...]
     difference: float | None  # largest error of a logit, relative to the largest logit; None for a quantised network
-    agreement: (
-        float | None
-    )  # of a quantised network: fraction of the calibration pixels that keep their answer, such as their class
+    agreement: float | None  # of a quantised network: the fraction of the calibration pixels that keep their answer
 
 
 def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures: Sequence[Path] = ()) -> ExportResult:

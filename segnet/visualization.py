@@ -98,12 +98,12 @@ def grid(rows: Sequence[Sequence[np.ndarray]], *, gap: int = 4) -> np.ndarray:
     return canvas
 
 
-def activation_grid(image: Tensor, stages: Sequence[tuple[Tensor, Tensor]], *, height: int = 120) -> np.ndarray:
+def activation_grid(image: Tensor, stages: Sequence[tuple[Tensor, Tensor]]) -> np.ndarray:
     """An image and one column for each decoder stage: its unpooled input above, its deconvolved output below.
 
-    Shown is the channel whose output has the largest sum, scaled to its own maximum.
+    Shown of each is the channel with the largest sum of magnitudes, scaled to its own maximum, 120 pixels high.
     """
-    size = (height, round(height * image.shape[2] / image.shape[1]))
+    size = (120, round(120 * image.shape[2] / image.shape[1]))
     columns = [[to_array(image), np.full((*image.shape[1:], 3), 255, np.uint8)]]
     for stage in stages:
         columns.append([_heat(activation[activation.abs().sum(dim=(1, 2)).argmax()]) for activation in stage])
@@ -127,8 +127,8 @@ def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
-def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet, *, pairs_per_row: int = 4) -> np.ndarray:
-    """Images (3, H, W) of one size, each beside its overlay, on which ignored pixels are hatched in white."""
+def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet) -> np.ndarray:
+    """Images (3, H, W) of one size, four in a row, each beside its overlay, on which ignored pixels are hatched in white."""
     cells = []
     for image, mask in samples:
         shown = overlay(image, mask, classes)
@@ -136,7 +136,7 @@ def contact_sheet(samples: Sequence[tuple[Tensor, Tensor]], classes: ClassSet, *
         shown[((rows + columns) % 8 < 2) & (mask.cpu().numpy() == IGNORE_INDEX)] = 255
         cells += [to_array(image), shown]
     blank = np.full_like(cells[0], 255)
-    across = 2 * min(pairs_per_row, len(samples))
+    across = 2 * min(4, len(samples))
     cells += [blank] * (-len(cells) % across)
     return grid([cells[start : start + across] for start in range(0, len(cells), across)])
 

@@ -81,11 +81,11 @@ class CleanupCounts(Counts[Maps]):
         return sorted(found, key=lambda one: (-one.miou.b if not math.isnan(one.miou.b) else math.inf, one.rule))
 
 
-def cleanup_advice(tried: Sequence[Tried], shown: int = 5) -> str:
-    """The best rules as a table, and which settings to use, for people."""
+def cleanup_advice(tried: Sequence[Tried]) -> str:
+    """The five best rules as a table, and which settings to use, for people."""
     plain = tried[0].miou.a
     lines = [f"without clean-up: mIoU {100 * plain:.2f}", "min_region  fill_holes   mIoU   difference   95 % interval"]
-    for rule, miou in tried[:shown]:
+    for rule, miou in tried[:5]:
         interval = f"[{100 * miou.low:+.3f}, {100 * miou.high:+.3f}]"
         lines.append(
             f"{rule.min_region:>10}  {rule.fill_holes:>10}  {100 * miou.b:5.2f}  {100 * miou.difference:+10.3f}   {interval}"

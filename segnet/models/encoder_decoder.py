@@ -21,6 +21,7 @@ from segnet.models.recomputation import recomputing
 
 IN_CHANNELS = 3  # of an image, unless the network is told otherwise: red, green, blue
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm  # on one device, and over the ranks
+Operation = type[Convolution] | type[Deconvolution]
 
 
 class EncoderDecoder(nn.Module):
@@ -149,6 +150,8 @@ class Normalize(nn.Module):
     """(image - mean) / std for each channel, of values in 0..255. A part of the network, so that all users of it agree.
 
     With `ranges`, a pair (low, high) for each channel, low..high becomes 0..255 before, and values outside become 0 or 255.
+    Local response normalisation, if `config` asks for it, follows (Krizhevsky, Sutskever & Hinton, NIPS 2012, section 3.3),
+    with the numbers of SegNet-Basic's code.
     """
 
     mean: Tensor
@@ -253,7 +256,7 @@ class Neck(nn.Sequential):
         side = self.smallest = 1
         for layer in layers:
             grows = layer.operation == "deconvolution"
-            side += layer.kernel_size - 1 if not grows else 1 - layer.kernel_size
+            side += 1 - layer.kernel_size if grows else layer.kernel_size - 1  # of an x that is one pixel after this layer
             self.smallest = max(self.smallest, side)
             operation = Deconvolution if grows else Convolution
             convolution = operation(in_channels, layer.width, layer.kernel_size)
@@ -299,9 +302,6 @@ def _first_pixels(x: Tensor, size: Size) -> Tensor:
     """x[..., :height, :width], written with `narrow`, from which torch.export can tell the size of the result."""
     height, width = size
     return x.narrow(-2, 0, height).narrow(-1, 0, width)
-
-
-Operation = type[Convolution] | type[Deconvolution]
 
 
 def _build_upsampling(config: ModelConfig, channels: int) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segnet.data.dataset import Sample
+from segnet.metrics.confusion import mean_of_present
 from segnet.metrics.psnr import psnr, squared_error, to_8_bits
 from segnet.metrics.ssim import ssim
 from segnet.system.distributed import sum_over_ranks
@@ -76,8 +76,7 @@ MEASURES = (
 
 def mean_of(pictures: Sequence[RestoredScore], name: str) -> float:
     """The mean of a measure over the pictures that have it; NaN where none has."""
-    values = [value for value in (float(getattr(picture, name)) for picture in pictures) if not math.isnan(value)]
-    return sum(values) / len(values) if values else math.nan
+    return mean_of_present([getattr(picture, name) for picture in pictures])
 
 
 class RestorationCounts:

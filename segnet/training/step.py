@@ -93,7 +93,7 @@ def _compute_gradients(state: TrainState, batch: Sample, criterion: Criterion, c
 
 
 def _clip_gradients(model: nn.Module, most: float) -> Tensor:
-    """The L2 norm of the gradient, a scalar, which is scaled to `most` where it is larger; 0: it is not."""
+    """The L2 norm of the gradient, a scalar. A gradient with a norm above `most` is scaled to that; 0 clips none."""
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if most:
         nn.utils.clip_grads_with_norm_(model.parameters(), most, norm)

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,3 +126,16 @@ def model(tiny_config: Config) -> EncoderDecoder:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
     """exported(package, name): the network, and the file of it for onnxruntime or openvino, made once."""
     return Exporter(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, headless."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no chromium here: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install -r requirements-dev.txt")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium)
+        yield running
+        running.close()

@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,19 +46,6 @@ def runtime() -> BrowserRuntime:
     if not path:
         pytest.skip("no onnxruntime-web here: npm pack onnxruntime-web, and its file as ONNXRUNTIME_WEB")
     return read_browser_runtime(Path(path))
-
-
-@pytest.fixture(scope="module")
-def browser(runtime: BrowserRuntime) -> Iterator[Any]:
-    """Debian's Chromium, headless."""
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("no chromium here: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install -r requirements-dev.txt")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

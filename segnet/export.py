@@ -28,7 +28,7 @@ from segnet.data.images import open_image
 from segnet.inference.exported import KEY, SUFFIXES, Metadata, load_exported, openvino_core, require, seal, weights_path
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import fold
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import UserError, checkpoint_error, config_error, environment_error
 from segnet.system.files import make_folder, move_into_place, short_name
 from segnet.tasks.choice import build_task
 
@@ -62,9 +62,9 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
     """
     require_no_samples(metadata.config)
     if path.suffix not in SUFFIXES:
-        raise UserError(ExitCode.CONFIG, path, f"ends in '{path.suffix}'", f"name a file that ends in {', '.join(SUFFIXES)}")
+        raise config_error(path, f"ends in '{path.suffix}'", f"name a file that ends in {', '.join(SUFFIXES)}")
     if pictures and path.suffix != ".xml":
-        raise UserError(ExitCode.CONFIG, path, "int8 is for OpenVINO", "name a file that ends in .xml")
+        raise config_error(path, "int8 is for OpenVINO", "name a file that ends in .xml")
     needed = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("onnx", "onnxscript", "openvino"), ".pt2": ()}
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import makes it warn
     os.environ.setdefault("NNCF_CI", "1")  # otherwise nncf sends usage statistics
@@ -85,7 +85,7 @@ def export_model(model: EncoderDecoder, metadata: Metadata, path: Path, pictures
             if error.filename is not None and Path(error.filename) in pictures:
                 raise
             found = f"cannot be written: {error.strerror or error}"
-            raise UserError(ExitCode.ENVIRONMENT, path, found, "free some space, or choose another --out") from None
+            raise environment_error(path, found, "free some space, or choose another --out") from None
     return report._replace(files=tuple(reversed(targets)))
 
 
@@ -93,9 +93,7 @@ def require_no_samples(config: Config) -> None:
     """Raise UserError (config) where the answer needs dropout, which exported networks do not have."""
     if samples := config.inference.dropout_samples:
         found = f"{samples}, but an exported network has no dropout"
-        raise UserError(
-            ExitCode.CONFIG, "inference.dropout_samples", found, "add inference.dropout_samples=0 for one pass without"
-        )
+        raise config_error("inference.dropout_samples", found, "add inference.dropout_samples=0 for one pass without")
 
 
 def settings_beside(inference: InferenceConfig) -> list[str]:
@@ -195,7 +193,7 @@ def _require_agreement(same: float, path: Path) -> float:
     if not same >= AGREEMENT:
         found = f"in int8 {1 - same:.1%} of the calibration pixels change their answer; nothing was written"
         remedy = "give more pictures of the kind that the network is for, or leave out --int8"
-        raise UserError(ExitCode.CHECKPOINT, path, found, remedy)
+        raise checkpoint_error(path, found, remedy)
     return same
 
 
@@ -205,7 +203,7 @@ def _require_same_logits(model: EncoderDecoder, exported: Predict, path: Path) -
     difference = largest_difference(model, exported, smallest)
     if not difference <= TOLERANCE:
         found = f"differs from the network by {difference:.1e} of the largest logit, allowed {TOLERANCE}; nothing was written"
-        raise UserError(ExitCode.CHECKPOINT, path, found, "install other versions of the packages, or choose another format")
+        raise checkpoint_error(path, found, "install other versions of the packages, or choose another format")
     return difference
 
 

@@ -23,7 +23,7 @@ from segnet.evaluation.results import read_confusion
 from segnet.metrics.confusion import ConfusionMatrix
 from segnet.runs.checkpoint import BEST, LAST
 from segnet.runs.log import read_log
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.system.files import make_folder, write_text
 from segnet.system.invocation import as_started
 
@@ -152,10 +152,10 @@ def require_folds(root: Path, folds: int) -> None:
     for name in (f"{split}_{fold}" for fold in range(folds) for split in ("train", "val")):
         if not split_path(root, name).is_file():
             remedy = f"write the lists: {split_command(root, f'--folds {folds}')}"
-            raise UserError(ExitCode.DATA, split_path(root, name), "no such file", remedy)
+            raise data_error(split_path(root, name), "no such file", remedy)
     if split_path(root, f"val_{folds}").exists():
         found = f"is of a division into more than {folds} folds, so that {folds} of them leave pictures out"
-        raise UserError(ExitCode.DATA, split_path(root, f"val_{folds}"), found, "give --folds the number of its lists")
+        raise data_error(split_path(root, f"val_{folds}"), found, "give --folds the number of its lists")
 
 
 def run_folder(out: Path, recipe: Path, trial: Trial) -> Path:
@@ -243,7 +243,7 @@ def _read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
         document = None
     if not isinstance(document, dict) or not document.keys() >= set(keys):
         expected = "a JSON object" + (f" with {', '.join(keys)}" if keys else "")
-        raise UserError(ExitCode.DATA, path, f"not {expected}", "restore the file, or delete it and give the command again")
+        raise data_error(path, f"not {expected}", "restore the file, or delete it and give the command again")
     return document
 
 

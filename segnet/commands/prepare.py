@@ -19,7 +19,7 @@ from segnet.commands import check, convert, import_labels, split
 from segnet.commands.choices import PUBLIC_SETS
 from segnet.commands.parsers import add_command, command_parser, parse, share
 from segnet.system.command_line import count_up_to
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, config_error
 
 if TYPE_CHECKING:
     from segnet.preparation.plan import Prepared
@@ -82,7 +82,7 @@ def _prepare_public(given: argparse.Namespace) -> None:
     archive, *others = given.from_archive or [None]
     if others:
         found = f"{1 + len(others)} archives; {given.command} has one"
-        raise UserError(ExitCode.CONFIG, "--from-archive", found, "give it once")
+        raise config_error("--from-archive", found, "give it once")
     _print_counts(given.root, prepare(given.command, given.root, archive))
 
 

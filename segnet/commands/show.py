@@ -19,7 +19,7 @@ from pathlib import Path
 
 from segnet.commands.parsers import add_overrides, command_parser, complete_configs, parse
 from segnet.system.command_line import count_up_to
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import checkpoint_error, config_error
 from segnet.system.streams import printing_is_the_result
 
 _LONGEST = 320  # pixels of a drawn side, to which smaller pictures are enlarged by a whole number
@@ -165,7 +165,7 @@ def show_stages(given: argparse.Namespace) -> None:
     network = loaded.model
     image = open_image(given.picture, bands=loaded.config.data.bands)
     if not isinstance(network, EncoderDecoder):
-        raise UserError(ExitCode.CHECKPOINT, given.source, "an exported network hides its stages", "name a checkpoint")
+        raise checkpoint_error(given.source, "an exported network hides its stages", "name a checkpoint")
     save_image(given.out, activation_grid(preview(image, loaded.config.data.bands), decoder_activations(network, image[None])))
     print(f"written: {given.out}")
 
@@ -187,7 +187,7 @@ def show_comparison(given: argparse.Namespace) -> None:
     for name in given.ids:
         if name not in dataset.ids:
             remedy = f"choose e.g. {dataset.ids[0]}"
-            raise UserError(ExitCode.CONFIG, name, f"not in the {data.val_split} split of {data.root}", remedy)
+            raise config_error(name, f"not in the {data.val_split} split of {data.root}", remedy)
         sample = dataset.read(dataset.ids.index(name))
         answer = predictor.answer(sample.image[None])
         cells = (*task.draw(sample, answer), task.draw_doubt(sample, answer))

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from segnet.config.sections import RGB, Bands
 from segnet.system.digests import DIGEST_BYTES, digest_of
 from segnet.system.distributed import is_main
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import environment_error
 from segnet.system.files import atomic_write, lock_folder, make_folder, remove_stale_temporaries, write_text
 
 FOLDER = ".segnet"
@@ -120,7 +120,7 @@ def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
     if not _is_whole(path, source):
         try:
             if not folder.exists() and folder.parent.exists() and not may_write(folder.parent):
-                raise UserError(ExitCode.ENVIRONMENT, folder, "the folder above it is read-only", remedy)
+                raise environment_error(folder, "the folder above it is read-only", remedy)
             make_folder(folder)
             with lock_folder(folder, wait=True) as held:
                 if not _is_whole(path, source):
@@ -131,12 +131,12 @@ def open_decoded(folder: Path, name: str, source: Undecoded) -> DecodedSamples:
                         old.unlink(missing_ok=True)  # a process that has mapped it keeps its content
         except OSError as error:
             found = f"cannot be written ({error.strerror})"
-            raise UserError(ExitCode.ENVIRONMENT, error.filename or folder, found, remedy) from None
+            raise environment_error(error.filename or folder, found, remedy) from None
     try:
         return DecodedSamples(path, source.bands)
     except OSError as error:  # such as ENODEV, on file systems of networks or containers
         found = f"its file system cannot map files into memory ({error.strerror})"
-        raise UserError(ExitCode.ENVIRONMENT, path, found, remedy) from None
+        raise environment_error(path, found, remedy) from None
 
 
 def _head(source: Undecoded) -> bytes:
@@ -161,7 +161,7 @@ def _make(path: Path, source: Undecoded, remedy: str) -> None:
     total, _, free = shutil.disk_usage(path.parent)
     if total and size > 0.95 * free:  # a total of 0 means that the file system does not know its size
         found = f"decoded samples need {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
-        raise UserError(ExitCode.ENVIRONMENT, path.parent, found, remedy)
+        raise environment_error(path.parent, found, remedy)
     if is_main():
         print(f"decoding {len(source.pixels)} pictures once into {path} ({size / 1e9:.2f} GB)", flush=True)
     with atomic_write(path) as file, ThreadPoolExecutor() as pool:

@@ -24,7 +24,7 @@ from segnet.data.workers import (
     require_open_files,
 )
 from segnet.system.distributed import this_ranks_part
-from segnet.system.errors import ExitCode, UserError, first_line
+from segnet.system.errors import ExitCode, UserError, environment_error, first_line
 from segnet.system.processes import kill_children, stop_signals_blocked
 
 
@@ -96,7 +96,7 @@ class Loader(DataLoader[Sample]):
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     raise
                 found, remedy = f"no worker can be started ({error.strerror})", "free memory or /dev/shm, or lower data.workers"
-                raise UserError(ExitCode.ENVIRONMENT, "data.workers", found, remedy) from None
+                raise environment_error("data.workers", found, remedy) from None
         try:
             for batch in batches:
                 if isinstance(batch, Exception):

@@ -14,7 +14,7 @@ import numpy as np
 from segnet.data.georeference import Georeference
 from segnet.data.image_headers import NODATA_TAG, PNG_SIGNATURE
 from segnet.data.images import encode_image
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import config_error, environment_error
 
 _COLOR_TYPES = {1: 0, 3: 2}  # of PNG, by the number of bands: grey and RGB
 
@@ -80,7 +80,7 @@ def require_tifffile() -> ModuleType:
         return importlib.import_module("tifffile")
     except ImportError:
         found = "needs the package tifffile, which is not installed here"
-        raise UserError(ExitCode.ENVIRONMENT, "tiff", found, "pip install tifffile, or write array") from None
+        raise environment_error("tiff", found, "pip install tifffile, or write array") from None
 
 
 def encode_picture(path: Path, array: np.ndarray) -> bytes:
@@ -96,7 +96,7 @@ def encode_picture(path: Path, array: np.ndarray) -> bytes:
     is_jpeg = suffix in (".jpg", ".jpeg")
     if not fits_png(array.dtype, array.shape[2]) or (is_jpeg and array.dtype != np.uint8):
         found = f"{'a JPEG' if is_jpeg else 'a PNG'} does not hold {describe_values(array.dtype, array.shape[2])}"
-        raise UserError(ExitCode.CONFIG, path, found, "let the name end in .npy or .tif")
+        raise config_error(path, found, "let the name end in .npy or .tif")
     if is_jpeg:
         return encode_image(array[..., 0] if array.shape[2] == 1 else array, suffix)
     return encode_png(array)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from segnet.system.errors import ExitCode, UserError, first_line
+from segnet.system.errors import ExitCode, UserError, environment_error, first_line
 
 _FILES_OF_A_WORKER = 4  # open in this process for each worker: both ends of its queue, and two that report its end
 _FILES_BESIDE_WORKERS = 24  # the queue of batches, the batches in it, the pictures that a worker reads
@@ -41,7 +41,7 @@ def open_files_error() -> UserError:
     """The error that this process may not open enough files."""
     limit = os.sysconf("SC_OPEN_MAX")
     found = f"too many open files for the data workers: the limit is {limit}"
-    return UserError(ExitCode.ENVIRONMENT, "data.workers", found, "raise it with ulimit -n, or lower data.workers")
+    return environment_error("data.workers", found, "raise it with ulimit -n, or lower data.workers")
 
 
 def choose_socket_folder() -> None:
@@ -63,7 +63,7 @@ def choose_socket_folder() -> None:
         finally:
             tempfile.tempdir = before
     found = f"too long for a socket's address: {len(os.fsencode(usual))} bytes, expected {_LONGEST_SOCKET_FOLDER} at most"
-    raise UserError(ExitCode.ENVIRONMENT, f"TMPDIR={usual}", found, "set TMPDIR to a shorter folder, or data.workers=0")
+    raise environment_error(f"TMPDIR={usual}", found, "set TMPDIR to a shorter folder, or data.workers=0")
 
 
 def release_frames(error: OSError) -> None:

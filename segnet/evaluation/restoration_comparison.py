@@ -11,7 +11,7 @@ import numpy as np
 
 from segnet.evaluation.comparison import Difference
 from segnet.evaluation.restoration_results import RestoredPictures
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import data_error
 
 _NAMES = ("PSNR", "SSIM")  # of the first columns of `RestoredPictures.values`
 
@@ -38,7 +38,7 @@ def refuse_unlike_restorations(a: RestoredPictures, b: RestoredPictures, path: P
         found, remedy = f"has other noise in {a.ids[unlike]} than the other", "evaluate both with the same noise"
     else:
         return
-    raise UserError(ExitCode.DATA, path, found, remedy)
+    raise data_error(path, found, remedy)
 
 
 def compare_restorations(a: RestoredPictures, b: RestoredPictures, samples: int, *, seed: int = 0) -> RestorationComparison:

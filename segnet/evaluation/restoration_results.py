@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import data_error
 from segnet.system.files import csv_text, make_folder, read_json_object, write_text
 from segnet.tasks.denoising_score import MEASURES, RestoredEvaluation
 
@@ -106,4 +106,4 @@ def read_restoration(folder: Path) -> RestoredPictures:
         return RestoredPictures(str(document["split"]), tuple(row[0] for row in rows), values)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         reason = f"not files of an evaluation ({error!s:.80})"
-        raise UserError(ExitCode.DATA, folder, reason, "evaluate again") from None
+        raise data_error(folder, reason, "evaluate again") from None

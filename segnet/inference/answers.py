@@ -21,7 +21,7 @@ from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import fold
 from segnet.system.devices import autocast, memory_is_full
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import config_error
 from segnet.tasks.segmentation import ClassProbabilities
 from segnet.tasks.segmentation_score import Maps
 from segnet.tasks.task import Answers, AnswerType, Spread
@@ -89,7 +89,7 @@ def predict(
     """
     if config.dropout_samples and isinstance(model, Runtime):
         found = "an exported network has no dropout"
-        raise UserError(ExitCode.CONFIG, "inference.dropout_samples", found, "set it to 0, or use the checkpoint")
+        raise config_error("inference.dropout_samples", found, "set it to 0, or use the checkpoint")
     config = resolve_precision(config, model)
     answers = answers.under(config)
     height, width = image.shape[-2:]

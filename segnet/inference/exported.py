@@ -26,7 +26,7 @@ from segnet.config.loading import read_stored_config
 from segnet.config.sections import Config
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.field_of_view import field_of_view
-from segnet.system.errors import ExitCode, UserError, checkpoint_error, first_line
+from segnet.system.errors import UserError, checkpoint_error, environment_error, first_line
 from segnet.tasks.choice import build_task
 
 FORMAT = 2  # version of the metadata
@@ -238,4 +238,4 @@ def require(package: str, path: Path) -> ModuleType:
         return importlib.import_module(package)
     except ImportError:
         found = f"the package {package} is not installed here"
-        raise UserError(ExitCode.ENVIRONMENT, path, found, f"pip install {package}") from None
+        raise environment_error(path, found, f"pip install {package}") from None

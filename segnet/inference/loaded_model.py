@@ -17,7 +17,7 @@ from segnet.inference.precision import choose_inference_precision
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import convert_decoder_weights
 from segnet.runs.checkpoint import find_checkpoint, load_checkpoint, load_weights
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import config_error
 from segnet.tasks.choice import build_task
 
 
@@ -70,7 +70,7 @@ def load_models(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> L
         elif loaded.config.data.bands != first.config.data.bands:
             found = f"sees pictures as {loaded.config.data.bands}, {first.path} as {first.config.data.bands}"
         if found:
-            raise UserError(ExitCode.CONFIG, loaded.path, found, "name runs that were trained for the same task")
+            raise config_error(loaded.path, found, "name runs that were trained for the same task")
     return first._replace(model=as_one([loaded.model for loaded in (first, *others)]))
 
 
@@ -82,9 +82,9 @@ def _load_exported(path: Path, overrides: Sequence[str]) -> LoadedModel:
     _require_trained_classes(config.data.class_set, metadata.config, path)
     _require_trained_bands(config, metadata.config, path)
     if config.model != metadata.config.model:
-        raise UserError(ExitCode.CONFIG, path, "the network of an exported file cannot be changed", "override the checkpoint's")
+        raise config_error(path, "the network of an exported file cannot be changed", "override the checkpoint's")
     if config.device == "cuda":
-        raise UserError(ExitCode.CONFIG, path, "an exported file runs on the CPU", "write device=cpu, or use the checkpoint")
+        raise config_error(path, "an exported file runs on the CPU", "write device=cpu, or use the checkpoint")
     model = file.start(choose_inference_precision(config.inference, None, torch.device("cpu")).name)
     config = config.model_copy(update={"device": "cpu"})
     return LoadedModel(model, config.data.class_set, config, path, metadata.step, metadata.score)
@@ -99,7 +99,7 @@ def _require_trained_bands(config: Config, trained: Config, path: Path) -> None:
         own, given = getattr(trained.data, key), getattr(config.data, key)
         if given != own:
             found = f"was trained with data.{key} {own}, not {given}"
-            raise UserError(ExitCode.CONFIG, path, found, f"leave data.{key} out, or train another network")
+            raise config_error(path, found, f"leave data.{key} out, or train another network")
 
 
 def _require_trained_classes(classes: ClassSet, trained: Config, path: Path) -> None:
@@ -107,4 +107,4 @@ def _require_trained_classes(classes: ClassSet, trained: Config, path: Path) -> 
     own = trained.data.class_set
     if len(classes) != len(own) or (set(classes.names) == set(own.names) and classes.names != own.names):
         found = f"the network has other classes than data.classes: {difference(classes, own)}"
-        raise UserError(ExitCode.CONFIG, path, found, "leave data.classes and data.merge out")
+        raise config_error(path, found, "leave data.classes and data.merge out")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
 from segnet.system.distributed import say
-from segnet.system.errors import ExitCode, UserError, first_line
+from segnet.system.errors import UserError, checkpoint_error, environment_error, first_line
 from segnet.system.files import place_of, require_digest
 
 _DOWNLOADS = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg16_bn": VGG16_BN_Weights.IMAGENET1K_V1}
@@ -84,7 +84,7 @@ def describe_bands(channels: int, rgb: Sequence[int]) -> str:
 
 def _source_error(source: str, found: str) -> UserError:
     remedy = "expected torchvision's vgg16 or vgg16_bn, a file with such weights, or a run with the same encoder"
-    return UserError(ExitCode.CHECKPOINT, source, found, remedy)
+    return checkpoint_error(source, found, remedy)
 
 
 def _read_weights(source: str) -> dict[str, Tensor]:
@@ -103,13 +103,13 @@ def _read_weights(source: str) -> dict[str, Tensor]:
         raise
     except URLError as error:
         remedy = "download it elsewhere, and give model.encoder_weights=FILE"
-        raise UserError(ExitCode.ENVIRONMENT, source, f"cannot be downloaded ({error.reason})", remedy) from None
+        raise environment_error(source, f"cannot be downloaded ({error.reason})", remedy) from None
     except OSError as error:
         if source not in _DOWNLOADS:
             raise _source_error(source, f"cannot be read: {error.strerror or error}") from None
         found = f"cannot be kept ({error.filename}: {error.strerror})" if error.filename else f"cannot be kept ({error})"
         remedy = "set TORCH_HOME to a folder that can be written, or give model.encoder_weights=FILE"
-        raise UserError(ExitCode.ENVIRONMENT, source, found, remedy) from None
+        raise environment_error(source, found, remedy) from None
     except Exception as error:  # unpickling and downloading fail in many ways
         reason = "it is no table of tensors that torch.save wrote"  # torch would advise to load it unsafely
         if source in _DOWNLOADS:

@@ -14,7 +14,7 @@ from segnet.prediction.inputs import Job, real_path
 from segnet.prediction.manifest import Manifest, Record
 from segnet.prediction.outputs import OUTPUTS, PLAIN, RESTORED_OUTPUTS, Options, output_path
 from segnet.system.digests import sha256_of
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import config_error
 from segnet.system.files import short_name
 
 VERSION = 1  # part of the settings; raise it when the same picture and weights give other outputs than before
@@ -54,7 +54,7 @@ class ExistingOutputs:
             path, reason = kept[0]
             others = f", and {len(kept) - 1} more" if len(kept) > 1 else ""
             remedy = "add --overwrite, or choose another --out"
-            raise UserError(ExitCode.CONFIG, path, f"exists already{reason}{others}", remedy)
+            raise config_error(path, f"exists already{reason}{others}", remedy)
 
     def _reason_to_keep(self, job: Job, target: Path) -> str:
         """The reason not to replace an existing `target`, as the end of a message; empty where `job` may replace it."""

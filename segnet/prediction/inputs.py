@@ -16,7 +16,7 @@ from segnet.data.listing import LeftOut, is_hidden, left_out, left_out_warning, 
 from segnet.data.sample_files import find_pictures
 from segnet.data.split_lists import read_split
 from segnet.prediction.manifest import NAME, Manifest
-from segnet.system.errors import ExitCode, UserError, data_error, raise_first
+from segnet.system.errors import config_error, data_error, raise_first
 
 
 class Job(NamedTuple):
@@ -36,7 +36,7 @@ def plan_jobs(inputs: Sequence[str], out: Path, *, keep_suffix: bool = False) ->
     Raises UserError: (data) when an input gives no picture; (config) when `inputs` is empty, or two pictures have one output.
     """
     if not inputs:
-        raise UserError(ExitCode.CONFIG, "INPUT", "no picture is named", "name a picture, a folder or a quoted glob")
+        raise config_error("INPUT", "no picture is named", "name a picture, a folder or a quoted glob")
     jobs: dict[Path, Job] = {}
     listed = [_pictures_and_manifests(text) for text in inputs]
     folders = {out, *(path.parent for _, manifests in listed for path in manifests)}
@@ -50,7 +50,7 @@ def plan_jobs(inputs: Sequence[str], out: Path, *, keep_suffix: bool = False) ->
             if real_path(clash.picture) != real_path(picture):
                 differ = not keep_suffix and clash.picture.suffix != picture.suffix
                 remedy = "add --keep-suffix" if differ else "predict them into two folders"
-                raise UserError(ExitCode.CONFIG, picture, f"would overwrite the mask of {clash.picture}", remedy)
+                raise config_error(picture, f"would overwrite the mask of {clash.picture}", remedy)
     if not jobs:
         message = "only outputs of an earlier call"
         raise data_error(", ".join(inputs), message, "name the folder of the pictures")
@@ -94,7 +94,7 @@ def pictures_of(text: str) -> list[tuple[Path, Path]]:
 def _pictures_and_manifests(text: str) -> tuple[list[tuple[Path, Path]], list[Path]]:
     """The result of `pictures_of`, and the manifests of earlier commands in the input folder."""
     if not text:
-        raise UserError(ExitCode.CONFIG, "INPUT", "an empty name", "name a picture, a folder or a glob; . is this folder")
+        raise config_error("INPUT", "an empty name", "name a picture, a folder or a glob; . is this folder")
     path = Path(text)
     expected = f"expected files ending in {', '.join(sorted(SUFFIXES))}"
     if os.path.isdir(path):
@@ -132,11 +132,11 @@ def require_free_targets(jobs: Sequence[Job], targets: Sequence[Path]) -> None:
     pictures = {real_path(job.picture) for job in jobs}
     for target in targets:
         if real_path(target) in pictures:
-            raise UserError(ExitCode.CONFIG, target, "the output would replace an input picture", "choose another --out")
+            raise config_error(target, "the output would replace an input picture", "choose another --out")
     for target, count in Counter(targets).items():
         if count > 1:
-            raise UserError(ExitCode.CONFIG, target, "two outputs would have this name", "predict them into two folders")
+            raise config_error(target, "two outputs would have this name", "predict them into two folders")
     for folder in {target.parent for target in targets}:
         nearest = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
         if not nearest.is_dir():
-            raise UserError(ExitCode.CONFIG, nearest, "a file where a folder has to be", "choose another --out")
+            raise config_error(nearest, "a file where a folder has to be", "choose another --out")

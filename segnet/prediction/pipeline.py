@@ -39,7 +39,7 @@ from segnet.prediction.outputs import (
 from segnet.prediction.summary import Result
 from segnet.system.devices import memory_is_full
 from segnet.system.distributed import agreed, is_main, require_same_on_all_ranks, this_ranks_part
-from segnet.system.errors import ExitCode, UserError, data_error
+from segnet.system.errors import UserError, data_error, environment_error
 from segnet.system.files import atomic_write, lock_folder, longest_name, make_folder
 
 MEMORY = 1 << 30  # bytes, about, of pictures that are read and not yet written
@@ -243,7 +243,7 @@ class FolderPrediction:
                 out = self.existing.out
                 found = f"{error.strerror}, {shutil.disk_usage(out).free / 1e6:,.1f} MB free"
                 remedy = "free space, then give the same command again: it goes on here"
-                raise UserError(ExitCode.ENVIRONMENT, out, found, remedy) from None
+                raise environment_error(out, found, remedy) from None
             return _failed(error, job)
         return Result(job)
 
@@ -271,7 +271,7 @@ def _failed(error: Exception, job: Job) -> Result:
         found, remedy = f"{where}{error.strerror or error}", "mend that, then repeat the command"
     elif not memory_is_full(error):
         raise error
-    return Result(job, UserError(ExitCode.ENVIRONMENT, job.picture, found, remedy))
+    return Result(job, environment_error(job.picture, found, remedy))
 
 
 def _lanes(predictor: Predictor) -> int:

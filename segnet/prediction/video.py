@@ -24,7 +24,7 @@ from PIL import Image
 
 from segnet.inference.predictor import Prediction, Predictor
 from segnet.prediction.areas import Area, picture_areas
-from segnet.system.errors import ExitCode, UserError, config_error, data_error
+from segnet.system.errors import UserError, config_error, data_error, environment_error
 from segnet.system.files import atomic_write, csv_text
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts")
@@ -126,7 +126,7 @@ def write_video(path: Path, rate: Fraction) -> Iterator[FrameWriter]:
         except BrokenPipeError:
             messages.seek(0)
             reason = _reason(messages.read().decode(errors="replace"))
-            raise UserError(ExitCode.ENVIRONMENT, path, f"ffmpeg could not write it: {reason}", "mend that, and repeat") from None
+            raise environment_error(path, f"ffmpeg could not write it: {reason}", "mend that, and repeat") from None
         finally:
             writer.stop()
 
@@ -253,7 +253,7 @@ def _ffmpeg(path: Path) -> str:
         return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except (ImportError, RuntimeError):  # RuntimeError: the package without the program
         found = "videos need the package imageio-ffmpeg, which is not installed here"
-        raise UserError(ExitCode.ENVIRONMENT, path, found, "pip install imageio-ffmpeg") from None
+        raise environment_error(path, found, "pip install imageio-ffmpeg") from None
 
 
 def _unreadable(path: Path, reason: str) -> UserError:

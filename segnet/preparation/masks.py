@@ -21,7 +21,7 @@ from segnet.data.listing import list_pictures
 from segnet.data.mask_files import Labels, encode_mask, open_labels
 from segnet.data.palettes import Rules, id_of_colors, palette_means_colors, shown_colors
 from segnet.data.sample_files import merge_alike
-from segnet.system.errors import ExitCode, UserError, config_error, data_error
+from segnet.system.errors import UserError, config_error, data_error
 from segnet.system.files import atomic_write, is_inside, make_folder
 
 _Found = TypeVar("_Found")
@@ -68,12 +68,12 @@ def parse_rules(
         span = range(int(bounds[1]), int(bounds[2]) + 1) if bounds and int(bounds[2]) < 1 << 20 else range(0)
         if not 0 <= number <= 255 or not (values or span or old == "*"):
             remedy = "write e.g. 255=1, a range: 1-254=1, all other values: '*=1', or a colour: 0,0,0=255"
-            raise UserError(ExitCode.CONFIG, f"--map {text}", "not OLD=NEW", remedy)
+            raise config_error(f"--map {text}", "not OLD=NEW", remedy)
         twice = old == "*" and rules.others is not None
         twice = twice or (values in rules.colors if len(values) == 3 else bool(values) and values[0] in rules.ids)
         twice = twice or any(value in ranges for value in span)
         if twice:
-            raise UserError(ExitCode.CONFIG, f"--map {text}", f"{old} stands there twice", "keep one of them")
+            raise config_error(f"--map {text}", f"{old} stands there twice", "keep one of them")
         if old == "*":
             rules = rules._replace(others=number)
         elif len(values) == 3:
@@ -82,7 +82,7 @@ def parse_rules(
             (rules.ids if values else ranges).update(dict.fromkeys(values or span, number))
     rules.ids.update({value: number for value, number in ranges.items() if value not in rules.ids})
     if classes and len(set(classes.colors)) < len(classes):
-        raise UserError(ExitCode.CONFIG, "--classes", "two classes have the same colour", "give each its own")
+        raise config_error("--classes", "two classes have the same colour", "give each its own")
     if threshold is not None and (mapping or nearest or palette):
         raise config_error("--threshold", "makes ids 0 and 1 by itself", "leave out --map, --nearest and --palette")
     if nearest and not (classes or rules.colors):
@@ -97,7 +97,7 @@ def convert_masks(folder: Path, out: Path, rules: Rules, *, overwrite: bool = Fa
     Raises UserError (data) when there is no mask, (config) when one of `out` and `folder` contains the other.
     """
     if is_inside(out, folder) or is_inside(folder, out):
-        raise UserError(ExitCode.CONFIG, out, f"lies in {folder} or around it", "choose another --out")
+        raise config_error(out, f"lies in {folder} or around it", "choose another --out")
     masks = masks_in(folder)
     source_of = dict[Path, Path]()
     for path in masks:

@@ -18,7 +18,7 @@ from segnet.data.split_lists import read_split
 from segnet.preparation.archives import Contents
 from segnet.preparation.downloads import Archive
 from segnet.preparation.plan import Plan, PublicSet, incomplete_ids, listed_splits
-from segnet.system.errors import ExitCode, UserError, data_error, first_line
+from segnet.system.errors import data_error, environment_error, first_line
 
 
 def _ids(contents: Contents, name: str) -> list[str]:
@@ -50,7 +50,7 @@ def _require_voc_and_scipy(root: Path) -> None:
         remedy = f"first run: {prepare_command('voc', root)}"
         raise data_error(root, "SBD adds to Pascal VOC, which is not complete here", remedy)
     if importlib.util.find_spec("scipy") is None:
-        raise UserError(ExitCode.ENVIRONMENT, "scipy", "is needed to read SBD's masks and not installed", "pip install scipy")
+        raise environment_error("scipy", "is needed to read SBD's masks and not installed", "pip install scipy")
 
 
 def _plan_sbd(contents: Contents, root: Path) -> Plan:

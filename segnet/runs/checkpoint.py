@@ -19,7 +19,7 @@ from segnet.config.loading import dump_config, read_stored_config
 from segnet.config.sections import Config
 from segnet.models.folding import Weights
 from segnet.system.devices import copy_to_cpu
-from segnet.system.errors import ExitCode, UserError, checkpoint_error, first_line
+from segnet.system.errors import ExitCode, UserError, checkpoint_error, environment_error, first_line
 from segnet.system.files import DIGEST_MARK, atomic_write, place_of, require_digest
 
 FORMAT = 3  # of the content of a file
@@ -62,7 +62,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep: Path | None = N
             raise cause from None
         need, have = _size(content) / 1e6, shutil.disk_usage(path.parent).free / 1e6
         found = f"the disk is full: a checkpoint needs {need:.1f} MB, {have:.1f} MB are free"
-        raise UserError(ExitCode.ENVIRONMENT, path, found, "free some space, then go on with --resume") from None
+        raise environment_error(path, found, "free some space, then go on with --resume") from None
 
 
 class _Digesting:

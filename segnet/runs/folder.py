@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segnet.runs.checkpoint import LAST, PREVIOUS, Checkpoint, load_checkpoint
 from segnet.system.distributed import is_main
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import UserError, config_error
 from segnet.system.files import lock_folder, make_folder, remove_stale_temporaries
 
 
@@ -30,7 +30,7 @@ def hold_run_folder(run: Path, *, resume: bool) -> Iterator[None]:
 
 def _require_new_or_resumed(run: Path, resume: bool) -> None:
     if not resume and any((run / name).exists() for name in (LAST, PREVIOUS, "metrics.csv")):
-        raise UserError(ExitCode.CONFIG, run, "holds a run already", "add --resume to continue it, or choose another --run")
+        raise config_error(run, "holds a run already", "add --resume to continue it, or choose another --run")
 
 
 def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint] | None:

@@ -15,7 +15,7 @@ from segnet.data.statistics import class_statistics, percentile_ranges, pictures
 from segnet.data.transforms import Balance, TrainTransform
 from segnet.data.workers import require_open_files
 from segnet.system.distributed import say, world_size
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import config_error, data_error
 from segnet.tasks.task import AnswerType, Task
 
 
@@ -25,10 +25,10 @@ def open_data(config: Config, task: Task[AnswerType]) -> tuple[SplitDataset, Spl
     parts = config.train.accumulate * world_size()
     if config.train.batch_size < parts:
         found = f"{config.train.batch_size} pictures for {parts} parts (ranks × train.accumulate)"
-        raise UserError(ExitCode.CONFIG, "train.batch_size", found, "raise it, or use fewer ranks or parts")
+        raise config_error("train.batch_size", found, "raise it, or use fewer ranks or parts")
     if data.val_split == data.train_split:
         found = f"data.train_split and data.val_split are both '{data.val_split}'"
-        raise UserError(ExitCode.DATA, data.root, found, "score on pictures that training does not see")
+        raise data_error(data.root, found, "score on pictures that training does not see")
     require_open_files(2 * data.workers)  # those of a validation are open beside those of training
     train_set = open_train_set(config, task)
     val_set = task.open_split(data.val_split)

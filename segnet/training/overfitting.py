@@ -12,7 +12,7 @@ from segnet.inference.answers import predict
 from segnet.runs.transfer import take_weights
 from segnet.system.devices import choose_device
 from segnet.system.distributed import say
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import ExitCode, UserError, data_error
 from segnet.tasks.choice import build_task
 from segnet.tasks.task import Measure
 from segnet.training.data import open_data, resolve_scale
@@ -35,7 +35,7 @@ def overfit_one_batch(config: Config, steps: int) -> tuple[Measure, bool]:
     sampler = ResumableSampler(len(train_set), config.train.batch_size, seed=config.seed, start=0, total=1)
     batch = to_device(next(iter(build_loader(train_set, sampler, workers=0))), device)
     if fault := task.batch_fault(batch):
-        raise UserError(ExitCode.DATA, config.data.root, fault, "raise train.batch_size, or set another seed")
+        raise data_error(config.data.root, fault, "raise train.batch_size, or set another seed")
     state = build_state(config, task.channels, device)
     transfer = take_weights(state.model, config.model, config.data.class_set.names, config.data.bands.rgb)
     if transfer:

@@ -15,7 +15,7 @@ from segnet.data.dataset import SplitDataset, content_digests
 from segnet.runs.checkpoint import BEST, Checkpoint, load_checkpoint, load_weights
 from segnet.system.digests import derive_seed
 from segnet.system.distributed import is_main, say
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import UserError, checkpoint_error
 from segnet.training.step import TrainState
 
 
@@ -45,26 +45,26 @@ def restore(state: TrainState, path: Path, checkpoint: Checkpoint, config: Confi
     """Set `state` to that of a checkpoint. Raises UserError (checkpoint) when its configuration or data are others."""
     training = checkpoint.training
     if training is None:
-        raise UserError(ExitCode.CHECKPOINT, path, "holds no training state", "resume from a last.pt")
+        raise checkpoint_error(path, "holds no training state", "resume from a last.pt")
     changed = _changed_keys(checkpoint.config, config)
     if changed:
         found = f"was trained with another {', '.join(changed)}"
         remedy = f"resume with the same configuration, on which the schedule depends, or {start_from(path.parent)}"
-        raise UserError(ExitCode.CHECKPOINT, path, found, remedy)
+        raise checkpoint_error(path, found, remedy)
     if training["names"] != pictures.names:
         found = f"was trained with another list of pictures than the splits in {config.data.root} hold now"
-        raise UserError(ExitCode.CHECKPOINT, path, found, "restore the lists, or choose another --run")
+        raise checkpoint_error(path, found, "restore the lists, or choose another --run")
     others = [pictures.ids[index] for index in (training["content"] != pictures.content).nonzero().flatten().tolist()]
     if others:
         found = f"{len(others)} pictures or masks in {config.data.root} have changed since: {', '.join(others[:10])}"
-        raise UserError(ExitCode.CHECKPOINT, path, found, "restore them, or choose another --run")
+        raise checkpoint_error(path, found, "restore them, or choose another --run")
     if training.get("colors") != ARITHMETIC and config.augment.contrast:
         change = "with an earlier arithmetic of augment.contrast; a few pictures differ by one level of 255"
         say(f"note: {path}: its run began {change}")
     try:
         _restore_values(state, checkpoint, training, path)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
-        raise UserError(ExitCode.CHECKPOINT, path, "holds no usable training state", "resume from another last.pt") from None
+        raise checkpoint_error(path, "holds no usable training state", "resume from another last.pt") from None
 
 
 def training_values(state: TrainState, rows: int, pictures: RunPictures, inference_precision: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from segnet.export import ExportResult, export_model
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Metadata
 from segnet.models.encoder_decoder import EncoderDecoder
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import UserError, config_error, environment_error
 from segnet.system.files import make_folder, short_name
 from segnet.web.onnxruntime_web import BrowserRuntime
 from segnet.web.page import build_page, page_part
@@ -79,7 +79,7 @@ def write_page(exported: Exported, out: Path, runtime: BrowserRuntime) -> Path:
             _replace(out, new, Path(folder) / "old")
     except OSError as error:
         found = f"cannot be written: {error.strerror or error}"
-        raise UserError(ExitCode.ENVIRONMENT, out, found, "free some space, or choose another --out") from None
+        raise environment_error(out, found, "free some space, or choose another --out") from None
     return out / INDEX
 
 
@@ -101,7 +101,7 @@ def require_pictures(config: Config) -> None:
     bands = config.data.bands
     if bands.channels not in (1, 3) or bands.scale != "picture" or bands.rgb:
         found = f"the network sees {bands.channels} bands, data.scale {config.data.scale}; browsers read R, G, B of 8 bits"
-        raise UserError(ExitCode.CONFIG, "data.channels", found, "export an .onnx file, or use segnet serve")
+        raise config_error("data.channels", found, "export an .onnx file, or use segnet serve")
 
 
 def require_replaceable(out: Path) -> None:
@@ -110,7 +110,7 @@ def require_replaceable(out: Path) -> None:
         return
     names = {path.name for path in out.iterdir()} if out.is_dir() else {""}
     if names and not (names == {INDEX, FILES} and _first_part(out).is_file()):
-        raise UserError(ExitCode.CONFIG, out, "is there already, and is not a page of this program", "name another folder")
+        raise config_error(out, "is there already, and is not a page of this program", "name another folder")
 
 
 def _first_part(out: Path) -> Path:

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from segnet.system.errors import ExitCode, UserError, first_line
+from segnet.system.errors import config_error, environment_error, first_line
 
 _FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")  # below dist/
 _GET_IT = "npm pack onnxruntime-web, and name the file that it writes with --runtime"
@@ -27,12 +27,12 @@ def read_browser_runtime(path: Path | None) -> BrowserRuntime:
     """
     if path is None:
         found = "a page needs onnxruntime-web, which is not a part of this program"
-        raise UserError(ExitCode.ENVIRONMENT, "--runtime", found, _GET_IT)
+        raise environment_error("--runtime", found, _GET_IT)
     try:
         contents = _of_folder(path) if path.is_dir() else _of_package(path)
     except (OSError, KeyError, tarfile.TarError, EOFError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) and not path.exists() else first_line(error, 120)
-        raise UserError(ExitCode.CONFIG, path, f"not the package onnxruntime-web ({found})", _GET_IT) from None
+        raise config_error(path, f"not the package onnxruntime-web ({found})", _GET_IT) from None
     return BrowserRuntime(*contents)
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands.parsers import command_parser, parse
+from segnet.commands.parsers import Subcommands, add_command, command_parser, parse
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode
 
@@ -80,6 +80,11 @@ def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
     parser.set_defaults(run=run)
     return parser
+
+
+def add_to(commands: Subcommands) -> None:
+    """Add the command as a subcommand."""
+    define(add_command(commands, "convert", __doc__))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from segnet.commands.choices import LABEL_FORMATS, OVERLAPS, UNLABELLED
-from segnet.commands.parsers import command_parser, parse
+from segnet.commands.parsers import Subcommands, add_command, command_parser, parse
 from segnet.system.errors import ExitCode, UserError
 
 
@@ -57,6 +57,11 @@ def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
     parser.set_defaults(run=run)
     return parser
+
+
+def add_to(commands: Subcommands) -> None:
+    """Add the command as a subcommand."""
+    define(add_command(commands, "import", __doc__))
 
 
 def build_parser() -> argparse.ArgumentParser:

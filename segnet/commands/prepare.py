@@ -15,9 +15,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands import check, convert, import_labels, split
+from segnet.commands.check import add_to as add_check
 from segnet.commands.choices import PUBLIC_SETS
-from segnet.commands.parsers import add_command, command_parser, parse, share
+from segnet.commands.convert import add_to as add_convert
+from segnet.commands.import_labels import add_to as add_import
+from segnet.commands.parsers import command_parser, parse, share
+from segnet.commands.split import add_to as add_split
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode, config_error
 
@@ -34,8 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
         _define_public(commands.add_parser(name, help=about), "data/camvid" if name == "camvid" else "data/voc")
     about = "copy folders of pictures into a data folder without masks, for task denoise"
     _define_pictures(commands.add_parser("pictures", help=about))
-    for name, module in {"check": check, "convert": convert, "split": split, "import": import_labels}.items():
-        module.define(add_command(commands, name, module.__doc__))
+    for add in (add_check, add_convert, add_split, add_import):
+        add(commands)
     return parser
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnet.commands.parsers import add_overrides, command_parser, complete_configs, parse, share
+from segnet.commands.parsers import Subcommands, add_command, add_overrides, command_parser, complete_configs, parse, share
 from segnet.system.command_line import count_up_to
 from segnet.system.errors import ExitCode
 
@@ -82,6 +82,11 @@ def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
     parser.set_defaults(run=run)
     return parser
+
+
+def add_to(commands: Subcommands) -> None:
+    """Add the command as a subcommand."""
+    define(add_command(commands, "split", __doc__))
 
 
 def build_parser() -> argparse.ArgumentParser:

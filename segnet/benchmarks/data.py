@@ -46,6 +46,7 @@ class Rate(NamedTuple):
 
     @classmethod
     def of(cls, rounds: Sequence[float]) -> Rate:
+        """The median and the range of the rates of all rounds."""
         return cls(statistics.median(rounds), min(rounds), max(rounds))
 
 

@@ -29,6 +29,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def count(self) -> int:
+        """The bytes of the new storages that are still alive."""
         return sum(size for storage, size in self.storages.items() if not storage.expired() and storage not in self.known)
 
 

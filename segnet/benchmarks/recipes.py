@@ -159,10 +159,12 @@ def require_folds(root: Path, folds: int) -> None:
 
 
 def run_folder(out: Path, recipe: Path, trial: Trial) -> Path:
+    """The folder below `out` of the run of a trial."""
     return out / recipe.stem / (f"seed{trial.seed}" if trial.fold is None else f"seed{trial.seed}-fold{trial.fold}")
 
 
 def metrics_file(run: Path, row: Row, trial: Trial) -> Path:
+    """The file that the evaluation of a run for a row of the table writes."""
     split = trial.split(row.split)
     folder = f"{split}-tta" if row.tta else split
     return run / "evaluation" / folder / "metrics.json"

@@ -52,8 +52,10 @@ def validate(kind: type[_SectionType], tree: Tree, source: Source, path: tuple[s
 
 
 def _is_of_another_branch(error: ErrorDetails) -> bool:
-    """True for the error that a list or mapping is not one of the words, or the number, that a key takes in place of a list, and
-    for the error that a number is not the list that it takes in place of a number."""
+    """True for an error that does not help, where a key takes a list or, in its place, a word or a number.
+
+    pydantic compares a value with both forms. A list or mapping is not meant as a word or a number, a number not as a list.
+    """
     branch = str(error["loc"][-1]) if error["loc"] else ""
     if isinstance(error["input"], list | dict):
         return branch.startswith(("literal[", "constrained-"))
@@ -73,6 +75,7 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
 
 
 def unknown_key_error(where: str, key: str, word: str, known: list[str]) -> UserError:
+    """The mistake of an unknown `key` in the line `where`, with the nearest of the `known` ones to `word`, or all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     remedy = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
     return config_error(where, f"{key}: unknown key", remedy)

@@ -45,6 +45,7 @@ def strength(kind: str, level: float) -> str:
 
 
 def shown(value: float, digits: int) -> str:
+    """A measure for people; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 

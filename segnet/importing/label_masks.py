@@ -130,4 +130,5 @@ def choose_rules(declared: Sequence[ClassLine], seen: MaskValues, where: Path) -
 
 
 def two_classes(origin: str) -> list[ClassLine]:
+    """The classes of masks that tell one object from all else; `origin` says where they come from."""
     return [ClassLine(BACKGROUND, None, origin), ClassLine("foreground", None, origin)]

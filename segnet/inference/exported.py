@@ -51,6 +51,7 @@ class Metadata(NamedTuple):
     quantized: bool = False
 
     def to_json(self) -> str:
+        """The text that `from_json` reads."""
         content = {"format": FORMAT, **self._asdict(), "config": self.config.model_dump(mode="json")}
         return json.dumps(content, allow_nan=False)
 

@@ -80,6 +80,7 @@ class EncoderDecoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return self.head.weight.device
 
     def freeze_encoder(self) -> None:

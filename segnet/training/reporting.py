@@ -151,14 +151,7 @@ class Reporter:
         present = [part for part in found.parts if not math.isnan(part.value)]
         values |= {"val_loss": found.loss, **{f"val_{part.name}": part.value for part in present}}
         self.log.write(step, {"epoch": epoch, **values}, memory_gb=peak_memory(self.device))
-        inference = self.config.inference
-        model = prepare_to_predict(self.state.scored_model, inference)
-        rows = []
-        for index in range(min(DRAWN, len(val_set))):
-            sample = val_set.read(index)
-            answer = predict(model, sample.image[None].to(self.device), inference, task.answers)
-            rows.append(task.draw(sample, answer))
-        for tag, drawn in {"val/picture, truth, prediction": grid(rows), **found.drawings}.items():
+        for tag, drawn in {"val/picture, truth, prediction": self._draw(task, val_set), **found.drawings}.items():
             self.log.observers.picture(tag, drawn, step)
         best = task.best.of(found.measures)
         remark = "  best so far" if improved else ""
@@ -168,6 +161,17 @@ class Reporter:
         names = f"\n  lowest: {', '.join(part.text for part in lowest)}" if lowest else ""
         self.bar.write(line + names, file=sys.stdout)
         sys.stdout.flush()
+
+    def _draw(self, task: Task[AnswerType], dataset: SplitDataset) -> np.ndarray:
+        """(H, W, 3) uint8: a row for each of the first images, as the scored network answers them."""
+        inference = self.config.inference
+        model = prepare_to_predict(self.state.scored_model, inference)
+        rows = []
+        for index in range(min(DRAWN, len(dataset))):
+            sample = dataset.read(index)
+            answer = predict(model, sample.image[None].to(self.device), inference, task.answers)
+            rows.append(task.draw(sample, answer))
+        return grid(rows)
 
 
 def describe_best(run: Path, best: Best) -> str:

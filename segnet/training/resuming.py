@@ -28,11 +28,13 @@ class RunPictures(NamedTuple):
 
     @classmethod
     def of(cls, train_set: SplitDataset, val_set: SplitDataset) -> RunPictures:
+        """Those of two splits, all of whose files it reads. Raises UserError (data) for one that cannot be read."""
         content = torch.cat([content_digests(train_set), content_digests(val_set)])
         return cls([*train_set.ids, *val_set.ids], derive_seed(*train_set.ids, "/", *val_set.ids), content)
 
     @property
     def digest(self) -> int:
+        """A 63-bit digest of all names and contents."""
         return derive_seed(self.names, *self.content.tolist())
 
     def record(self, data: DataConfig, train_pictures: int) -> dict[str, object]:
@@ -87,6 +89,7 @@ def training_values(state: TrainState, rows: int, pictures: RunPictures, inferen
 
 
 def _restore_values(state: TrainState, checkpoint: Checkpoint, training: dict[str, Any], path: Path) -> None:
+    """Copy the values of `training_values` and the weights into `state`, whatever error a wrong type or shape raises."""
     if state.ema:
         load_weights(state.ema.module, checkpoint.weights, path)
         load_weights(state.model, training["ema"]["model"], path)

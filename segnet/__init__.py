@@ -31,7 +31,8 @@ tasks/          what a network is for: task · segmentation_score · segmentatio
 inference/      from an image to an answer, in memory: exported · ensemble · precision · windows · loaded_model ·
                 answers · predictor
 evaluation/     from a split to a score: charts · markup · split_loss · scoring · weak_classes · gallery · shown ·
-                suspects · suspect_gallery · results · learning_curves · report · restoration_results · restoration_report ·
+                suspects · suspect_gallery · resampling · results · learning_curves · report · restoration_results ·
+                restoration_report ·
                 writers · comparison · restoration_comparison · temperature · cleanup_tuning · model_card
 prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
                 collected · video

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from segnet.evaluation.results import Counts, PictureCounts
+from segnet.evaluation.resampling import Counts, measures_of, resampled_sums
+from segnet.evaluation.results import PictureCounts
 from segnet.system.errors import ExitCode, UserError
-
-_BLOCK = 2_000_000  # numbers of the resamples that are in memory at a time
 
 
 class Difference(NamedTuple):
@@ -64,7 +62,7 @@ def compare(a: PictureCounts, b: PictureCounts, samples: int, *, seed: int = 0) 
     Each time the scores are computed anew from the summed counts. The interval holds the middle 95 % of the differences
     (Efron and Tibshirani 1993, section 13.3); resamples in which a class is absent have none for it.
     """
-    whole = [_measures(run.pixels.sum(0)) for run in (a, b)]  # K + 2 each
+    whole = [measures_of(run.pixels.sum(0)) for run in (a, b)]  # K + 2 each
     drawn = np.concatenate(list(_resampled_differences(a.pixels, b.pixels, samples, seed)))  # (samples, K + 2)
     found = [_difference(*values) for values in zip(*whole, drawn.T, strict=True)]
     return Comparison(a.split, len(a.ids), samples, found[0], found[1], dict(zip(a.classes, found[2:], strict=True)))
@@ -72,27 +70,7 @@ def compare(a: PictureCounts, b: PictureCounts, samples: int, *, seed: int = 0) 
 
 def _resampled_differences(a: Counts, b: Counts, samples: int, seed: int) -> list[Counts]:
     """Blocks of (n, K + 2): the measures of b minus those of a, in one resample per row."""
-    return [_measures(of_b) - _measures(of_a) for of_a, of_b in _resampled_sums([a, b], samples, seed)]
-
-
-def _resampled_sums(runs: Sequence[Counts], samples: int, seed: int) -> Iterator[list[Counts]]:
-    """Blocks of (n, K, 3) for each of the runs: the summed counts of one resample, the same for all runs, per row."""
-    generator, (pictures, classes, _) = np.random.default_rng(seed), runs[0].shape
-    block = max(1, _BLOCK // max(pictures, 3 * classes))
-    for start in range(0, samples, block):
-        count = min(block, samples - start)
-        times = generator.multinomial(pictures, [1 / pictures] * pictures, count).astype(np.float64)  # (n, N) times drawn
-        yield [(times @ pixels.reshape(pictures, -1)).reshape(count, classes, 3) for pixels in runs]
-
-
-def _measures(pixels: Counts) -> Counts:
-    """(…, K, 3) counts -> (…, K + 2): mIoU, global accuracy, IoU of each class; NaN for what is absent."""
-    correct, in_truth, in_prediction = np.moveaxis(pixels, -1, 0)
-    with np.errstate(invalid="ignore"):
-        iou = correct / (in_truth + in_prediction - correct)
-        accuracy = correct.sum(-1) / in_truth.sum(-1)
-        miou = np.nansum(iou, -1) / (~np.isnan(iou)).sum(-1)
-    return np.concatenate([miou[..., None], accuracy[..., None], iou], axis=-1)
+    return [measures_of(of_b) - measures_of(of_a) for of_a, of_b in resampled_sums([a, b], samples, seed)]
 
 
 def _difference(a: float, b: float, drawn: Counts) -> Difference:
@@ -101,24 +79,6 @@ def _difference(a: float, b: float, drawn: Counts) -> Difference:
         return Difference(float(a), float(b), math.nan, math.nan, math.nan, math.nan)
     low, high = np.percentile(present, [2.5, 97.5])
     return Difference(float(a), float(b), float(b - a), float(low), float(high), float((present > 0).mean()))
-
-
-class Interval(NamedTuple):
-    """The middle 95 % of a measure, 0..1, over resamples of the pictures."""
-
-    low: float
-    high: float
-
-
-def score_intervals(counts: PictureCounts, samples: int, *, seed: int = 0) -> dict[str, Interval]:
-    """The intervals of "miou", "global_accuracy" and the IoU of each class by its name, from a bootstrap over the pictures.
-
-    A class that is absent from all resamples has none.
-    """
-    (sums,) = zip(*_resampled_sums([counts.pixels], samples, seed), strict=True)
-    names = ("miou", "global_accuracy", *counts.classes)
-    drawn = {name: own[~np.isnan(own)] for name, own in zip(names, _measures(np.concatenate(sums)).T, strict=True)}
-    return {name: Interval(*map(float, np.percentile(values, [2.5, 97.5]))) for name, values in drawn.items() if len(values)}
 
 
 def comparison_table(comparison: Comparison) -> str:

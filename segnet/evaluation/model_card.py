@@ -18,8 +18,6 @@ import yaml
 from segnet.config.loading import flat_config
 from segnet.config.sections import Config, ModelConfig, Section
 from segnet.config.yaml_files import Dumper
-from segnet.evaluation.comparison import Interval, score_intervals
-from segnet.evaluation.results import read_counts
 from segnet.evaluation.temperature import FILE as TEMPERATURE
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.runs.checkpoint import BEST, load_checkpoint
@@ -28,7 +26,6 @@ from segnet.system.files import write_text
 from segnet.tasks.choice import build_task
 
 CARD = "model_card.md"
-_SAMPLES = 1000  # resamples of an interval
 _TITLES = {"miou": "mIoU", "psnr": "PSNR", "ssim": "SSIM", "noisy_psnr": "PSNR of the noisy pictures"}
 _TITLES |= {"noisy_ssim": "SSIM of the noisy pictures", "boundary_f1": "boundary F1", "boundary_iou": "boundary IoU"}
 _TITLES |= {"frequency_weighted_iou": "frequency-weighted IoU"}
@@ -44,7 +41,6 @@ class Facts(NamedTuple):
     score: float | None
     environment: Document
     evaluations: dict[str, Document]  # metrics.json of each split
-    intervals: dict[str, Mapping[str, Interval]]  # of each split, by "miou" and the names of the classes
     temperatures: dict[str, Document]
 
 
@@ -78,11 +74,10 @@ def read_facts(run: Path) -> Facts:
     best = load_checkpoint(run / BEST)
     folders = sorted(path.parent for path in (run / "evaluation").glob("*/metrics.json"))
     evaluations = {folder.name: content for folder in folders if (content := _read_json(folder / "metrics.json"))}
-    intervals = {name: found for name in evaluations if (found := _intervals_of(run / "evaluation" / name))}
     kept = {path.parent.name: _read_json(path) for path in sorted((run / "evaluation").glob(f"*/{TEMPERATURE}"))}
     temperatures = {name: content for name, content in kept.items() if "temperature" in content}
     environment = _read_json(run / "environment.json")
-    return Facts(run, best.config, best.step, best.score, environment, evaluations, intervals, temperatures)
+    return Facts(run, best.config, best.step, best.score, environment, evaluations, temperatures)
 
 
 def _read_json(path: Path) -> Document:
@@ -91,13 +86,6 @@ def _read_json(path: Path) -> Document:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _intervals_of(folder: Path) -> Mapping[str, Interval]:
-    try:
-        return score_intervals(read_counts(folder, None), _SAMPLES)
-    except UserError:  # of a denoising, or damaged
-        return {}
 
 
 def model_card(facts: Facts) -> str:
@@ -199,7 +187,7 @@ def _scores(facts: Facts) -> Iterator[str]:
 
 
 def _evaluation(facts: Facts, split: str, metrics: Document) -> Iterator[str]:
-    intervals = facts.intervals.get(split, {})
+    intervals = _dict(metrics.get("intervals"))
     yield f"### {split}: {metrics.get('pictures', '?')} pictures"
     yield ""
     if conditions := _dict(metrics.get("conditions")):
@@ -218,11 +206,12 @@ def _evaluation(facts: Facts, split: str, metrics: Document) -> Iterator[str]:
                 _cell(row["name"]),
                 *(_percent(row.get(key)) for key in ("iou", "precision", "recall")),
                 _percent(row.get("pixels", 0) / total),
-                _range(intervals.get(row["name"])),
+                _range(row.get("iou_interval")),
             )
             for row in metrics.get("classes", [])
         ]
-        yield from _table(("class", "IoU", "precision", "recall", "share of pixels", "95 % interval of the IoU"), rows)
+        columns = ("class", "IoU", "precision", "recall", "share of pixels", "95 % interval of the IoU")
+        yield from _table(columns[: 6 if intervals else 5], rows)
     elif metrics.get("levels"):
         yield ""
         keys = ("psnr", "ssim", "noisy_psnr", "noisy_ssim")
@@ -233,7 +222,7 @@ def _evaluation(facts: Facts, split: str, metrics: Document) -> Iterator[str]:
         yield from _table(("noise", *map(_title, keys)), rows)
     if intervals:
         yield ""
-        yield f"Intervals: {_SAMPLES} bootstrap resamples of the pictures. Pictures of one scene or video make them too narrow."
+        yield f"Intervals: {intervals['of']}. Pictures of one scene or video make them too narrow."
 
 
 def _confidence(facts: Facts) -> Iterator[str]:
@@ -310,8 +299,8 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f}"
 
 
-def _range(interval: Interval | None) -> str:
-    return "–" if interval is None else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+def _range(interval: Sequence[float] | None) -> str:
+    return "–" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
 def _cell(text: object) -> str:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from segnet.classes import ClassSet
+from segnet.evaluation.resampling import SAMPLES, Counts, Intervals, score_intervals
 from segnet.metrics.confusion import ratio
 from segnet.system.errors import ExitCode, UserError
 from segnet.system.files import make_folder, write_text
@@ -48,7 +48,19 @@ def evaluation_table(evaluation: Evaluation, classes: ClassSet) -> str:
         lines.append(f"{name:<{width}}" + "".join(cells))
     measures = [f"{measure.title} {_shown(measure)}" for measure in evaluation.measures()]
     measures.append(f"({scores.pixels:,} pixels, {scores.ignored:,} ignored)")
-    return "\n".join([*lines, *_packed(measures)])
+    miou = intervals_of(evaluation).miou
+    sure = (
+        [f"95 % interval of the mIoU: {_percent(miou.low)} to {_percent(miou.high)} (bootstrap over the pictures)"]
+        if miou
+        else []
+    )
+    return "\n".join([*lines, *_packed(measures), *sure])
+
+
+def intervals_of(evaluation: Evaluation) -> Intervals:
+    """The intervals of the scores of a split, from a bootstrap over its pictures."""
+    pixels = [(picture.correct, picture.in_truth, picture.in_prediction) for picture in evaluation.pictures]
+    return score_intervals(np.array(pixels, dtype=np.float64).transpose(0, 2, 1))
 
 
 def _packed(texts: Sequence[str]) -> list[str]:
@@ -107,6 +119,7 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
 def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str, object]:
     """The content of metrics.json."""
     scores, boundary, bins = evaluation.scores, evaluation.boundary, evaluation.reliability
+    intervals = intervals_of(evaluation)
     return {
         "split": split,
         **{measure.name: _or_null(measure.value) for measure in evaluation.measures()},
@@ -114,10 +127,16 @@ def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str,
         "pixels": scores.pixels,
         "ignored": scores.ignored,
         "absent_classes": ABSENT_CLASSES,
+        "intervals": {
+            "of": f"the middle 95 % of {SAMPLES} bootstrap resamples of the pictures",
+            "miou": intervals.miou,
+            "global_accuracy": intervals.global_accuracy,
+        },
         "classes": [
             {
                 "name": name,
                 "iou": _or_null(scores.class_iou[index]),
+                "iou_interval": intervals.class_iou[index],
                 "precision": _or_null(scores.class_precision[index]),
                 "recall": _or_null(scores.class_accuracy[index]),
                 "boundary_iou": _or_null(boundary.class_iou[index]),
@@ -156,9 +175,6 @@ def read_confusion(path: Path) -> Tensor:
         return torch.tensor(rows, dtype=torch.int64)
     except (OSError, ValueError, RuntimeError, csv.Error) as error:
         raise UserError(ExitCode.DATA, path, f"not a confusion matrix ({error!s:.80})", "evaluate again") from None
-
-
-Counts = NDArray[np.float64]  # (…, K, 3) pixels per class: correct, in truth, in prediction; whole numbers below 2⁵³
 
 
 class PictureCounts(NamedTuple):

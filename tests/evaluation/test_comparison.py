@@ -77,7 +77,7 @@ def test_the_interval_is_that_of_a_known_distribution():
 def test_blocks_of_resamples_do_not_change_the_result(monkeypatch):
     a, b = random_run(0, truth_seed=0), random_run(1, truth_seed=0)
     whole = repr(compare(a, b, 100))
-    monkeypatch.setattr("segnet.evaluation.comparison._BLOCK", 150)
+    monkeypatch.setattr("segnet.evaluation.resampling._BLOCK", 150)
     assert repr(compare(a, b, 100)) == whole
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,10 @@ def fetch(archive: Archive, folder: Path) -> Path:
             _source_path(part).unlink(missing_ok=True)
             return target
     wrong = any(failure.code == ExitCode.DATA for failure in failures)
-    found = "; ".join(f"{failure.path}: {failure.found}" for failure in failures)
+    addresses = defaultdict[str, list[str]](list)  # by the reason, which is mostly one for all
+    for failure in failures:
+        addresses[failure.found].append(failure.path)
+    found = "; ".join(f"{reason}: {', '.join(urls)}" for reason, urls in addresses.items())
     remedy = "check the network and run the command again, or download it elsewhere and give --from-archive FILE"
     code = ExitCode.DATA if wrong else ExitCode.ENVIRONMENT
     raise UserError(code, archive.name, f"cannot be downloaded ({found})", remedy)

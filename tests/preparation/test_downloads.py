@@ -188,6 +188,11 @@ def test_no_server_and_no_file_are_code_5_in_one_line(server, tmp_path):
         fetch(Archive("set.tar", (server.address + "/none", "http://127.0.0.1:9/x"), MD5, None), tmp_path)
 
 
+def test_a_reason_of_several_addresses_is_said_once(server, tmp_path):
+    with refused(ExitCode.ENVIRONMENT, f"(HTTP 404 Not Found: {server.address}/a, {server.address}/b)"):
+        fetch(archive(server, "/a", "/b"), tmp_path)
+
+
 def test_more_than_announced_is_refused(server, tmp_path):
     server.files["/good"], server.says_length = CONTENT + b"more", False
     with refused(ExitCode.DATA, "more than 0.5 MB"):

@@ -96,7 +96,9 @@ def _print_report(report: CheckReport, *, verbose: bool) -> None:
     """The table on stdout, faults and warnings on stderr."""
     from segnet.data.check_report import fault_lines, report_table
 
-    print(report_table(report), flush=True)
+    if table := report_table(report):
+        print(table, flush=True)
     for line in fault_lines(report, verbose=verbose):
         print(line, file=sys.stderr)
-    print(f"{len(report.faults)} faults" if report.faults else "no faults", flush=True)
+    count = len(report.faults)
+    print(f"{count or 'no'} fault{'' if count == 1 else 's'}", flush=True)

@@ -31,7 +31,10 @@ def fault_lines(report: CheckReport, *, verbose: bool = False) -> list[str]:
 
 
 def report_table(report: CheckReport) -> str:
-    """The report for people: for each split a table of its classes, its sizes and ignored pixels; then the overlaps."""
+    """The report for people: for each split a table of its classes, its sizes and ignored pixels; then the overlaps.
+
+    Empty where the data folder cannot hold a split.
+    """
     width = max(map(len, report.classes.names))
     lines = []
     for split in report.splits:

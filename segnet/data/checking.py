@@ -118,8 +118,10 @@ def check_dataset(
     """Read every picture and mask of `splits`, the pictures with the channels of `bands`. `train` is the split to learn from.
     Two splits in `disjoint` share no picture, nor do those of which `are_apart` says so.
 
-    Faults of the data are returned, not raised. Nothing is written.
+    Faults of the data are returned, not raised; of a `root` that cannot hold a dataset that fault alone. Nothing is written.
     """
+    if wrong_root := root_fault(root):
+        return CheckReport(root, classes, [], {}, [data_error(root, *wrong_root)], [])
 
     def apart(first: str, second: str) -> bool:
         return {first, second} <= set(disjoint) or are_apart(first, second)

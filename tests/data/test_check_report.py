@@ -9,7 +9,9 @@ import pytest
 from data_sets import COLORED, list_of, mask_of, move_out, run_in_process, save_picture
 from helpers import CLASSES, RunScript
 
-from segnet.classes import class_set
+from segnet.classes import ClassSet, class_set
+from segnet.data.check_report import fault_lines, report_json, report_table
+from segnet.data.checking import check_dataset
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.layout import mask_path
 from segnet.system.errors import UserError
@@ -63,3 +65,11 @@ def test_many_faults_of_one_cause_are_one_line_until_asked(tiny_data: Path, tmp_
     assert single.startswith(f"error: {mask_of(tiny_data, 'val')}: not a readable picture")
     assert len(json.loads((tmp_path / "report.json").read_text())["faults"]) == 6
     assert run_in_process("prepare_data", "check", tiny_data, "--verbose").count(": mask is missing") == 5
+
+
+def test_a_missing_folder_is_named_once_and_not_for_each_split(tmp_path: Path, tiny_classes: ClassSet) -> None:
+    report = check_dataset(tmp_path / "gone", ["train", "val"], tiny_classes)
+    (line,) = fault_lines(report)
+    assert line.startswith(f"error: {tmp_path}/gone: no such folder – prepare the data")
+    assert report_table(report) == ""
+    assert json.loads(report_json(report))["splits"] == []

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO, Any, BinaryIO
 
 from segnet.system.errors import checkpoint_error, config_error, environment_error, printable
@@ -207,8 +207,11 @@ def require_digest(path: Path) -> None:
 def place_of(path: Path) -> str:
     """The place where a missing `path` was looked for, to print after "no such file"; empty for an absolute path.
 
-    A relative path starts in the working folder (except those of `base` in configurations); ~ and $NAME are not expanded.
+    A relative path starts in the working folder (except those of `base` in configurations); ~ and $NAME are not expanded, and
+    the backslashes of Windows do not divide folders.
     """
+    if "\\" in str(path):
+        return f": folders are divided by /, write {PureWindowsPath(path).as_posix()}"
     if path != (meant := _as_by_a_shell(path)):
         return f": ~ and $NAME are not expanded, write {meant}"
     return "" if path.is_absolute() else f" in the working folder {os.getcwd()}"

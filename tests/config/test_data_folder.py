@@ -92,6 +92,7 @@ def test_a_data_folder_whose_name_is_not_utf8_is_refused_with_a_way_out(tmp_path
         ("TMP/kit/leaves/JPEGImages", "no ImageSets/Segmentation/ in it – did you mean TMP/kit/leaves?"),
         ("TMP/leaves.txt", "TMP/leaves.txt: a file, not a folder – name the folder that holds ImageSets/Segmentation/"),
         ("nowhere", "nowhere: no such folder in the working folder TMP – prepare the data"),
+        ("my\\leaves", "my\\leaves: no such folder: folders are divided by /, write my/leaves"),
         ("~/leaves", "~/leaves: no such folder: ~ and $NAME are not expanded, write /home/me/leaves"),
         ("$HOME/leaves", "$HOME/leaves: no such folder: ~ and $NAME are not expanded, write /home/me/leaves"),
     ],

@@ -88,12 +88,12 @@ def test_the_score_is_that_of_its_definition(root: Path, run: Path) -> None:
         assert picture.noisy_psnr == pytest.approx(20 * math.log10(255 / np.sqrt((noise**2).mean())), abs=1e-4)
     measures = {measure.name: measure.value for measure in evaluation.measures()}
     assert measures["psnr"] == pytest.approx(np.mean([picture.psnr for picture in evaluation.pictures]))
-    assert build_writer(config).table(evaluation).splitlines()[1].split()[:4] == ["gaussian", "σ", "15", "noisy"]
+    assert build_writer(config, 2000).table(evaluation).splitlines()[1].split()[:4] == ["gaussian", "σ", "15", "noisy"]
 
 
 def test_the_files_and_the_page_of_an_evaluation(run: Path, tmp_path: Path) -> None:
     evaluation, config = evaluate(run)
-    writer = build_writer(config)
+    writer = build_writer(config, 2000)
     writer.save(tmp_path, evaluation, split="val", conditions={})
     document = json.loads((tmp_path / "metrics.json").read_text())
     assert document["task"] == "denoise"

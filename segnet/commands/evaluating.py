@@ -46,6 +46,7 @@ class Subject(NamedTuple):
     split: str
     out: Path
     run: Path | None  # the folder of the checkpoint; None for several networks
+    steps: int  # of training
 
     def conditions(self) -> dict[str, str]:
         """What is scored and how, for the files and the report."""
@@ -82,7 +83,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def open_subject(arguments: argparse.Namespace) -> Subject:
     """The network on its device and the split; the main rank makes the folder, too. Raises UserError for what cannot be used."""
     sources, overrides = split_overrides([arguments.source, *arguments.overrides])
-    model, _, config, checkpoint, *_ = load_models(sources, overrides)
+    model, _, config, checkpoint, steps, _ = load_models(sources, overrides)
     several = len(sources) > 1
     if several and not arguments.out:
         raise config_error("--out", "missing", "name a folder for the evaluation of several runs")
@@ -101,14 +102,14 @@ def open_subject(arguments: argparse.Namespace) -> Subject:
         make_folder(out)  # before the work, not after it
         print(f"evaluate {name} on {split}, {describe_device(device)} in {precision}", flush=True)
         warn_if_emulated(precision, "inference.precision")
-    return Subject(name, model, config, dataset, split, out, None if several else checkpoint.parent)
+    return Subject(name, model, config, dataset, split, out, None if several else checkpoint.parent, steps)
 
 
 def score(subject: Subject, loader: Loader, *, pictures: int, with_suspects: bool) -> tuple[Score, Scored]:
     """The score of the split, and what a report with so many of the worst and of the best `pictures` shows of it."""
     task, inference = build_task(subject.config), subject.config.inference
     counts = task.evaluation_counts(subject.dataset)
-    seen = build_writer(subject.config).watch(counts, pictures)
+    seen = build_writer(subject.config, subject.steps).watch(counts, pictures)
     suspects = None
     if with_suspects:
         suspects = SuspectCounts(seen, task.channels, temperature=inference.temperature, shown=min(SHOWN, pictures))
@@ -120,7 +121,7 @@ def score(subject: Subject, loader: Loader, *, pictures: int, with_suspects: boo
 
 def write_results(subject: Subject, evaluation: Score, scored: Scored) -> None:
     """Print the score, and write its files and its report."""
-    writer, out, conditions = build_writer(subject.config), subject.out, subject.conditions()
+    writer, out, conditions = build_writer(subject.config, subject.steps), subject.out, subject.conditions()
     paths = writer.save(out, evaluation, split=subject.split, conditions=conditions)
     print(writer.table(evaluation), flush=True)
     if scored.suspects:

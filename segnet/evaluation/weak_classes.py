@@ -11,35 +11,41 @@ from segnet.metrics.confusion import Scores
 
 _SHARE_OF_MIOU = 0.5  # a class with less than this share of the mIoU was not learnt
 _NAMED = 3  # classes, the worst
+_FEW_STEPS = 1000  # the shortest recipe in configs/, that of the sample, makes 1,920
 
 
-def weak_class_lines(scores: Scores, classes: ClassSet, config: Config) -> list[str]:
+def weak_class_lines(scores: Scores, classes: ClassSet, config: Config, steps: int) -> list[str]:
     """A line for each of the worst three classes of the truth whose IoU is below half of the mIoU; then the number of others.
 
     A class whose recall is at most its precision is missed: the line says what it is taken for. Otherwise other classes are taken
-    for it. Without any such class there is no line.
+    for it. After few `steps` of training the cure is more of them, except for a network that began with another's weights.
+    Without any such class there is no line.
     """
     truths = [sum(row) for row in scores.confusion]
     bound = _SHARE_OF_MIOU * scores.miou
     weak = [k for k, iou in enumerate(scores.class_iou) if truths[k] and iou < bound]
     weak.sort(key=lambda k: scores.class_iou[k])
-    lines = [_line(k, scores, classes, config) for k in weak[:_NAMED]]
+    short = f"train longer, {steps:,} steps are few (train.epochs={config.train.epochs:g})" if steps < _FEW_STEPS else ""
+    cure = "" if config.model.weights else short
+    lines = [_line(k, scores, classes, config, cure) for k in weak[:_NAMED]]
     if weak[_NAMED:]:
         others = len(weak) - _NAMED
-        lines.append(f"{others} more of {len(classes)} classes have an IoU below half of the mIoU: train longer")
+        lines.append(f"{others} more of {len(classes)} classes have an IoU below half of the mIoU: {cure or 'train longer'}")
     return lines
 
 
-def _line(k: int, scores: Scores, classes: ClassSet, config: Config) -> str:
-    """The line about class `k`."""
+def _line(k: int, scores: Scores, classes: ClassSet, config: Config, cure: str) -> str:
+    """The line about class `k`; `cure` is what to try, empty where that follows from the kind of the mistake."""
     name, recall, precision = classes.names[k], scores.class_accuracy[k], scores.class_precision[k]
     start = f"{name}: IoU {100 * scores.class_iou[k]:.1f}"
     if math.isnan(precision) or recall <= precision:
         share, other = _largest_other(scores.confusion[k], k)
-        return f"{start}, {share:.0%} of it predicted as {classes.names[other]}: {_more_weight(config)} or label more of it"
+        cure = cure or f"{_more_weight(config)} or label more of it"
+        return f"{start}, {share:.0%} of it predicted as {classes.names[other]}: {cure}"
     share, other = _largest_other([row[k] for row in scores.confusion], k)
     what = f"{share:.0%} of what is predicted as {name} is {classes.names[other]}"
-    return f"{start}, {what}: {_less_weight(config.loss)}label more of {classes.names[other]}, or see whether the masks agree"
+    cure = cure or f"{_less_weight(config.loss)}label more of {classes.names[other]}, or see whether the masks agree"
+    return f"{start}, {what}: {cure}"
 
 
 def _largest_other(counts: Sequence[int], k: int) -> tuple[float, int]:

@@ -64,8 +64,9 @@ class Writer(Protocol[Evaluated]):
 class SegmentationWriter(Writer[Evaluation]):
     """Writes the evaluation of a segmentation."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, steps: int) -> None:
         self.config = config
+        self.steps = steps
         self.classes = config.data.class_set
 
     def watch(self, counts: EvaluationCounts, pictures: int) -> ShownPictures:
@@ -73,7 +74,7 @@ class SegmentationWriter(Writer[Evaluation]):
         return ShownPictures(counts, pictures, self.config.data.bands, of_classes=of_classes)
 
     def table(self, evaluation: Evaluation) -> str:
-        advice = weak_class_lines(evaluation.scores, self.classes, self.config)
+        advice = weak_class_lines(evaluation.scores, self.classes, self.config, self.steps)
         return "\n".join([evaluation_table(evaluation, self.classes), *(f"not learnt: {line}" for line in advice)])
 
     def save(self, folder: Path, evaluation: Evaluation, *, split: str, conditions: Mapping[str, str]) -> list[Path]:
@@ -90,7 +91,7 @@ class SegmentationWriter(Writer[Evaluation]):
         progress = tqdm(pictures, "report", len(shown), leave=False, disable=None)
         merged = merge_text(self.classes)
         facts = {**facts, **({"merged classes": merged} if merged else {})}
-        advice = weak_class_lines(evaluation.scores, self.classes, self.config)
+        advice = weak_class_lines(evaluation.scores, self.classes, self.config, self.steps)
         suspects = ""
         if scored.suspects:
             figures = suspect_figures(scored.suspects.crops(min(SHOWN, scored.pictures)), scored.dataset)
@@ -119,10 +120,10 @@ class RestorationWriter(Writer[RestoredEvaluation]):
         write_restoration_report(path, evaluation, worst, best, title=title, facts=facts, curves=scored.curves)
 
 
-def build_writer(config: Config) -> Writer[Any]:
-    """The writer for the task of `config`. Another task is another case here."""
+def build_writer(config: Config, steps: int) -> Writer[Any]:
+    """The writer for the task of `config` and a network of so many training steps. Another task is another case here."""
     match config.task:
         case "segmentation":
-            return SegmentationWriter(config)
+            return SegmentationWriter(config, steps)
         case "denoise":
             return RestorationWriter()

@@ -26,7 +26,7 @@ def evaluate(run: Path, split: str = "val") -> Path:
     counts = task.evaluation_counts(dataset)
     count_split(model, build_loader(dataset, workers=0, timeout=60), config.inference, task.answers, counts)
     conditions = {"checkpoint": "best.pt", "device": "CPU"}
-    build_writer(config).save(run / "evaluation" / split, counts.evaluation(), split=split, conditions=conditions)
+    build_writer(config, 2000).save(run / "evaluation" / split, counts.evaluation(), split=split, conditions=conditions)
     return run / "evaluation" / split
 
 

@@ -40,15 +40,26 @@ OVERDONE = scores_of((600, 200, 0, 0), (0, 20, 0, 0), (0, 0, 100, 0), (0, 0, 0, 
     ],
 )
 def test_a_missed_class_is_told_with_what_it_is_taken_for_and_a_cure_that_is_left(config: Config, remedy: str) -> None:
-    assert weak_class_lines(MISSED, FIELD, config) == [f"crop: IoU 8.0, 90% of it predicted as weed: {remedy}"]
+    assert weak_class_lines(MISSED, FIELD, config, 2000) == [f"crop: IoU 8.0, 90% of it predicted as weed: {remedy}"]
+
+
+@pytest.mark.parametrize(("scores", "start"), [(MISSED, "crop"), (OVERDONE, "weed")])
+def test_after_few_steps_the_cure_is_more_of_them(scores: Scores, start: str) -> None:
+    config = override_config(GENTLE, ["train.epochs=2"])
+    (line,) = weak_class_lines(scores, FIELD, config, 60)
+    assert line.startswith(f"{start}: IoU ")
+    assert line.endswith(": train longer, 60 steps are few (train.epochs=2)")
+    assert "train longer" not in weak_class_lines(scores, FIELD, config, 2000)[0]
+    adapted = override_config(config, ["model.weights=runs/other", "model.encoder_weights=null"])
+    assert "train longer" not in weak_class_lines(scores, FIELD, adapted, 60)[0]
 
 
 def test_a_class_that_others_are_taken_for_gets_no_more_weight() -> None:
-    (line,) = weak_class_lines(OVERDONE, FIELD, GENTLE)
+    (line,) = weak_class_lines(OVERDONE, FIELD, GENTLE, 2000)
     assert line.startswith(
         "weed: IoU 9.1, 91% of what is predicted as weed is soil: lower loss.weight_power (0.5), label more of soil"
     )
-    assert "weight" not in weak_class_lines(OVERDONE, FIELD, PLAIN)[0]
+    assert "weight" not in weak_class_lines(OVERDONE, FIELD, PLAIN, 2000)[0]
 
 
 @pytest.mark.parametrize(("right", "told"), [(29, 1), (31, 0)])
@@ -56,7 +67,7 @@ def test_the_bound_is_half_of_the_miou(right: int, told: int) -> None:
     """IoUs of 0.9 or so and right / 100: their mean is 0.6, half of it 0.3."""
     scores = scores_of((640, 0), (100 - right, right))
     assert scores.class_iou[1] == pytest.approx(right / 100)
-    assert len(weak_class_lines(scores, class_set(("soil", "crop")), GENTLE)) == told
+    assert len(weak_class_lines(scores, class_set(("soil", "crop")), GENTLE, 2000)) == told
 
 
 def test_the_worst_three_are_named_and_the_others_counted() -> None:
@@ -64,17 +75,17 @@ def test_the_worst_three_are_named_and_the_others_counted() -> None:
     counts[0, 0] = counts[1, 1] = 10_000
     for k, right in enumerate((4, 0, 2, 1, 3), start=2):
         counts[k, 0], counts[k, k] = 100 - right, right
-    lines = weak_class_lines(scores_of(*map(tuple, counts.tolist())), class_set(tuple("abcdefg")), GENTLE)
+    lines = weak_class_lines(scores_of(*map(tuple, counts.tolist())), class_set(tuple("abcdefg")), GENTLE, 2000)
     assert [line[:10] for line in lines[:3]] == ["d: IoU 0.0", "f: IoU 1.0", "e: IoU 2.0"]
     assert lines[3] == "2 more of 7 classes have an IoU below half of the mIoU: train longer"
     assert len(lines) == 4
 
 
 def test_classes_that_are_equally_bad_or_not_in_the_truth_are_not_told() -> None:
-    assert weak_class_lines(scores_of((10, 90), (90, 10)), class_set(("a", "b")), GENTLE) == []
+    assert weak_class_lines(scores_of((10, 90), (90, 10)), class_set(("a", "b")), GENTLE, 2000) == []
     predicted_alone = scores_of((90, 0, 10), (0, 100, 0), (0, 0, 0))
     assert predicted_alone.class_iou[2] == 0
-    assert weak_class_lines(predicted_alone, class_set(("a", "b", "c")), GENTLE) == []
+    assert weak_class_lines(predicted_alone, class_set(("a", "b", "c")), GENTLE, 2000) == []
 
 
 def test_the_report_lists_the_lines_escaped_and_has_no_heading_without_any(tmp_path, tiny_classes) -> None:

@@ -224,7 +224,8 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"GPU ({torch.cuda.get_device_name(device)})"
     name = next(iter(_cpuinfo("model name")), "") or platform.processor() or platform.machine()
-    return f"CPU ({name}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"CPU ({name}, {threads} thread{'' if threads == 1 else 's'})"
 
 
 def describe_instructions() -> str:

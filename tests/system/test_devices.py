@@ -127,8 +127,10 @@ def test_features_are_read_from_the_system_where_torch_does_not_list_them(monkey
     assert devices.processor_features() == {"fpu", "avx2", "avx512_bf16"}
 
 
-def test_the_processor_is_described_with_its_threads():
-    assert f"{torch.get_num_threads()} threads" in describe_device(torch.device("cpu"))
+@pytest.mark.parametrize(("threads", "said"), [(1, ", 1 thread)"), (3, ", 3 threads)")])
+def test_the_processor_is_described_with_its_threads(threads, said, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert describe_device(torch.device("cpu")).endswith(said)
 
 
 def test_deterministic_mode_is_switched_on_and_off():

@@ -28,6 +28,7 @@ from segnet.commands.split import main as split
 from segnet.commands.train import main as train
 from segnet.system.command_line import run_command
 from segnet.system.errors import ExitCode, config_error
+from segnet.system.streams import printing_is_the_result
 from segnet.system.version import program_version
 
 Main = Callable[[list[str] | None], ExitCode | None]
@@ -77,6 +78,8 @@ examples:
 def main(arguments: list[str]) -> ExitCode | None:
     """Run the command that the first argument names with the others. Raises UserError (config) for an unknown name."""
     name, *others = arguments or ["--help"]
+    if name in ("-h", "--help", "--version"):
+        printing_is_the_result()
     if name in ("-h", "--help"):
         print(help_text(), end="")
         return None if arguments else ExitCode.CONFIG

@@ -1,17 +1,20 @@
 """Convolutions and their gradients by `native.cpp`, compiled at its first use. Without a C++ compiler torch computes them.
 
 The compiled library is kept in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, in segnet/), under a name that depends on
-the source, the compiler and the instruction set. Before a library is used its results are compared with torch's. Variables of
-the environment: SEGNET_NATIVE=0 turns it off; CXX names a compiler; SEGNET_NATIVE_FLAGS are more flags for it, which tests use.
+the source, the compiler and the instruction set. A digest protects every byte of it: what a power cut or a full disk left is
+compiled anew. Before a library is used its results are compared with torch's. Variables of the environment: SEGNET_NATIVE=0
+turns it off; CXX names a compiler; SEGNET_NATIVE_FLAGS are more flags for it, which tests use.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,8 @@ from torch import Tensor
 from segnet.layers.pooling import Pooled, Size, max_pool, max_unpool, pooled_size
 from segnet.system.devices import processor_features
 from segnet.system.distributed import is_main
-from segnet.system.errors import first_line, printable
+from segnet.system.errors import UserError, first_line, printable
+from segnet.system.files import DIGEST_MARK, require_digest
 
 SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
@@ -38,6 +42,7 @@ _INSTRUCTIONS = {  # by what torch says that it uses
 _BFLOAT16_INSTRUCTIONS = ("-mavx512bf16",)  # where the processor has them, too
 _COMPILERS = ("c++", "g++", "clang++")
 _SECONDS = 300  # for the compiler, before it is given up
+_SECONDS_WITHOUT_NOTE = 30  # for the compiler, before a note says that it still works
 _FEWEST_PAIRS = 192  # of an input channel and an output channel, and
 _FEWEST_TILES = 4  # of 4×4 pixels in a batch, from which the kernel is as fast as torch or faster (measured)
 _MOST_FEW_TILES = 128  # up to which, with so many pairs, the weights are transformed in parts (measured)
@@ -209,7 +214,7 @@ def find_kernel() -> Found:
         return Found(None, f"it is made for AVX2 and AVX-512, torch uses {capability} here")
     try:
         return Found(open_kernel(), f"compiled for {capability}")
-    except (NativeError, OSError, RuntimeError) as error:
+    except (NativeError, OSError, RuntimeError, AttributeError) as error:
         text = printable(first_line(error) if str(error) else type(error).__name__)
     if is_main():
         print(f"note: float32 convolutions are torch's, which are slower: {text} (SEGNET_NATIVE=0 hides this)", file=sys.stderr)
@@ -219,31 +224,48 @@ def find_kernel() -> Found:
 def open_kernel() -> Kernel:
     """The kernel from the cache folder; where that has none that works, it is compiled into it.
 
-    Raises NativeError, or OSError where the folder cannot be written, or RuntimeError where there is no home folder.
+    Raises NativeError, or OSError where the compiler cannot be started or the disk is full.
     """
-    command = [*_compiler(), *shlex.split(os.environ.get("SEGNET_NATIVE_FLAGS", "")), *_FLAGS]
+    command = [*_compiler(), *_words("SEGNET_NATIVE_FLAGS"), *_FLAGS]
     capability = torch.backends.cpu.get_cpu_capability()
     command += _INSTRUCTIONS[capability]
     if capability == "AVX512" and "avx512_bf16" in processor_features():
         command += _BFLOAT16_INSTRUCTIONS
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segnet"
+    folder = _cache_folder()
     path = folder / f"native-{_key(command)}.so"
     if path.exists():
         try:
+            require_digest(path)  # first: to load a library of which a part is missing ends the process
             return _checked(path)
-        except (NativeError, OSError, AttributeError):
+        except (UserError, NativeError, OSError, AttributeError):
             pass  # damaged: it is replaced
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(suffix=".so", prefix=".native-", dir=folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(suffix=".so", prefix=".native-", dir=folder)
+    except OSError as error:
+        found = f"{folder}: {error.strerror}; let XDG_CACHE_HOME name a folder that can be written"
+        raise NativeError(found) from None
     os.close(descriptor)
     temporary = Path(name)
     try:
         _compile([*command, os.fspath(SOURCE), "-o", name])
+        with temporary.open("rb+") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.write(DIGEST_MARK + digest.encode())
         kernel = _checked(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return kernel
+
+
+def _cache_folder() -> Path:
+    """$XDG_CACHE_HOME/segnet, or ~/.cache/segnet where that is not a whole path. Raises NativeError without a home folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (cache if cache.is_absolute() else Path.home() / ".cache") / "segnet"
+    except RuntimeError:
+        raise NativeError("there is no home folder; let XDG_CACHE_HOME name a folder that can be written") from None
 
 
 def is_faster(x: Tensor, outputs: int, size: Size) -> bool:
@@ -295,11 +317,19 @@ def find_compiler() -> str:
 
 def _compiler() -> list[str]:
     """The command of the C++ compiler: $CXX, or the first that is found. Raises NativeError."""
-    named = shlex.split(os.environ.get("CXX", ""))
+    named = _words("CXX")
     for name in [named[0]] if named else _COMPILERS:
         if found := shutil.which(name):
             return [found, *named[1:]]
     raise NativeError(f"no C++ compiler ({named[0]}, from CXX)" if named else f"no C++ compiler ({', '.join(_COMPILERS)})")
+
+
+def _words(variable: str) -> list[str]:
+    """The words of a variable of the environment, split as by a shell. Raises NativeError."""
+    try:
+        return shlex.split(os.environ.get(variable, ""))
+    except ValueError as error:
+        raise NativeError(f"{variable}: {error}") from None
 
 
 def _key(command: list[str]) -> str:
@@ -311,14 +341,37 @@ def _key(command: list[str]) -> str:
 
 def _compile(command: list[str]) -> None:
     """Run the compiler. Raises NativeError with its first error."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise NativeError(f"{command[0]} took longer than {_SECONDS} seconds") from None
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        reason = lines[0] if lines else f"it ended with {done.returncode}"
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as compiler:
+        try:
+            messages = _messages_of(compiler, command[0])
+        except subprocess.TimeoutExpired:
+            raise NativeError(f"{command[0]} took longer than {_SECONDS} seconds") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(compiler.pid, signal.SIGKILL)  # a compiler starts others, which hold the pipe
+    if compiler.returncode:
+        lines = [line for line in messages if "error" in line] or messages
+        reason = lines[0] if lines else f"it ended with {compiler.returncode}"
         raise NativeError(f"{command[0]} cannot compile {SOURCE.name}: {reason}")
+
+
+def _messages_of(compiler: subprocess.Popen[str], name: str) -> list[str]:
+    """The lines that a compiler prints until it ends, with a note where it takes long. Raises subprocess.TimeoutExpired."""
+    try:
+        return compiler.communicate(timeout=_SECONDS_WITHOUT_NOTE)[1].splitlines()
+    except subprocess.TimeoutExpired:
+        if is_main():
+            text = f"{name} still compiles {SOURCE.name}, once for all; it is given up after {_SECONDS} seconds"
+            print(f"note: {printable(text)} (SEGNET_NATIVE=0 leaves it out)", file=sys.stderr, flush=True)
+    return compiler.communicate(timeout=_SECONDS - _SECONDS_WITHOUT_NOTE)[1].splitlines()
 
 
 def _checked(path: Path) -> Kernel:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -245,7 +246,40 @@ def test_a_kernel_that_computes_wrongly(empty_cache, monkeypatch, capsys, tmp_pa
 def test_a_cache_folder_that_cannot_be_written(empty_cache, monkeypatch, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert_torchs_after_one_note(capsys, "Not a directory")
+    assert_torchs_after_one_note(capsys, "Not a directory; let XDG_CACHE_HOME name a folder that can be written")
+
+
+def test_the_cache_folder_is_a_whole_path(empty_cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("CXX", "false")
+    assert find_kernel().kernel is None
+    assert (tmp_path / "home" / ".cache" / "segnet").is_dir()
+    assert not (tmp_path / "relative").exists()
+
+
+@pytest.mark.parametrize("variable", ["CXX", "SEGNET_NATIVE_FLAGS"])
+def test_a_variable_that_no_shell_could_read(empty_cache, monkeypatch, capsys, variable):
+    monkeypatch.setenv(variable, "g++ '")
+    assert_torchs_after_one_note(capsys, f"{variable}: No closing quotation")
+
+
+def test_a_compiler_that_hangs_is_said_and_given_up_with_what_it_started(empty_cache, monkeypatch, capsys, tmp_path):
+    compiler = tmp_path / "hangs"
+    compiler.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr("segnet.layers.native._SECONDS_WITHOUT_NOTE", 0.2)
+    monkeypatch.setattr("segnet.layers.native._SECONDS", 0.4)
+    assert find_kernel().text == f"{compiler} took longer than 0.4 seconds"
+    said, given_up = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"note: {compiler} still compiles native.cpp")
+    assert "slower" in given_up
+    child = (tmp_path / "child").read_text().strip()
+    state = Path("/proc", child, "stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+    assert list(empty_cache.iterdir()) == []
 
 
 def test_turned_off(empty_cache, monkeypatch, capsys):
@@ -260,7 +294,12 @@ def test_it_is_compiled_once_and_a_damaged_library_is_replaced(empty_cache):
     first = library.stat().st_ino
     open_kernel()
     assert library.stat().st_ino == first
-    for damage in (b"", b"not a library", library.read_bytes()[:100]):
+    whole = library.read_bytes()
+    for damage in (
+        b"",
+        whole[: len(whole) // 2],
+        whole[:4096] + bytes(4096) + whole[8192:],
+    ):  # loaded, the last two end a process
         library.unlink()
         library.write_bytes(damage)
         kernel = open_kernel()

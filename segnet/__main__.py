@@ -78,7 +78,7 @@ examples:
 def main(arguments: list[str]) -> ExitCode | None:
     """Run the command that the first argument names with the others. Raises UserError (config) for an unknown name."""
     name, *others = arguments or ["--help"]
-    if name in ("-h", "--help", "--version"):
+    if name in {"-h", "--help", "--version"}:
         printing_is_the_result()
     if name in ("-h", "--help"):
         print(help_text(), end="")

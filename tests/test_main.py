@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -51,3 +52,12 @@ def test_an_unknown_command_is_one_line(name: str, remedy: str) -> None:
     with refused(ExitCode.CONFIG, "no such command", remedy):
         main([name])
     assert set(OTHER_WORDS.values()) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
+def test_what_only_prints_ends_with_141_where_nobody_reads(arguments: list[str]) -> None:
+    command = "segnet.__main__ import start; import sys; sys.argv[:] = ['segnet', *sys.argv[1:]]; start()"
+    with subprocess.Popen([sys.executable, "-c", f"from {command}", *arguments], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait() == 128 + signal.SIGPIPE

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     source_help = "a run folder (its best checkpoint) or a checkpoint; of several, the probabilities are averaged"
     parser.add_argument("source", metavar="RUN|CHECKPOINT", help=source_help)
     overrides_help = "further runs to average with; overrides of the configuration, e.g. inference.flip=horizontal"
-    parser.add_argument("overrides", nargs="*", metavar="RUN|KEY=VALUE", help=overrides_help)
+    parser.add_argument("overrides", nargs="*", default=[], metavar="RUN|KEY=VALUE", help=overrides_help)
     parser.add_argument("--split", help="split to score (default: data.val_split)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/evaluation/<split>)")
     pictures = count_up_to(10_000)

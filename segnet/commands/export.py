@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser("export", __doc__)
     parser.add_argument("source", type=Path, metavar="RUN|CHECKPOINT", help="a run folder (its best checkpoint) or a checkpoint")
     overrides_help = "overrides the configuration that the file keeps, e.g. inference.flip=none"
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides_help)
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=overrides_help)
     out_help = "file that ends in .onnx, .xml or .pt2; a name without an ending: the folder of a page"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE|PAGE/", help=out_help)
     runtime_help = "needed for a page: the .tgz of onnxruntime-web, or its folder in node_modules"

@@ -66,7 +66,9 @@ def add_command(commands: Subcommands, name: str, docstring: str | None) -> argp
 
 def add_overrides(parser: argparse.ArgumentParser, example: str = "train.epochs=5") -> None:
     """Add KEY=VALUE, which stands behind the other positional arguments; `parse` finds it behind options, too."""
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"overrides of the configuration, e.g. {example}")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help=f"overrides of the configuration, e.g. {example}"
+    )
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None, *, mixed: bool = False) -> argparse.Namespace:

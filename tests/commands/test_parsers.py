@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from segnet.commands import benchmark, check, prepare, show, split
+from segnet.commands import benchmark, check, evaluate, prepare, show, split
 from segnet.commands.parsers import above_zero, parse
 from segnet.commands.train import build_parser, with_steps
 
@@ -58,3 +58,11 @@ def test_a_number_above_zero_is_asked_for() -> None:
     for text in ("0", "-1", "inf", "nan", "x"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected a number above 0"):
             above_zero(text)
+
+
+@pytest.mark.parametrize("parser", [build_parser, evaluate.build_parser, check.build_parser, split.build_parser])
+def test_what_is_required_does_not_name_overrides(parser, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(parser(), [], mixed=parser is evaluate.build_parser)
+    assert "are required: " in (said := capsys.readouterr().err)
+    assert "KEY=VALUE" not in said.splitlines()[-1]

@@ -93,10 +93,10 @@ def done_outputs(folder: Path, suffix: str) -> list[Path]:
 def picture_name(folder: Path, output: Path, suffix: str, picture: str) -> str:
     """The name of a picture in the files about all pictures of a folder: its path in its input folder.
 
-    It is that of its `output`, whose `suffix` is replaced by that of the `picture`.
+    It is that of its `output`, whose `suffix` is replaced by that of the `picture`, which --keep-suffix leaves there.
     """
-    name, own = output.relative_to(folder).as_posix().removesuffix(suffix), Path(picture).suffix
-    return name if name.endswith(own) else name + own
+    name, own = output.relative_to(folder).as_posix().removesuffix(suffix), Path(picture)
+    return name if Path(name).name == own.name else name + own.suffix
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from predictions import Fork
 
-from segnet.prediction.manifest import NAME, Manifest, Record
+from segnet.prediction.manifest import NAME, Manifest, Record, picture_name
 from segnet.system.errors import ExitCode
 
 RECORD = Record("../in/a.jpg", ("a.png", "a.json"), "12ab", "34cd")
@@ -113,3 +113,17 @@ def test_lines_of_several_processes_do_not_tear_each_other(tmp_path: Path) -> No
     assert [fork.wait() for fork in forks] == [0] * 4
     found = Manifest(tmp_path)
     assert (len(found.records), found.unreadable) == (400, 0)
+
+
+@pytest.mark.parametrize(
+    ("output", "picture", "name"),
+    [
+        ("deep/a.geojson", "../in/deep/a.jpg", "deep/a.jpg"),
+        ("deep/a.jpg.geojson", "../in/deep/a.jpg", "deep/a.jpg"),  # --keep-suffix
+        ("a.jpg.geojson", "in/a.jpg.jpg", "a.jpg.jpg"),
+        ("a.jpg.jpg.geojson", "in/a.jpg.jpg", "a.jpg.jpg"),  # --keep-suffix
+        ("a.geojson", "in/a", "a"),
+    ],
+)
+def test_a_picture_is_called_by_its_path_in_its_input_folder(output: str, picture: str, name: str) -> None:
+    assert picture_name(Path("out"), Path("out", output), ".geojson", picture) == name

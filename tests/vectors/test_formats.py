@@ -99,3 +99,12 @@ def test_what_cvat_cannot_hold_is_refused(tmp_path: Path) -> None:
     with refused(ExitCode.DATA, "a line break in the name"):
         FORMATS["cvat"].write(tmp_path / "x", iter([trace_shapes("a\nb.jpg", mask, confidence, CLASSES)]), CLASSES)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["labelme", "cvat", "yolo"])
+def test_pictures_that_differ_in_their_suffix_alone_do_not_share_a_file(tmp_path: Path, name: str) -> None:
+    (shapes,) = pictures_of([np.ones((3, 4), dtype=np.uint8)])
+    two = [shapes._replace(picture=picture) for picture in ("deep/a.jpg", "deep/a.png")]
+    with refused(ExitCode.DATA, "two pictures would have one file in it", "/a.", "--polygons coco"):
+        FORMATS[name].write(tmp_path / "x.zip", iter(two), CLASSES)
+    assert list(tmp_path.iterdir()) == []

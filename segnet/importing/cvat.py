@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from segnet.classes import voc_color
@@ -53,7 +54,7 @@ def read_labelmap(path: Path) -> list[ClassLine]:
             continue
         fields = text.split(":")
         channels = fields[1].split(",") if len(fields) == 4 and fields[1] else []
-        values = [int(channel) for channel in channels if channel.strip().isdecimal() and int(channel) <= 255]
+        values = [int(channel) for channel in channels if re.fullmatch(r"\s*\d{1,3}\s*", channel) and int(channel) <= 255]
         if len(fields) != 4 or not fields[0] or len(values) != len(channels) or len(channels) not in (0, 3):
             remedy = "write NAME:R,G,B:PARTS:ACTIONS with three colons and R, G, B of 0 to 255"
             faults.append(data_error(path, f"line {number}: '{text}' is no label", remedy))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from segnet.data.listing import LeftOut, left_out, list_pictures
+from segnet.data.listing import LeftOut, Listing, left_out, list_pictures
 from segnet.preparation.archives import unpack
 from segnet.system.errors import data_error, first_line
 
@@ -59,6 +59,13 @@ def open_tree(source: Path, scratch: Path) -> Tree:
 
 def _list_tree(folder: Path, only: str = "") -> Tree:
     listing = list_pictures(folder)
+    unread = [LeftOut(path, "not a file") for path in (*listing.pictures, *listing.others) if not path.is_file()]
+    no_files = {left.path for left in unread}
+    listing = Listing(
+        [path for path in listing.pictures if path not in no_files],
+        [path for path in listing.others if path not in no_files],
+        sorted([*listing.unread, *unread]),
+    )
     root = folder
     inside = [path.relative_to(folder) for path in (*listing.pictures, *listing.others)]
     while not only and inside and all(len(path.parts) > 1 and path.parts[0] == inside[0].parts[0] for path in inside):
@@ -95,7 +102,9 @@ class PictureFinder:
             raise data_error(pictures, "no such folder", "name the folder of the pictures after --pictures")
         self.by_path = {name: tree.root / name for name in tree.pictures}
         self.extra = (
-            {path.relative_to(pictures).as_posix(): path for path in list_pictures(pictures).pictures} if pictures else {}
+            {path.relative_to(pictures).as_posix(): path for path in list_pictures(pictures).pictures if path.is_file()}
+            if pictures
+            else {}
         )
         self.by_name = defaultdict[str, dict[Path, str]](dict)
         for name, path in ({} if pictures else self.by_path).items() | self.extra.items():
@@ -150,7 +159,10 @@ class PictureFinder:
 
 def _plain_path(name: str) -> tuple[str, bool]:
     """A name in a file of labels as a path with slashes, and whether it begins at the root of some computer."""
-    parts = urlsplit(name) if re.match(r"[a-z][a-z0-9+.-]+://|/data/", name) else None
+    try:
+        parts = urlsplit(name) if re.match(r"[a-z][a-z0-9+.-]+://|/data/", name) else None
+    except ValueError:  # no URL
+        parts = None
     if parts:
         local = parse_qs(parts.query).get("d")  # Label Studio's local files
         return unquote(local[0] if local else parts.path).lstrip("/"), True

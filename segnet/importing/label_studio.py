@@ -21,6 +21,8 @@ from segnet.system.errors import UserError, data_error
 _DRAWN = {"brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels"}  # types of results that become pixels
 _NO_SHAPES = {"choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise", "relation"}
 _CORNERS = 360  # of the polygon that stands for an ellipse
+_FARTHEST = 1000.0  # per cent of the picture from its corner; farther points are mistakes, and to walk there takes long
+_MOST_DEGREES = 36_000
 _HEADER = 32 + 5 + 4 * 4  # bits
 
 
@@ -86,6 +88,9 @@ def _picture_of(task: dict[str, Any], path: Path, what: str) -> str:
 def _results(task: dict[str, Any], path: Path, what: str, faults: list[UserError], notes: Counter[str]) -> list[dict[str, Any]]:
     """The regions of the one annotation of a task that counts."""
     every = task.get("annotations", task.get("completions")) or []
+    if not isinstance(every, list):
+        faults.append(data_error(path, f"{what} has annotations that are no list", "export as JSON"))
+        return []
     annotations = [entry for entry in every if isinstance(entry, dict) and not entry.get("was_cancelled")]
     if len(every) > len(annotations):
         notes["{} annotations were cancelled and are left out"] += len(every) - len(annotations)
@@ -97,10 +102,13 @@ def _results(task: dict[str, Any], path: Path, what: str, faults: list[UserError
         remedy = "mark one as ground truth in Label Studio, or delete the others"
         faults.append(data_error(path, f"{what} has {len(annotations)} annotations", remedy))
         return []
-    results = annotations[0].get("result") if annotations else []
+    results = (annotations[0].get("result") or []) if annotations else []
+    if not isinstance(results, list):
+        faults.append(data_error(path, f"{what} has a result that is no list", "export as JSON"))
+        return []
     regions = list[dict[str, Any]]()
-    for entry in results if isinstance(results, list) else []:
-        kind = entry.get("type") if isinstance(entry, dict) else None
+    for entry in results:
+        kind = str(entry.get("type")) if isinstance(entry, dict) else ""
         if kind in _NO_SHAPES:
             notes["{} results are no shapes (choices, texts, relations) and are left out"] += 1
         elif kind in _DRAWN:
@@ -148,12 +156,12 @@ def _shape(number: int, entry: dict[str, Any], path: Path, region: str) -> Shape
             raise data_error(path, f"{region} is no run-length encoding", "export as JSON")
         return Shape(number, partial(_brush, bytes(runs), path, region))
     if entry["type"] == "polygonlabels":
-        points = read_points(value.get("points"), path, region)
+        points = _read_per_cent(value.get("points"), path, region)
         return Shape(number, partial(_percent_polygon, points))
     keys = ("x", "y", "width", "height") if entry["type"] == "rectanglelabels" else ("x", "y", "radiusX", "radiusY")
-    numbers = read_points([value.get(key) for key in keys], path, region)
+    numbers = _read_per_cent([value.get(key) for key in keys], path, region)
     turn = value.get("rotation") or 0
-    if not isinstance(turn, int | float):
+    if not isinstance(turn, int | float) or not abs(turn) <= _MOST_DEGREES:
         raise data_error(path, f"{region} has the rotation {turn!r}", "draw it again")
     if entry["type"] == "rectanglelabels":
         corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * numbers[1]
@@ -161,6 +169,14 @@ def _shape(number: int, entry: dict[str, Any], path: Path, region: str) -> Shape
         angles = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
         corners = np.stack([np.cos(angles), np.sin(angles)], axis=1) * numbers[1]
     return Shape(number, partial(_turned, numbers[0], corners, math.radians(turn)))
+
+
+def _read_per_cent(values: object, path: Path, region: str) -> np.ndarray:
+    """`read_points` of per cent of the picture. Raises UserError (data) also for those that are far away in pixels."""
+    points = read_points(values, path, region)
+    if (farthest := float(np.abs(points).max(initial=0))) > _FARTHEST:
+        raise data_error(path, f"{region} has a point at {farthest:,.0f} % of the picture", "correct or remove the region")
+    return points
 
 
 def _are_bytes(values: object) -> bool:

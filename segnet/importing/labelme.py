@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import posixpath
 from collections.abc import Callable
 from functools import partial
@@ -122,7 +121,7 @@ def _picture(tree: Tree, name: str, content: dict[str, Any], finder: PictureFind
             raise
     try:
         data = base64.b64decode(content["imageData"], validate=True)
-    except binascii.Error:
+    except ValueError:
         raise data_error(path, "has damaged imageData, and its picture is missing", "give --pictures DIR") from None
     return data, name
 
@@ -175,7 +174,7 @@ def _stored_mask(text: object, path: Path, what: str) -> np.ndarray:
     try:
         content = base64.b64decode(text if isinstance(text, str) else "", validate=True)
         return np.asarray(open_picture(path, ("PNG",), content=content).picture.convert("L")) > 0
-    except (binascii.Error, UserError):
+    except (ValueError, UserError):
         raise data_error(path, f"{what} has a damaged mask", "draw it again") from None
 
 

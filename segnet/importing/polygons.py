@@ -26,7 +26,7 @@ def read_points(values: object, where: Path, what: str) -> Points:
     """Pairs of x, y or a flat list of them as `Points`. Raises UserError (data) for anything else."""
     try:
         flat = np.array(values, dtype=np.float64).reshape(-1)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         flat = np.empty(1)
     numbers = isinstance(values, list) and all(
         _is_number(value) or (isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))) for value in values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from segnet.importing.ade20k import find_ade20k, read_ade20k
 from segnet.importing.cityscapes import find_cityscapes, read_cityscapes
 from segnet.importing.coco import find_coco, read_coco
 from segnet.importing.cvat import find_cvat, raise_if_xml, read_cvat
-from segnet.importing.files import Tree
+from segnet.importing.files import LOOKED_AT, Tree, load_json
 from segnet.importing.folder_pairs import find_pairs, read_pairs
 from segnet.importing.label_studio import find_label_studio, read_label_studio
 from segnet.importing.labelme import find_labelme, read_labelme
@@ -19,7 +19,7 @@ from segnet.importing.source import Choices, Source
 from segnet.importing.supervisely import find_supervisely, read_supervisely
 from segnet.importing.ultralytics import find_ultralytics, read_ultralytics
 from segnet.importing.voc import find_voc, read_voc
-from segnet.system.errors import config_error, data_error
+from segnet.system.errors import UserError, config_error, data_error, raise_first
 
 
 class Format(NamedTuple):
@@ -84,4 +84,15 @@ def recognise(tree: Tree, choices: Choices, source: Path, *, name: str | None = 
     titles = ", ".join(known.title for known in FORMATS.values())
     held = f"{len(tree.pictures):,} pictures and {len(tree.others):,} other files"
     remedy = f"known are {titles} and {_PAIRS.title} (--masks 'labels/{{name}}.png' says where the masks are)"
-    raise data_error(source, f"holds {held}, and no labels of a known format", remedy)
+    unknown = data_error(source, f"holds {held}, and no labels of a known format", remedy)
+    raise_first([*_unreadable(tree), unknown])
+    raise unknown
+
+
+def _unreadable(tree: Tree) -> Iterator[UserError]:
+    """The faults of the JSON files that cannot be read, of those by which a format is recognised."""
+    for name in tree.jsons()[:LOOKED_AT]:
+        try:
+            load_json(tree.root / name)
+        except UserError as fault:
+            yield fault

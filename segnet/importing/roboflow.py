@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import posixpath
+import re
 from pathlib import Path
 
 from segnet.importing.class_file import ClassLine
@@ -55,12 +56,15 @@ def read_roboflow(tree: Tree, choices: Choices) -> Source:
 def _classes(path: Path) -> dict[int, str]:
     """The class of each value. Names are without the space around them. Raises UserError (data) naming every line in error."""
     faults, table = list[UserError](), dict[int, str]()
-    rows = list(csv.reader(read_lines(path), skipinitialspace=True))
+    try:
+        rows = list(csv.reader(read_lines(path), skipinitialspace=True))
+    except csv.Error as error:
+        raise data_error(path, f"is no table ({error})", "export again") from None
     for number, row in enumerate(rows[1:], 2):
         if not any(field.strip() for field in row):
             continue
         value, name = (row[0].strip(), ",".join(row[1:]).strip()) if len(row) > 1 else ("", "")
-        if not value.isdecimal() or int(value) > 254 or not name:
+        if not re.fullmatch(r"\d{1,3}", value) or int(value) > 254 or not name:
             faults.append(data_error(path, f"line {number}: no value of 0 to 254 and name", "write e.g. 1, leaf"))
         elif int(value) in table or name in table.values():
             faults.append(data_error(path, f"line {number}: '{name}' or its value stands there twice", "keep one"))

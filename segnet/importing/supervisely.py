@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import posixpath
 import re
 import zlib
@@ -157,7 +156,7 @@ def _bitmap(bitmap: object, path: Path, what: str, size: Size) -> Patch:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(data, validate=True), _MOST_BYTES)
         picture = open_picture(path, ("PNG",), content=content).picture
-    except (binascii.Error, zlib.error, UserError):
+    except (ValueError, zlib.error, UserError):
         raise data_error(path, f"{what} has a damaged bitmap", "export again") from None
     pixels = np.asarray(picture.convert("RGBA"))
     has_alpha = picture.mode in ("LA", "RGBA") or "transparency" in picture.info

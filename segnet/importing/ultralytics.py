@@ -43,7 +43,12 @@ def read_ultralytics(tree: Tree, choices: Choices) -> Source:
     """
     faults = list[UserError]()
     classes, position = _classes(tree, choices)
-    labels = {_pair_key(name): name for name in tree.others if name.endswith(".txt") and "labels" in name.split("/")[:-1]}
+    labels = dict[str, str]()
+    for name in tree.others:
+        is_label = name.endswith(".txt") and "labels" in name.split("/")[:-1]
+        if is_label and (first := labels.setdefault(_pair_key(name), name)) != name:
+            found = f"would be the labels of the picture that {first} is for, too"
+            faults.append(data_error(tree.root / name, found, "keep one of them"))
     pictures = {name: tree.root / name for name in tree.pictures}
     if choices.pictures:
         pictures = {path.relative_to(choices.pictures).as_posix(): path for path in list_pictures(choices.pictures).pictures}

@@ -164,6 +164,9 @@ def _order(found: Sequence[ClassLine], wanted: Sequence[ClassLine] | None) -> tu
         background = [by_name[BACKGROUND]] if BACKGROUND in by_name and all(line.name != BACKGROUND for line in wanted) else []
         lines = [*background, *(line if line.color else by_name.get(line.name, line) for line in wanted)]
     names = [line.name for line in lines]
+    if odd := next((line for line in lines if not line.name.isprintable() or not line.name.strip()), None):
+        remedy = "give it a name of letters, digits and signs"
+        raise data_error(odd.origin, f"{odd.name!r} is no name that can be printed", remedy)
     if not 2 <= len(names) <= IGNORE_INDEX:
         listed = ", ".join(names[:3])
         raise data_error("--classes" if wanted else "classes", f"{len(names)} in the set ({listed})", "2 to 255 are needed")

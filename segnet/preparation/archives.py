@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import lzma
+import os
 import re
 import shutil
 import stat
@@ -21,6 +24,7 @@ from segnet.preparation.downloads import MAX_BYTES
 from segnet.system.errors import UserError, data_error, first_line
 from segnet.system.files import is_safe_name, megabytes, require_space
 
+_UNFIT = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 64_000_000  # of a member that is read into memory
 
@@ -90,9 +94,22 @@ def unpack(path: Path, folder: Path) -> None:
         if member.name not in members:
             continue
         target = folder / member.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _damage_named(path), member.open() or BytesIO() as content, target.open("xb") as file:
+        with _unfit_names(path, member.name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch(exist_ok=False)
+        with _damage_named(path), member.open() or BytesIO() as content, target.open("wb") as file:
             shutil.copyfileobj(content, file)
+
+
+@contextmanager
+def _unfit_names(path: Path, name: str) -> Iterator[None]:
+    """Raise UserError (data) where the body cannot make a file, because its name is too long, or a file's and a folder's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNFIT:
+            raise
+        raise _member_error(path, name, f"cannot be a file: {os.strerror(error.errno).lower()}") from None
 
 
 def _member_error(path: Path, name: str, found: str) -> UserError:
@@ -118,8 +135,15 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
-        reason = first_line(error)
-        raise data_error(path, f"a damaged archive ({reason})", "download it again") from None
+        raise _damaged(path, error) from None
+    except (lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # None: bz2; EINVAL: a place before the file
+            raise
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return data_error(path, f"a damaged archive ({first_line(error)})", "download it again")
 
 
 def _members(path: Path) -> Iterator[_Member]:

@@ -120,6 +120,8 @@ def test_empty_colors_are_vocs(tmp_path: Path) -> None:
         ("leaf:1,2::", "is no label"),
         ("leaf:1,2,300::", "is no label"),
         ("leaf:a,b,c::", "is no label"),
+        ("leaf:1,2," + "3" * 5000 + "::", "is no label"),
+        ("a\tleaf:1,2,3::", r"'a\tleaf' is no name that can be printed"),
         (":1,2,3::", "is no label"),
         ("Leaf:1,2,3::", "has the name of 'Leaf'"),
         ("leaf:10,20,30::", "has the colour (10, 20, 30) of 'Stem'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -89,6 +90,34 @@ def test_damaged_and_other_files_are_refused(tmp_path: Path, content: bytes) -> 
         unpacked(tmp_path / "x.zip", tmp_path)
 
 
+@pytest.mark.parametrize("names", [("q", "q/b"), ("q/b", "q"), ("x" * 300,)])
+def test_names_that_no_folder_can_hold_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = write_zip(tmp_path / "x.zip", dict.fromkeys(names, b""))
+    with refused(ExitCode.DATA, "x.zip: member '", "cannot be a file"):
+        unpacked(path, tmp_path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_refused_however_it_is_compressed(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("a.txt", bytes(range(256)) * 4)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    with refused(ExitCode.DATA, "x.zip", "a damaged archive"):
+        unpacked(path, tmp_path)
+
+
+def test_pipes_are_never_read(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    for name in ("b.jpg", "c.json"):
+        os.mkfifo(tmp_path / "in" / name)
+    tree = open_tree(tmp_path / "in", tmp_path)
+    assert (tree.pictures, tree.others) == (["a.jpg"], [])
+    assert [(left.path.name, left.why) for left in tree.unread] == [("b.jpg", "not a file"), ("c.json", "not a file")]
+
+
 def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     with refused(ExitCode.DATA, "no such file or folder"):
         unpacked(tmp_path / "nothing", tmp_path)
@@ -117,6 +146,7 @@ def finder(tmp_path: Path, *names: str, pictures: Path | None = None) -> Picture
         ("D:\\data\\y\\a.jpg", "", "y/a.jpg"),
         ("other/b c.jpg", "", "x/b c.jpg"),
         ("https://host/p/b%20c.jpg", "", "x/b c.jpg"),
+        ("http://[::1/x/b c.jpg", "", "x/b c.jpg"),  # no address
     ],
 )
 def test_names_of_labels_lead_to_pictures(tmp_path: Path, name: str, near: str, expected: str) -> None:

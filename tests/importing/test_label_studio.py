@@ -183,6 +183,10 @@ FAULTS: dict[str, tuple[dict[str, object], str]] = {
     "points": (region("polygonlabels", {"points": [[1, 2], [3]]}), "pairs of numbers"),
     "number": (region("rectanglelabels", {"x": 1, "y": None, "width": 5, "height": 5}), "pairs of numbers"),
     "turned": (region("polygonlabels", {"points": [[1, 2], [3, 4], [5, 1]]}, image_rotation=90), "rotated picture"),
+    "far": (region("polygonlabels", {"points": [[1, 2], [900_000, 4], [5, 1]]}), "a point at 900,000 % of the picture"),
+    "huge": (region("polygonlabels", {"points": [[1, 2], [10**400, 4], [5, 1]]}), "pairs of numbers"),
+    "turned without end": ({**RECTANGLE, "value": {**RECTANGLE["value"], "rotation": float("inf")}}, "the rotation inf"),
+    "odd type": ({**RECTANGLE, "type": []}, "type '[]'"),
     "other size": ({**RECTANGLE, "original_width": 20}, "20×24, the upright picture has 32×24"),
 }
 
@@ -194,6 +198,13 @@ def test_every_fault_is_named_with_the_task(tmp_path: Path, fault: str) -> None:
     tasks = [task(wrong, other)]
     with refused(ExitCode.DATA, "export.json", "task 7", found):
         run_import(write_set(tmp_path / "in", *tasks), tmp_path / "out")
+
+
+@pytest.mark.parametrize("annotations", [5, "x", {"a": 1}, [{"result": 5}], [{"result": {"a": 1}}]])
+def test_annotations_of_another_form_are_no_picture_without_labels(tmp_path: Path, annotations: object) -> None:
+    folder = write_set(tmp_path / "in", task(RECTANGLE), {**task(), "id": 8, "annotations": annotations})
+    with refused(ExitCode.DATA, "task 8 has", "no list"):
+        run_import(folder, tmp_path / "out", unlabelled="background")
 
 
 def test_a_task_without_one_picture_is_refused(tmp_path: Path) -> None:

@@ -146,7 +146,9 @@ def test_fewer_than_three_points_have_no_pixel() -> None:
     assert not pillow_polygon(line, (9, 9)).mask.any()
 
 
-@pytest.mark.parametrize("values", [None, "1,2", [1], [1, "2"], [[1, 2], [3]], [[[1, 2]]], [True, False], {"x": 1}])
+@pytest.mark.parametrize(
+    "values", [None, "1,2", [1], [1, "2"], [[1, 2], [3]], [[[1, 2]]], [True, False], {"x": 1}, [10**400, 2, 3, 4]]
+)
 def test_what_is_no_list_of_points_is_refused(values: object) -> None:
     with refused(ExitCode.DATA, "a.json", "object 3"):
         read_points(values, Path("a.json"), "object 3")

@@ -78,3 +78,11 @@ def test_every_format_has_a_name_and_is_found_in_no_empty_folder(tmp_path: Path)
     tree = open_tree(tmp_path, tmp_path)
     assert NAMES == (*FORMATS, "pairs")
     assert [name for name, known in FORMATS.items() if known.find(tree)] == []
+
+
+def test_where_no_labels_are_known_a_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    path = write_json(tmp_path / "in" / "coco.json", COCO)
+    path.write_text(path.read_text(), encoding="utf-16")
+    with refused(ExitCode.DATA, "coco.json: is no JSON ('utf-8' codec", "(2 faults in all)", "no labels of a known format"):
+        run_import(path, tmp_path / "out")

@@ -62,6 +62,8 @@ def test_a_picture_without_a_mask_is_asked_about(tmp_path: Path) -> None:
         ("Pixel Value, Class\n0, background\n1,\n", "line 3: no value"),
         ("Pixel Value, Class\n0, leaf\n1, leaf\n", "line 3: 'leaf' or its value stands there twice"),
         ("Pixel Value, Class\n0, a\n255, b\n", "line 3: no value"),
+        ("Pixel Value, Class\n" + "1" * 5000 + ", leaf\n", "line 2: no value"),
+        ("Pixel Value, Class\n1, " + "a" * 200_000 + "\n", "is no table"),
         ("", "no classes in it"),
     ],
 )

@@ -115,3 +115,12 @@ def test_labels_without_a_picture_and_names_in_error_are_refused(tmp_path: Path)
         run_import(folder, tmp_path / "out")
     with refused(ExitCode.DATA, "no list of different names"):
         run_import(export(tmp_path / "two", names="names: [leaf, leaf]\n"), tmp_path / "out")
+
+
+def test_two_files_of_labels_for_one_picture_are_refused(tmp_path: Path) -> None:
+    folder = export(tmp_path / "in")
+    (name,) = {path.name for path in (folder / "labels" / "train").iterdir()} & {"a.txt"}
+    (folder / "labels" / "train" / "labels").mkdir()
+    (folder / "labels" / "train" / "labels" / name).write_text(LEAF)
+    with refused(ExitCode.DATA, "labels/train/labels/a.txt", "labels/train/a.txt is for, too"):
+        run_import(folder, tmp_path / "out")

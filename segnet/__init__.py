@@ -22,7 +22,7 @@ data/           from files to batches: layout · remedies · image_headers · de
 preparation/    other people's data made ours: downloads · masks · toys · paint · scenes · archives · sample · plan ·
                 clean_pictures · public_sets · unpacking · division · written_lists · splitting · mask_values
 importing/      labels of other tools made masks: files · class_file · source · painting · polygons · label_masks · coco ·
-                labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat ·
+                labelme · roboflow · ultralytics · label_studio · supervisely · cityscapes · ade20k · voc · cvat · cvat_images ·
                 folder_pairs · recognition · writing · report · recipe
 vectors/        polygons as files of other tools: archive · geojson · coco · labelme · cvat · yolo · formats
 runs/           what a run folder holds: checkpoint · transfer · environment · observers · log · folder

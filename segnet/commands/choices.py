@@ -7,6 +7,7 @@ RESTORED_OUTPUTS = ("restored", "tiff", "array")
 POLYGON_FORMATS = ("coco", "labelme", "cvat", "yolo")
 LABEL_FORMATS = (
     "cvat",
+    "cvat-images",
     "voc",
     "coco",
     "labelme",

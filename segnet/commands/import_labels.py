@@ -5,9 +5,9 @@ examples:
   segnet import photos --masks 'labels/{name}_mask.png' --foreground --out data/leaves
   segnet import instances.json --pictures photos --out data/leaves --config configs/leaves.yaml
 
-SOURCE is a folder, a zip or a JSON file. Its format is recognised by its files: CVAT segmentation mask 1.1, Pascal VOC,
-COCO JSON, LabelMe JSON, Roboflow semantic masks, Ultralytics polygons, Label Studio JSON, Supervisely, Cityscapes, ADE20K
-scene parsing, or pairs of pictures and masks. If SOURCE has no lists of train
+SOURCE is a folder, a zip, or a JSON or XML file. Its format is recognised by its files: CVAT segmentation mask 1.1, CVAT
+for images 1.1, Pascal VOC, COCO JSON, LabelMe JSON, Roboflow semantic masks, Ultralytics polygons, Label Studio JSON,
+Supervisely, Cityscapes, ADE20K scene parsing, or pairs of pictures and masks. If SOURCE has no lists of train
 and val, all pictures are in the list `all`: divide it with `split`.
 """
 
@@ -23,7 +23,7 @@ from segnet.system.errors import ExitCode, UserError
 
 def define(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The parser, to which the arguments of the command and what it runs are added."""
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder, a zip, or a JSON file of labels")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder, a zip, or a JSON or XML file of labels")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data folder to write")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="the folder of the pictures, if SOURCE has none")
     parser.add_argument("--masks", default="", metavar="PATTERN", help="path in SOURCE of the mask of picture {name}")

@@ -31,6 +31,13 @@ class ClassLine(NamedTuple):
     origin: str  # "classes.txt line 3"
 
 
+def hex_color(text: object) -> Color | None:
+    """The colour of a text #RRGGBB; None for anything else."""
+    if not isinstance(text, str) or not re.fullmatch("#[0-9A-Fa-f]{6}", text):
+        return None
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
 def find_class_file(tree: Tree) -> Path | None:
     """The first of `KNOWN_FILES` in the folder of a set."""
     return next((tree.root / name for name in KNOWN_FILES if name in tree.others), None)

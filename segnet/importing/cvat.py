@@ -15,21 +15,12 @@ from segnet.importing.voc import paired_by_lists
 from segnet.system.errors import UserError, data_error, raise_first
 
 LABELMAP = "labelmap.txt"
-_XML = "annotations.xml"
 
 
 def find_cvat(tree: Tree) -> str:
     """labelmap.txt beside folders of VOC; empty: none."""
     folders = (f"{MASKS}/", "ImageSets/")
     return LABELMAP if LABELMAP in tree.others and any(name.startswith(folders) for name in tree.names) else ""
-
-
-def raise_if_xml(tree: Tree, source: Path) -> None:
-    """Raise UserError (data) where a set is CVAT's own XML ("CVAT for images" or "for video"), which is not read."""
-    if name := next((name for name in tree.others if name.rpartition("/")[2] == _XML), ""):
-        remedy = 'export again from CVAT as "Segmentation mask 1.1" with "Save images", or as "COCO 1.0"'
-        found = f'holds {name}, the XML of CVAT\'s formats "for images" and "for video", which is not read'
-        raise data_error(source, found, remedy)
 
 
 def read_cvat(tree: Tree, choices: Choices) -> Source:

@@ -39,20 +39,22 @@ class Tree(NamedTuple):
 
 
 def open_tree(source: Path, scratch: Path) -> Tree:
-    """The files of a folder, of an archive (unpacked into `scratch`), or of the folder of a JSON file.
+    """The files of a folder, of an archive (unpacked into `scratch`), or of the folder of a JSON or XML file.
 
     Folders that hold nothing but one folder are passed. Raises UserError (data) where `source` is missing or something else.
     """
     if source.is_dir():
         return _list_tree(source)
     if not source.is_file():
-        raise data_error(source, "no such file or folder", "name a folder, a zip or a JSON file of labels")
-    if source.suffix.lower() == ".json":
+        raise data_error(source, "no such file or folder", "name a folder, a zip, or a JSON or XML file of labels")
+    if source.suffix.lower() in (".json", ".xml"):
         return _list_tree(source.parent, only=source.name)
     with source.open("rb") as file:
         start = file.read(4)
     if start != b"PK\x03\x04" and not source.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
-        raise data_error(source, "is neither a zip, a tar nor a JSON file", "name a folder, an archive or a JSON file of labels")
+        raise data_error(
+            source, "is neither a zip, a tar nor a JSON or XML file", "name a folder, an archive or a file of labels"
+        )
     unpack(source, scratch)
     return _list_tree(scratch)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from functools import partial
@@ -14,13 +13,12 @@ import numpy as np
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import LOOKED_AT, PictureFinder, Tree, load_json
 from segnet.importing.painting import Patch, Shape, crop, paint_declared
-from segnet.importing.polygons import coco_polygon, read_points
+from segnet.importing.polygons import CIRCLE, coco_polygon, read_points, turned
 from segnet.importing.source import BACKGROUND, Choices, Item, Size, Source, short_ids
 from segnet.system.errors import UserError, data_error
 
 _DRAWN = {"brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels"}  # types of results that become pixels
 _NO_SHAPES = {"choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise", "relation"}
-_CORNERS = 360  # of the polygon that stands for an ellipse
 _FARTHEST = 1000.0  # per cent of the picture from its corner; farther points are mistakes, and to walk there takes long
 _MOST_DEGREES = 36_000
 _HEADER = 32 + 5 + 4 * 4  # bits
@@ -166,9 +164,8 @@ def _shape(number: int, entry: dict[str, Any], path: Path, region: str) -> Shape
     if entry["type"] == "rectanglelabels":
         corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * numbers[1]
     else:
-        angles = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
-        corners = np.stack([np.cos(angles), np.sin(angles)], axis=1) * numbers[1]
-    return Shape(number, partial(_turned, numbers[0], corners, math.radians(turn)))
+        corners = CIRCLE * numbers[1]
+    return Shape(number, partial(_percent_outline, numbers[0], corners, turn))
 
 
 def _read_per_cent(values: object, path: Path, region: str) -> np.ndarray:
@@ -187,11 +184,10 @@ def _percent_polygon(points: np.ndarray, size: Size) -> Patch:
     return coco_polygon([points * (size[1] / 100, size[0] / 100)], size)
 
 
-def _turned(start: np.ndarray, corners: np.ndarray, angle: float, size: Size) -> Patch:
+def _percent_outline(start: np.ndarray, corners: np.ndarray, degrees: float, size: Size) -> Patch:
     """An outline around or from `start`, in per cent, turned clockwise in pixels."""
     scale = np.array([size[1] / 100, size[0] / 100])
-    matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    return coco_polygon([start * scale + corners * scale @ matrix], size)
+    return coco_polygon([start * scale + turned(corners * scale, degrees)], size)
 
 
 def _brush(runs: bytes, path: Path, region: str, size: Size) -> Patch:

@@ -19,6 +19,10 @@ _FARTHEST = 1_000_000  # pixels from the picture's corner; farther points are mi
 _LONGEST = 5_000_000  # pixels of an outline, for the same reason
 _AT_ONCE = 1 << 20  # steps along an outline, so that a long one takes no more memory
 
+_CORNERS = 360  # of the polygon that stands for an ellipse
+_ANGLES = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
+CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)  # (360, 2): x, y on the circle of radius 1 around 0, 0
+
 Points = np.ndarray  # (N, 2) float64: x, y in pixels; the centre of the first pixel is at 0.5, 0.5 for COCO, at 0, 0 for Pillow
 
 
@@ -50,6 +54,12 @@ def reaches_outside(points: Points, size: Size) -> bool:
     """Whether a point lies outside of a picture of `size`."""
     height, width = size
     return bool(((points < 0) | (points > (width, height))).any())
+
+
+def turned(points: Points, degrees: float) -> Points:
+    """Points turned around 0, 0: clockwise where y points down, as pixels do."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    return points @ np.array([[cosine, sine], [-sine, cosine]])
 
 
 def coco_polygon(parts: Sequence[Points], size: Size) -> Patch:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from segnet.importing.ade20k import find_ade20k, read_ade20k
 from segnet.importing.cityscapes import find_cityscapes, read_cityscapes
 from segnet.importing.coco import find_coco, read_coco
-from segnet.importing.cvat import find_cvat, raise_if_xml, read_cvat
+from segnet.importing.cvat import find_cvat, read_cvat
+from segnet.importing.cvat_images import find_cvat_images, read_cvat_images
 from segnet.importing.files import LOOKED_AT, Tree, load_json
 from segnet.importing.folder_pairs import find_pairs, read_pairs
 from segnet.importing.label_studio import find_label_studio, read_label_studio
@@ -34,6 +35,7 @@ class Format(NamedTuple):
 _DRAWN = ("pictures", "overlap")
 FORMATS = {
     "cvat": Format("CVAT segmentation mask 1.1", find_cvat, read_cvat, ("pictures",)),
+    "cvat-images": Format("CVAT for images 1.1", find_cvat_images, read_cvat_images, _DRAWN),
     "voc": Format("Pascal VOC", find_voc, read_voc, ("pictures",)),
     "coco": Format("COCO JSON", find_coco, read_coco, _DRAWN),
     "labelme": Format("LabelMe JSON", find_labelme, read_labelme, _DRAWN),
@@ -80,7 +82,6 @@ def recognise(tree: Tree, choices: Choices, source: Path, *, name: str | None = 
         return FORMATS[key], marker
     if marker := find_pairs(tree, choices):
         return _PAIRS, marker
-    raise_if_xml(tree, source)
     titles = ", ".join(known.title for known in FORMATS.values())
     held = f"{len(tree.pictures):,} pictures and {len(tree.others):,} other files"
     remedy = f"known are {titles} and {_PAIRS.title} (--masks 'labels/{{name}}.png' says where the masks are)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import posixpath
-import re
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -13,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from segnet.classes import Color
 from segnet.data.images import open_picture
 from segnet.data.listing import list_pictures
-from segnet.importing.class_file import ClassLine
+from segnet.importing.class_file import ClassLine, hex_color
 from segnet.importing.files import Tree, load_json
 from segnet.importing.painting import Patch, Shape, crop, paint_declared
 from segnet.importing.polygons import Points, pillow_polygon, pillow_rectangle, read_points
@@ -73,18 +71,12 @@ def _classes(path: Path) -> list[ClassLine]:
     classes = [ClassLine(BACKGROUND, (0, 0, 0), "all that no object covers")]
     for position, entry in enumerate(entries, 1):
         if entry["title"] == BACKGROUND:
-            classes[0] = ClassLine(BACKGROUND, _color(entry.get("color")), f"{META}, class {position}")
+            classes[0] = ClassLine(BACKGROUND, hex_color(entry.get("color")), f"{META}, class {position}")
         elif any(line.name == entry["title"] for line in classes):
             raise data_error(path, f"class '{entry['title']}' is declared twice", "rename one of them")
         else:
-            classes.append(ClassLine(entry["title"], _color(entry.get("color")), f"{META}, class {position}"))
+            classes.append(ClassLine(entry["title"], hex_color(entry.get("color")), f"{META}, class {position}"))
     return classes
-
-
-def _color(text: object) -> Color | None:
-    if not isinstance(text, str) or not re.fullmatch("#[0-9A-Fa-f]{6}", text):
-        return None
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def _read(path: Path, number_of: dict[str, int], overlap: Overlap, faults: list[UserError]) -> Callable[[Size], Drawn] | None:

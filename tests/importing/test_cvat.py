@@ -162,16 +162,6 @@ def test_a_picture_in_two_subsets_is_refused(tmp_path: Path) -> None:
         run_import(folder, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["annotations.xml", "task_1/annotations.xml"])
-def test_the_xml_of_cvat_is_refused_with_the_format_to_choose(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "in"
-    photo(folder / "images" / "a.jpg", seed=1)
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("<annotations></annotations>\n")
-    with refused(ExitCode.DATA, f"holds {name}", "CVAT", "Segmentation mask 1.1"):
-        run_import(zipped(folder), tmp_path / "out")
-
-
 def test_a_colour_of_no_label_is_to_be_added_to_the_labelmap(tmp_path: Path) -> None:
     labelmap = "".join(line for line in LABELMAP.splitlines(keepends=True) if not line.startswith("Stem"))
     with refused(ExitCode.DATA, "add a line NAME:R,G,B:: with the colour to labelmap.txt"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from segnet.data.layout import MASKS
 from segnet.importing.class_file import ClassLine
 from segnet.importing.files import Tree, read_lines
 from segnet.importing.label_masks import color_rules
-from segnet.importing.source import BACKGROUND, Choices, Source
+from segnet.importing.source import BACKGROUND, Choices, Item, Source
 from segnet.importing.voc import paired_by_lists
 from segnet.system.errors import UserError, data_error, raise_first
 
@@ -18,17 +19,35 @@ LABELMAP = "labelmap.txt"
 
 
 def find_cvat(tree: Tree) -> str:
-    """labelmap.txt beside folders of VOC; empty: none."""
-    folders = (f"{MASKS}/", "ImageSets/")
-    return LABELMAP if LABELMAP in tree.others and any(name.startswith(folders) for name in tree.names) else ""
+    """The first labelmap.txt beside folders of VOC; empty: none."""
+    return next((posixpath.join(folder, LABELMAP) for folder in _exports(tree)), "")
+
+
+def _exports(tree: Tree) -> list[str]:
+    """The folders with a labelmap.txt beside folders of VOC: one export, or one for each task in a folder of its own."""
+    folders = [posixpath.dirname(name) for name in tree.others if posixpath.basename(name) == LABELMAP]
+    inside = [tuple(posixpath.join(folder, own) for own in (f"{MASKS}/", "ImageSets/")) for folder in folders]
+    return [folder for folder, own in zip(folders, inside, strict=True) if any(name.startswith(own) for name in tree.names)]
 
 
 def read_cvat(tree: Tree, choices: Choices) -> Source:
-    """A set whose classes are the lines of labelmap.txt, the background first."""
-    classes = _background_first(read_labelmap(tree.root / LABELMAP))
-    notes = list[str]()
+    """A set whose classes are the lines of labelmap.txt, the background first; of several exports the ids begin with the folder.
+
+    Raises UserError (data) where the exports have other labels or colours.
+    """
+    folders = _exports(tree)
+    tables = [_background_first(read_labelmap(tree.root / folder / LABELMAP)) for folder in folders]
+    classes = tables[0]
+    for folder, other in zip(folders, tables, strict=True):
+        if [line[:2] for line in other] != [line[:2] for line in classes]:
+            found = f"has other labels or colours than {tree.root / folders[0] / LABELMAP}"
+            raise data_error(tree.root / folder / LABELMAP, found, "give the tasks the same labels in CVAT, and export again")
+    notes, items, faults = list[str](), list[Item](), list[UserError]()
     remedy = f"add a line NAME:R,G,B:: with the colour to {LABELMAP}, or export again"
-    items, faults = paired_by_lists(tree, choices, color_rules(classes), notes, remedy=remedy)
+    for folder in folders:
+        own, own_faults = paired_by_lists(tree.below(folder), choices, color_rules(classes), notes, remedy=remedy)
+        items += [item._replace(id=posixpath.join(folder, item.id)) for item in own] if len(folders) > 1 else own
+        faults += own_faults
     if classes[0].name.lower() not in (BACKGROUND, "unlabelled"):
         notes.append(f"black is the colour of '{classes[0].name}', so that pixels without a label have that class too")
     return Source(classes, items, faults, notes, {"masks": "colours of labelmap.txt"})

@@ -33,6 +33,14 @@ class Tree(NamedTuple):
         """All files."""
         return [*self.pictures, *self.others]
 
+    def below(self, folder: str) -> Tree:
+        """The files below a folder; of "", the folder itself, all."""
+        if not folder:
+            return self
+        start = f"{folder}/"
+        pictures, others = ([name.removeprefix(start) for name in own if name.startswith(start)] for own in self[1:3])
+        return Tree(self.root / folder, pictures, others)
+
     def jsons(self) -> list[str]:
         """The JSON files; only one where that was named."""
         return [name for name in self.others if name.lower().endswith(".json") and self.only in ("", name)]

@@ -16,6 +16,7 @@ from segnet.system.errors import UserError, config_error, data_error, raise_firs
 _MASKS = re.compile(r".*(masks?|labels?|annot(ation)?s?|gt|ground_?truths?|seg|segmentations?|segmentationclass|targets?)", re.I)
 _PICTURES = re.compile(r".*(images?|imgs?|pictures?|photos?|frames?|rgb|inputs?)", re.I)
 _SUFFIX = re.compile(r"[_.-](masks?|labels?|seg|segmentation|gt|groundtruth|annotation|l)$", re.I)
+_INSTANCES = "SegmentationObject"
 _NAME = "{name}"
 
 
@@ -29,6 +30,7 @@ def find_pairs(tree: Tree, choices: Choices) -> str:
 def read_pairs(tree: Tree, choices: Choices) -> Source:
     """A set of pictures and masks. Raises UserError (data) where neither the masks nor a file tell the classes."""
     faults = list[UserError]()
+    tree, notes = _without_instances(tree)
     pictures, masks = _match(tree, choices, faults)
     seen = read_values(masks.values(), faults)
     if choices.foreground:
@@ -53,7 +55,14 @@ def read_pairs(tree: Tree, choices: Choices) -> Source:
         for name, picture in pictures.items()
         if str(masks.get(name)) not in unread
     ]
-    return Source(lines, items, faults, [], {"masks": how})
+    return Source(lines, items, faults, notes, {"masks": how})
+
+
+def _without_instances(tree: Tree) -> tuple[Tree, list[str]]:
+    """The set without VOC's masks that number objects, which are neither pictures nor masks of classes, and a note on them."""
+    kept = [name for name in tree.pictures if _INSTANCES not in name.split("/")[:-1]]
+    left = len(tree.pictures) - len(kept)
+    return tree._replace(pictures=kept), [f"{left:,} files in {_INSTANCES} number objects and are left out"] if left else []
 
 
 def _match(tree: Tree, choices: Choices, faults: list[UserError]) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -166,3 +166,19 @@ def test_a_colour_of_no_label_is_to_be_added_to_the_labelmap(tmp_path: Path) -> 
     labelmap = "".join(line for line in LABELMAP.splitlines(keepends=True) if not line.startswith("Stem"))
     with refused(ExitCode.DATA, "add a line NAME:R,G,B:: with the colour to labelmap.txt"):
         run_import(export(tmp_path / "in", labelmap=labelmap), tmp_path / "out")
+
+
+def test_the_exports_of_several_tasks_in_a_folder_are_one_set(tmp_path: Path) -> None:
+    both = tmp_path / "in"
+    both.mkdir()
+    export(both / "Aufgabe 1")
+    export(both / "task 2")
+    result = run_import(both, tmp_path / "out", unlabelled="skip")
+    assert (result.title, result.marker) == ("CVAT segmentation mask 1.1", "Aufgabe 1/labelmap.txt")
+    assert names_in(tmp_path / "out") == ["background", "Leaf", "Stem"]
+    masks = masks_in(tmp_path / "out")
+    assert sorted(masks) == ["Aufgabe 1/a", "task 2/a"]
+    assert all(np.array_equal(mask, MASK) for mask in masks.values())
+    (both / "task 2" / "labelmap.txt").write_text(LABELMAP.replace("50,183,250", "51,183,250"))
+    with refused(ExitCode.DATA, "task 2/labelmap.txt", "other labels or colours than", "Aufgabe 1"):
+        run_import(both, tmp_path / "other", unlabelled="skip")

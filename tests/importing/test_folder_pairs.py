@@ -196,3 +196,12 @@ def test_ids_survive_to_the_bit(tmp_path_factory: pytest.TempPathFactory, seed: 
     (folder / "classes.txt").write_text("a\nb\nc\nd\n")
     run_import(folder, tmp_path / "out")
     assert np.array_equal(masks_in(tmp_path / "out")["a"], mask)
+
+
+def test_masks_that_number_objects_are_neither_pictures_nor_masks(tmp_path: Path) -> None:
+    folder = pair(tmp_path / "in", "set/JPEGImages/a.jpg", "set/SegmentationClass/a.png")
+    pair(folder, "other/JPEGImages/b.jpg", "other/SegmentationClass/b.png")
+    write_array(folder / "set" / "SegmentationObject" / "a.png", BINARY * 7)
+    result = run_import(folder, tmp_path / "out", unlabelled="background")
+    assert sorted(masks_in(tmp_path / "out")) == ["other/JPEGImages/b", "set/JPEGImages/a"]
+    assert result.notes == ["1 files in SegmentationObject number objects and are left out"]

@@ -260,3 +260,22 @@ def test_pictures_of_16_bits_are_refused_by_name_unless_their_range_is_scaled(ru
         build_task(denoise_config_for(root)).open_split("train", training=True).read(3)
     deep = build_task(denoise_config_for(root, "data.scale=dtype")).open_split("train", training=True)
     assert torch.allclose(deep.read(3).image, torch.full((1, 16, 16), 1000 / 257))
+
+
+def test_a_network_of_one_band_restores_the_bands_of_a_colour_picture_one_by_one(run: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    pictures = {"colour.png": values, "grey.png": values[..., 0], "grey_rgb.png": values[..., [0, 0, 0]]}
+    (tmp_path / "in").mkdir()
+    for name, array in pictures.items():
+        Image.fromarray(array).save(tmp_path / "in" / name)
+    predictor = Predictor(run, ["device=cpu"])
+    jobs = plan_jobs([str(tmp_path / "in")], tmp_path / "out")
+    assert not any(result.failure for result in predict_jobs(predictor, jobs, tmp_path / "out", save=["restored"]))
+    restored = {name: np.array(Image.open(tmp_path / "out" / name)) for name in pictures}
+    each = [predictor.restore(values[..., band]).restored[..., 0] for band in range(3)]
+    assert np.array_equal(restored["colour.png"], np.stack(each, axis=-1))
+    assert np.array_equal(restored["grey.png"], each[0])
+    assert np.array_equal(restored["grey_rgb.png"], each[0]), "grey that is stored as RGB has one band"
+    opened = predictor.restore(Image.fromarray(values))
+    assert np.array_equal(opened.restored, restored["colour.png"])
+    assert np.array_equal(opened.image, values)

@@ -25,7 +25,7 @@ from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_models
 from segnet.inference.precision import precision_of, resolve_precision
 from segnet.system.devices import choose_device
-from segnet.system.errors import config_error
+from segnet.system.errors import UserError, config_error
 from segnet.system.files import atomic_write
 from segnet.tasks.choice import build_task
 from segnet.tasks.denoising_score import Restored
@@ -126,8 +126,9 @@ class Predictor:
         """
         bands = self.config.data.bands
         if isinstance(picture, Path | str):
-            self.require_depth(Path(picture))
-            return self.restore_raster(open_raster(picture, bands=bands))
+            return self.restore_raster(self.read(Path(picture)))
+        if isinstance(picture, Image.Image):
+            return self.restore_raster(Raster(_without_repeats(image_to_tensor(picture, bands=self.bands_read), bands)))
         if isinstance(picture, np.ndarray) and bands.scale != "picture":
             return self.restore_raster(_deep_raster(picture, bands))
         image = _as_image(picture, bands)
@@ -137,14 +138,34 @@ class Predictor:
     def restore_raster(self, raster: Raster) -> Restoration:
         """The restored picture of `open_raster`, of the type in which its file stores the values."""
         self._require_task("denoise")
-        answer: Restored = self.answer(raster.image[None])
-        deviation = None if answer.deviation is None else answer.deviation[0].numpy()
-        return Restoration(to_array(raster.image), stored_values(answer.image[0], raster), deviation)
+        answers: list[Restored] = [self.answer(part[None]) for part in raster.image.split(self.config.data.channels)]
+        restored = torch.cat([answer.image[0] for answer in answers])
+        deviations = [answer.deviation[0] for answer in answers if answer.deviation is not None]
+        deviation = torch.stack(deviations).mean(dim=0).numpy() if deviations else None
+        return Restoration(to_array(raster.image), stored_values(restored, raster), deviation)
 
-    def require_depth(self, path: Path, content: bytes | None = None) -> None:
-        """Raise UserError (data) for a picture that is too deep for the network's task. `content`: the bytes of its file."""
-        if self.config.task == "denoise" and self.config.data.scale == "picture":
+    @property
+    def bands_read(self) -> Bands:
+        """The bands of the network; R, G and B of one for denoising that sees one band: it restores colours one by one."""
+        bands = self.config.data.bands
+        return bands._replace(channels=3) if self.config.task == "denoise" and bands.channels == 1 else bands
+
+    def read(self, path: Path, content: bytes | None = None) -> Raster:
+        """The picture for `predict_or_restore`, by `open_raster` with `bands_read`; grey pictures have one band then.
+
+        `content` is used in place of the bytes of the file. Raises UserError (data) as `open_raster` does, and for a picture
+        that is too deep for the network's task.
+        """
+        bands = self.config.data.bands
+        if self.config.task == "denoise" and bands.scale == "picture":
             require_8_bits(path, content)
+        try:
+            raster = open_raster(path, content, bands=self.bands_read)
+        except UserError:
+            if self.bands_read == bands:
+                raise
+            raster = open_raster(path, content, bands=bands)  # its error names the network's own bands
+        return raster._replace(image=_without_repeats(raster.image, bands))
 
     def predict_or_restore(self, raster: Raster, *, probabilities: bool = False) -> Prediction | Restoration:
         """What the network is for: `predict` or `restore_raster`, of a picture of `open_raster`."""
@@ -169,6 +190,12 @@ def digest_of_weights(model: Network) -> str:
         content.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
         content.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return content.hexdigest()
+
+
+def _without_repeats(image: Tensor, bands: Bands) -> Tensor:
+    """(1, H, W) of an image (3, H, W) whose bands are equal, which is grey, for a network of one band; else the image itself."""
+    is_grey = bands.channels == 1 and bool((image == image[:1]).all())
+    return image[:1] if is_grey else image
 
 
 def _as_image(picture: Image.Image | np.ndarray | Tensor, bands: Bands) -> Tensor:

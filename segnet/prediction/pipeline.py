@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from segnet.data.georeference import Georeference, world_file
-from segnet.data.images import open_raster, pixel_count
+from segnet.data.images import pixel_count
 from segnet.data.scaling import Raster
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Runtime
@@ -153,7 +153,7 @@ class FolderPrediction:
         self.kinds = existing.kinds
         self.keep_probabilities = need_probabilities(self.kinds)
         self.overwrite = overwrite
-        self.max_pixels = MEMORY // bytes_per_pixel(self.kinds, len(predictor.classes), predictor.config.data.bands)
+        self.max_pixels = MEMORY // bytes_per_pixel(self.kinds, len(predictor.classes), predictor.bands_read)
         self.lanes = _lanes(predictor)
 
     def has_room(self, in_flight: Sequence[_Reading | _Writing], pixels: int) -> bool:
@@ -176,8 +176,7 @@ class FolderPrediction:
         digest = hashlib.sha256(content).hexdigest()
         if not self.overwrite and self.existing.are_valid(job, digest):
             return None
-        self.predictor.require_depth(job.picture, content)
-        raster = open_raster(job.picture, content, bands=self.predictor.config.data.bands)
+        raster = self.predictor.read(job.picture, content)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
         require_writable(self.kinds, job.picture, raster)
         georeference = georeference_for(self.kinds, job.picture, content)

@@ -1,4 +1,4 @@
-"""The answers of the server: the files that predict.py writes, in memory, and the planes that the page draws."""
+"""The answers of the server: the files that `segnet predict` writes, in memory, and the planes that the page draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from segnet.config.sections import Bands
-from segnet.data.images import SUFFIXES, open_raster
+from segnet.data.images import SUFFIXES
 from segnet.data.scaling import Raster
 from segnet.inference.predictor import Prediction, Predictor, Restoration
 from segnet.prediction.outputs import (
@@ -62,7 +62,7 @@ class Answer(NamedTuple):
 
 
 def formats_of(task: str) -> list[str]:
-    """The formats of an answer, the usual one first: the outputs of predict.py for single pictures, and planes."""
+    """The formats of an answer, the usual one first: the outputs of `segnet predict` for single pictures, and planes."""
     return [*(kind for kind in outputs_of(task) if kind not in _OF_FOLDERS), PLANES]
 
 
@@ -84,13 +84,12 @@ def describe(predictor: Predictor) -> dict[str, object]:
 
 
 def answer(predictor: Predictor, question: Question) -> Answer:
-    """The answer of the network. The same bytes as predict.py writes, unless it asks for planes.
+    """The answer of the network. The same bytes as `segnet predict` writes, unless it asks for planes.
 
     Raises UserError (data) for a picture that cannot be read, or that the format cannot hold.
     """
     path, kind = Path(question.name), question.format
-    predictor.require_depth(path, question.content)
-    raster = open_raster(path, question.content, bands=predictor.config.data.bands)
+    raster = predictor.read(path, question.content)
     output = None if kind == PLANES else find_output(kind)
     place = None
     if output:
@@ -147,6 +146,6 @@ def _planes(prediction: Prediction | Restoration, seconds: float, image: NDArray
 
 
 def _in_bytes(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """0..1 as 0..255, rounded as predict.py rounds; NaN as 255."""
+    """0..1 as 0..255, rounded as `segnet predict` rounds; NaN as 255."""
     scaled = np.nan_to_num(shares, nan=1.0) * np.float32(255)
     return np.rint(scaled, out=scaled).astype(np.uint8)

@@ -177,7 +177,7 @@ def _scores(facts: Facts) -> Iterator[str]:
     yield ""
     best = build_task(facts.config).best.name
     if facts.score is not None:
-        value = f"{facts.score:.4f}" if facts.config.task == "segmentation" else f"{facts.score:.2f} dB"
+        value = f"{100 * facts.score:.2f}" if facts.config.task == "segmentation" else f"{facts.score:.2f} dB"
         yield f"During training, on {facts.config.data.val_split}: {_title(best)} {value} at step {facts.step}."
     if not facts.evaluations:
         yield "It has not been evaluated since: `segnet evaluate` adds the scores to this page."

@@ -12,10 +12,12 @@ from segnet.metrics.confusion import Scores
 _SHARE_OF_MIOU = 0.5  # a class with less than this share of the mIoU was not learnt
 _NAMED = 3  # classes, the worst
 _FEW_STEPS = 1000  # the shortest recipe in configs/, that of the sample, makes 1,920
+_MOST = 0.75  # share of the classes from which on no single one is the trouble
 
 
 def weak_class_lines(scores: Scores, classes: ClassSet, config: Config, steps: int) -> list[str]:
     """A line for each of the worst three classes of the truth whose IoU is below half of the mIoU; then the number of others.
+    Where these are more than three quarters of the classes, as after a short training, their number alone.
 
     A class whose recall is at most its precision is missed: the line says what it is taken for. Otherwise other classes are taken
     for it. After few `steps` of training the cure is more of them, except for a network that began with another's weights.
@@ -24,9 +26,11 @@ def weak_class_lines(scores: Scores, classes: ClassSet, config: Config, steps: i
     truths = [sum(row) for row in scores.confusion]
     bound = _SHARE_OF_MIOU * scores.miou
     weak = [k for k, iou in enumerate(scores.class_iou) if truths[k] and iou < bound]
-    weak.sort(key=lambda k: scores.class_iou[k])
     short = f"train longer, {steps:,} steps are few (train.epochs={config.train.epochs:g})" if steps < _FEW_STEPS else ""
     cure = "" if config.model.weights else short
+    if len(weak) > max(_NAMED, _MOST * len(classes)):
+        return [f"{len(weak)} of {len(classes)} classes have an IoU below half of the mIoU: {cure or 'train longer'}"]
+    weak.sort(key=lambda k: scores.class_iou[k])
     lines = [_line(k, scores, classes, config, cure) for k in weak[:_NAMED]]
     if weak[_NAMED:]:
         others = len(weak) - _NAMED

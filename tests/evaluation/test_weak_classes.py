@@ -81,6 +81,13 @@ def test_the_worst_three_are_named_and_the_others_counted() -> None:
     assert len(lines) == 4
 
 
+def test_a_network_that_has_learnt_hardly_a_class_is_to_train_longer() -> None:
+    counts = torch.zeros(7, 7, dtype=torch.int64)
+    counts[:, 0] = 100
+    lines = weak_class_lines(scores_of(*map(tuple, counts.tolist())), class_set(tuple("abcdefg")), GENTLE, 2000)
+    assert lines == ["6 of 7 classes have an IoU below half of the mIoU: train longer"]
+
+
 def test_classes_that_are_equally_bad_or_not_in_the_truth_are_not_told() -> None:
     assert weak_class_lines(scores_of((10, 90), (90, 10)), class_set(("a", "b")), GENTLE, 2000) == []
     predicted_alone = scores_of((90, 0, 10), (0, 100, 0), (0, 0, 0))

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser("compare", __doc__)
     parser.add_argument("a", type=Path, metavar="A", help="a run folder, or a folder that evaluate wrote")
     parser.add_argument("b", type=Path, metavar="B", help="another one; the differences are B - A")
-    parser.add_argument("--split", help="split whose evaluations are compared (default: val)")
+    parser.add_argument("--split", help="split whose evaluations are compared (default: data.val_split of each run)")
     samples = count_up_to(1_000_000, least=1)
     parser.add_argument("--samples", type=samples, default=10_000, help="number of bootstrap resamples (default: 10000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers into this file")

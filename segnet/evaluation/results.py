@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from segnet.classes import ClassSet
+from segnet.config.yaml_files import read_mapping
 from segnet.evaluation.resampling import SAMPLES, Counts, Intervals, score_intervals
 from segnet.metrics.confusion import ratio
 from segnet.system.errors import ExitCode, UserError
@@ -187,22 +188,30 @@ class PictureCounts(NamedTuple):
 
 
 def find_evaluation(path: Path, split: str | None) -> Path:
-    """The evaluation folder that is meant: `path` itself, or evaluation/<split> (default: val) of a run folder.
+    """The evaluation folder that is meant: `path` itself, or evaluation/<split> of a run (default: its data.val_split).
 
     Raises UserError (data) where there is none.
     """
     if not path.is_dir():
         raise UserError(ExitCode.DATA, path, "no such folder", "name a run folder, or one that segnet evaluate wrote")
     given = (path / "metrics.json").exists()  # an evaluation folder itself
-    folder = path if given else path / "evaluation" / (split or "val")
+    split = split or _val_split(path)
+    folder = path if given else path / "evaluation" / split
     if not (folder / "metrics.json").exists() or not (folder / "pictures.csv").exists():
-        remedy = "evaluate again" if given else f"run segnet evaluate {path} --split {split or 'val'}"
+        remedy = "evaluate again" if given else f"run segnet evaluate {path} --split {split}"
         raise UserError(ExitCode.DATA, folder, "no pictures.csv" if given else "not evaluated yet", remedy)
     return folder
 
 
+def _val_split(run: Path) -> str:
+    """The split on which a run was scored while it trained; val where its configuration does not say."""
+    config = run / "config.yaml"
+    data = read_mapping(config)[0].get("data") if config.is_file() else None
+    return str(data.get("val_split", "val")) if isinstance(data, dict) else "val"
+
+
 def read_counts(path: Path, split: str | None) -> PictureCounts:
-    """The counts in an evaluation folder, or in evaluation/<split> (default: val) of a run folder.
+    """The counts in the folder that `find_evaluation` finds.
 
     Raises UserError (data) where there are none, they are of another split, or their files are damaged.
     """

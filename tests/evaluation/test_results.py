@@ -9,7 +9,7 @@ import torch
 from evaluations import save_examined
 from helpers import refused, write_split
 
-from segnet.evaluation.results import evaluation_table, read_counts, save_evaluation
+from segnet.evaluation.results import evaluation_table, find_evaluation, read_counts, save_evaluation
 from segnet.metrics.boundary_f1 import boundary_f1, contour_matches
 from segnet.metrics.boundary_iou import band_overlaps
 from segnet.metrics.calibration import count_reliability, reliability
@@ -67,6 +67,15 @@ def test_another_split_than_asked_for_is_refused(tiny_run, tmp_path):
         read_counts(tmp_path / "scores", "train")
     with refused(ExitCode.DATA, "none: no such folder"):
         read_counts(tmp_path / "none", None)
+
+
+def test_a_run_is_compared_on_the_split_by_which_it_was_scored(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for text, split in (("data: {val_split: val_0}\n", "val_0"), ("data: {root: x}\n", "val"), ("seed: 1\n", "val")):
+        (run / "config.yaml").write_text(text)
+        with refused(ExitCode.DATA, f"evaluation/{split}: not evaluated yet", f"run segnet evaluate {run} --split {split}"):
+            find_evaluation(run, None)
 
 
 def test_damaged_files_are_refused(tiny_run, tiny_data):

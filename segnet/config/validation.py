@@ -94,7 +94,8 @@ def _meant(path: tuple[str, ...]) -> str | None:
         if len(path) <= 2 and isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel)
         for key, field in section.annotation.model_fields.items()
     ]
-    elsewhere = [full for full, key, _ in keys if key == word]
+    above = [word] if path[:-1] and word in Config.model_fields else []
+    elsewhere = [*above, *(full for full, key, _ in keys if key == word)]
     described = [(len(text), full) for full, _, text in keys if word.replace("_", " ") in text]  # the shortest is of it alone
     far = difflib.get_close_matches(word, _known_keys(path[:-1]), n=1, cutoff=0.5)
     return next(iter([*near, *elsewhere, *(full for _, full in sorted(described)), *far]), None)

@@ -42,6 +42,7 @@ def test_every_mistake_at_once_each_with_file_and_line(tmp_path: Path) -> None:
         ("model.normalization.means", "mean"),
         ("model.decoder_rlu", "decoder_relu"),
         ("data.class", "classes"),
+        ("train.seed", "seed"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest_one(key: str, close: str) -> None:

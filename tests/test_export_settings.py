@@ -48,7 +48,7 @@ def test_a_file_has_the_answer_of_its_run(
     monkeypatch.chdir(tmp_path)
     main([str(run), "--out", "mine.onnx", *SETTINGS])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"not in the graph: {' '.join(SETTINGS)} – evaluate.py and predict.py apply them, other programs must"
+    assert last == f"not in the graph: {' '.join(SETTINGS)} – the commands evaluate and predict apply them, other programs must"
     of_run, of_file = Predictor(run, SETTINGS).predict(picture), Predictor("mine.onnx").predict(picture)
     plain = Predictor(run).predict(picture)
     assert np.array_equal(of_file.mask, of_run.mask)

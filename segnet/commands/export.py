@@ -91,4 +91,4 @@ def main(arguments: list[str] | None = None) -> None:
     if runtime:
         print(f"open {report.files[0].resolve().as_uri()} in a browser")
     elif beside := settings_beside(config.inference):
-        print("not in the graph:", *beside, "– evaluate.py and predict.py apply them, other programs must")
+        print("not in the graph:", *beside, "– the commands evaluate and predict apply them, other programs must")

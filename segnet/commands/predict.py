@@ -76,7 +76,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     given = parse(parser, arguments, mixed=True)
     save = None if given.save is None else [kind for kind in given.save.split(",") if kind]
     if save is not None and not (save and set(save) <= {*OUTPUTS, *RESTORED_OUTPUTS}):
-        parser.error(f"--save {given.save}: choose of {', '.join(OUTPUTS)}, {_OF_DENOISING}")
+        parser.error(f"--save {given.save}: choose from {', '.join(OUTPUTS)}, {_OF_DENOISING}")
     for wanted, kind in ((given.polygons, "polygons"), (given.rank, "ranking")):
         if wanted:
             save = ["mask"] if save is None else save

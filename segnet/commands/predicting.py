@@ -101,12 +101,12 @@ def choose_outputs(named: list[str] | None, task: str) -> list[str]:
     """The kinds of output that are `named`, or the usual one of the task. Raises UserError (config) for those of other tasks."""
     offered = outputs_of(task)
     if odd := [kind for kind in named or () if kind not in offered]:
-        raise config_error(f"--save {odd[0]}", f"not an output of task {task}", f"choose of {', '.join(offered)}")
+        raise config_error(f"--save {odd[0]}", f"not an output of task {task}", f"choose from {', '.join(offered)}")
     return named or [next(iter(offered))]
 
 
 def use_fitted_temperature(predictor: Predictor, run: Path) -> None:
-    """Predict with the temperature that evaluate.py fitted. Raises UserError (data) where it did not."""
+    """Predict with the temperature that `segnet evaluate` fitted. Raises UserError (data) where it did not."""
     config = predictor.config
     folder = run / "evaluation" / config.data.val_split
     temperature = read_temperature(folder, config.inference, predictor.weights_digest)

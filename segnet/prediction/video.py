@@ -215,7 +215,7 @@ def video_targets(video: Path, out: Path, kinds: Sequence[str], *, overwrite: bo
     Raises UserError (config) for another kind, and where a file exists already, unless `overwrite`.
     """
     if odd := [kind for kind in kinds if kind not in OUTPUTS]:
-        raise config_error(f"--save {odd[0]}", "not an output of a video", f"choose of {', '.join(OUTPUTS)}")
+        raise config_error(f"--save {odd[0]}", "not an output of a video", f"choose from {', '.join(OUTPUTS)}")
     targets = {kind: out / f"{video.stem}{OUTPUTS[kind]}" for kind in kinds}
     for path in targets.values():
         if os.path.lexists(path) and not overwrite:

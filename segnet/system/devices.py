@@ -149,7 +149,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         remedy = f"write train.precision=auto and inference.precision=auto, which is {fast.name} here"
         raise config_error("precision=bfloat16", found, f"{remedy}; a run that began in bfloat16 resumes on a newer GPU")
     emulated = device.type == "cpu" and name not in ("float32", fast.name)
-    return Precision(name, f"as configured; {'emulated' if emulated else 'not emulated'} here", emulated)
+    return Precision(name, "as configured, and emulated here" if emulated else "as configured", emulated)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

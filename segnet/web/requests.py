@@ -138,7 +138,7 @@ def choose_format(wanted: str | None, accept: str, formats: list[str]) -> str:
     if wanted is None:
         return "json" if "application/json" in accept and "json" in formats else formats[0]
     if wanted not in formats:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"format '{wanted[:40]}' – choose of {', '.join(formats)}")
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"format '{wanted[:40]}' – choose from {', '.join(formats)}")
     return wanted
 
 

@@ -240,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             height, width = picture_size(Path(name), upload.content)
         if height * width > self.site.limits.pixels:
             found = f"{printable(name)}: {width}×{height}, more than {self.site.limits.pixels:,} pixels"
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{found} – make it smaller, or use predict.py")
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{found} – make it smaller, or use the command predict")
         question = Question(name, upload.content, wanted, with_image=self.query.get("picture") == "1")
         return Job(ticket, name, partial(answer, self.site.predictor, question))
 

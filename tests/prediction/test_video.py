@@ -136,7 +136,7 @@ def test_the_command_says_what_it_leaves_out_and_adds(
     assert files(tmp_path / "both") == {"a.overlay.mp4"}
     with refused(ExitCode.CONFIG, "a.overlay.mp4: exists already", "add --overwrite"):
         main(arguments)
-    with refused(ExitCode.CONFIG, "--save json: not an output of a video", "choose of overlay, areas"):
+    with refused(ExitCode.CONFIG, "--save json: not an output of a video", "choose from overlay, areas"):
         main([*arguments, "--save", "json"])
     with refused(ExitCode.CONFIG, "b.png: a picture or folder beside a video"):
         main([*arguments, "b.png"])

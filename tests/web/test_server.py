@@ -142,7 +142,7 @@ THREE = "Content-Length: 3"
         (raw("POST /predict", "Content-Length: 1e3"), 400, "not a number"),
         (raw("POST /predict", f"Content-Length: {'9' * 5000}"), 413, "--max-bytes"),
         (raw("POST /predict", "Content-Length: 33554433", body=bytes(20_000_000)), 413, "33,554,432"),
-        (raw("POST /predict?format=exe", THREE, body=b"abc"), 400, "choose of mask"),
+        (raw("POST /predict?format=exe", THREE, body=b"abc"), 400, "choose from mask"),
         (raw("POST /predict?ticket=../x", THREE, body=b"abc"), 400, "ticket"),
         (raw(f"POST /predict?{'a=1&' * 50}", THREE, body=b"abc"), 400, "too many parameters"),
         (raw("POST /predict", THREE, "Content-Type: multipart/form-data", body=b"abc"), 400, "without a boundary"),

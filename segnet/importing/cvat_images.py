@@ -109,11 +109,13 @@ def _classes(root: ElementTree.Element, path: Path) -> list[ClassLine]:
 
 
 def _find(image: ElementTree.Element, file: _File, finder: PictureFinder) -> tuple[Path, str]:
-    """The picture of an image, and its path in the folder where it is. Raises UserError (data) where there is none."""
+    """The picture of an image, and its path without the folder images/. Raises UserError (data) where there is none."""
     name = image.get("name", "")
     folders = [posixpath.join(file.folder, own) for own in (f"images/{image.get('subset', '')}", "images")]
     near = next((own for own in folders if posixpath.normpath(posixpath.join(own, name)) in finder.by_path), file.folder)
-    return finder.find(name, file.path, near)
+    picture, listed = finder.find(name, file.path, near)
+    inside = posixpath.join(file.folder, "images/")
+    return picture, posixpath.join(file.folder, listed.removeprefix(inside)) if listed.startswith(inside) else listed
 
 
 def _shapes(

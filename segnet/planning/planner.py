@@ -117,7 +117,7 @@ def _choose_network(facts: Survey, networks: Sequence[Path], budget: Budget, mea
         enough = pictures >= ENOUGH_FOR_SEGNET
         if enough or budget.weights:
             break
-    fact = f"{'; '.join(told)}: {pictures:,.0f} pictures in {budget.hours:g} hours"
+    fact = f"{'; '.join(told)}: {pictures:,.0f} pictures in {budget.hours:g} h"
     if budget.weights:
         reason = "the network of these weights"
     elif enough:

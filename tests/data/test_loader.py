@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def test_batches_do_not_depend_on_the_workers(tiny_data: Path, tiny_classes: Cla
         assert isinstance(other, Sample)
         assert (one.image.dtype, one.image.shape, one.truth.shape) == (torch.uint8, (4, 3, 16, 24), (4, 16, 24))
         assert same(one, other)
+
+
+def test_more_workers_than_cores_are_no_warning_of_torch(tiny_data: Path, tiny_classes: ClassSet) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=200).num_workers == 200
 
 
 def test_a_sampler_without_batches_gives_none(tiny_data: Path, tiny_classes: ClassSet) -> None:

@@ -74,7 +74,7 @@ def test_a_run_is_compared_on_the_split_by_which_it_was_scored(tmp_path):
     run.mkdir()
     for text, split in (("data: {val_split: val_0}\n", "val_0"), ("data: {root: x}\n", "val"), ("seed: 1\n", "val")):
         (run / "config.yaml").write_text(text)
-        with refused(ExitCode.DATA, f"evaluation/{split}: not evaluated yet", f"run segnet evaluate {run} --split {split}"):
+        with refused(ExitCode.DATA, f"evaluation/{split}: not evaluated yet", f"{run} --split {split}"):
             find_evaluation(run, None)
 
 

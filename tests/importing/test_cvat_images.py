@@ -120,7 +120,7 @@ def test_several_tasks_in_a_folder_are_one_set_if_their_labels_are_equal(tmp_pat
     for task in ("task 1", "task 2"):
         export(both / task, xml(image("a.jpg", polygon("1,1;9,1;9,9"))), "a.jpg")
     run_import(both, tmp_path / "out")
-    assert sorted(masks_in(tmp_path / "out")) == ["task 1/images/a", "task 2/images/a"]
+    assert sorted(masks_in(tmp_path / "out")) == ["task 1/a", "task 2/a"]
     (both / "task 2" / "annotations.xml").write_text(xml(image("a.jpg"), labels=(STEM, LEAF)), encoding="utf-8")
     with refused(ExitCode.DATA, "has other labels than", "task 1"):
         run_import(both, tmp_path / "other")

@@ -109,7 +109,7 @@ def huge_png(width: int, height: int) -> bytes:
         (GOOD[: len(GOOD) // 2], 422, "not a readable picture"),
         (picture_file(kind="JPEG")[:300], 422, "not a readable picture"),
         (GOOD[:30], 422, "not a readable picture"),
-        (huge_png(6000, 5000), 413, "6000×5000, more than 25,000,000 pixels – make it smaller, or use predict.py"),
+        (huge_png(6000, 5000), 413, "6000×5000, more than 25,000,000 pixels – make it smaller, or use the command predict"),
         (huge_png(60_000, 50_000), 422, "more than 100,000,000 pixels"),
         (huge_png(100, 100), 422, "not a readable picture"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "unknown format"),

@@ -21,43 +21,44 @@ def part(name: str) -> str:
     return resources.files("segnet.evaluation").joinpath(name).read_text("utf-8")
 
 
-def page(name: str, parts: Mapping[str, str]) -> str:
-    """A whole report: the file `name` between report_start.html and report_end.html, with `parts` put into their places."""
-    return "".join(Template(part(each)).substitute(parts) for each in ("report_start.html", name, "report_end.html"))
+class Page:
+    """A report that is put together: `parts` are the texts for the places of its template, by their names there."""
 
+    def __init__(self, template: str, title: str, facts: Mapping[str, str]) -> None:
+        script = part("report.js")
+        rows = (f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(value)}</td></tr>' for key, value in facts.items())
+        self.template = template
+        self.parts = {
+            "title": text_of(title),
+            "style": part("report.css"),
+            "script": script,
+            # By this digest the page's content security policy knows its own script.
+            "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            "fact_rows": "\n".join(rows),
+        }
 
-def frame_of_page(title: str, facts: Mapping[str, str]) -> dict[str, str]:
-    """What every report has: its title, style and script, and the rows of its table of facts."""
-    script = part("report.js")
-    rows = (f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(value)}</td></tr>' for key, value in facts.items())
-    return {
-        "title": text_of(title),
-        "style": part("report.css"),
-        "script": script,
-        # By this digest the page's content security policy knows its own script.
-        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "fact_rows": "\n".join(rows),
-    }
+    def room_for_pictures(self) -> int:
+        """The bytes that all pictures together may take, beside the parts."""
+        used = sum(len(text.encode()) for text in self.parts.values())
+        return max(_LEAST_ROOM, (_PAGE - used) * 3 // 4)  # base64 makes four bytes of three
 
+    def text(self, sections: Mapping[str, str], optional: Mapping[str, str]) -> str:
+        """The HTML: the template between report_start.html and report_end.html, with the parts in their places.
 
-def room_for_pictures(parts: Mapping[str, str]) -> int:
-    """The bytes that all pictures together may take in a page that has `parts` besides."""
-    used = sum(len(text.encode()) for text in parts.values())
-    return max(_LEAST_ROOM, (_PAGE - used) * 3 // 4)  # base64 makes four bytes of three
-
-
-def navigation(sections: Mapping[str, str], optional: Mapping[str, str]) -> str:
-    """Links to `sections`, names by their anchors, without those whose text in `optional` is empty."""
-    there = {anchor: name for anchor, name in sections.items() if optional.get(anchor, "there")}
-    return "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in there.items())
+        The navigation links to `sections`, names by their anchors, without those whose text in `optional` is empty.
+        """
+        there = {anchor: name for anchor, name in sections.items() if optional.get(anchor, "there")}
+        links = "\n".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in there.items())
+        files = ("report_start.html", self.template, "report_end.html")
+        return "".join(Template(part(file)).substitute(self.parts, navigation=links) for file in files)
 
 
 def tiles(values: Mapping[str, str]) -> str:
     """The items of the list of tiles, by their labels."""
-    return "\n".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in values.items())
+    return "\n".join(f"<div><dt>{_heading(label)}</dt><dd>{value}</dd></div>" for label, value in values.items())
 
 
-def heading(title: str) -> str:
+def _heading(title: str) -> str:
     """`title` with a capital at its beginning, except for an abbreviation such as mIoU."""
     return title if title[1:2].isupper() else title[0].upper() + title[1:]
 

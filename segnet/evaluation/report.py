@@ -15,19 +15,7 @@ from segnet.classes import ClassSet
 from segnet.evaluation.charts import Chart, reliability_chart
 from segnet.evaluation.gallery import PictureSection, ReportPicture, picture_rows, picture_section, worst_of_class
 from segnet.evaluation.learning_curves import learning_curves
-from segnet.evaluation.markup import (
-    css_color,
-    frame_of_page,
-    heading,
-    navigation,
-    page,
-    percent,
-    room_for_pictures,
-    swatch,
-    text_of,
-    tiles,
-    with_unit,
-)
+from segnet.evaluation.markup import Page, css_color, percent, swatch, text_of, tiles, with_unit
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import Scores
 from segnet.system.files import write_text
@@ -67,7 +55,8 @@ def write_report(
     They are reduced until the page has at most 10 MB: those of a sequence share the room, each of an iterator has a
     two-hundredth of it. An iterator is read one picture at a time.
     """
-    parts = frame_of_page(title, facts) | {
+    page = Page("report.html", title, facts)
+    page.parts |= {
         "tiles": _tiles(evaluation),
         "class_rows": _class_rows(evaluation, classes, PictureSection("", [])),
         "advice": _advice(advice),
@@ -77,13 +66,11 @@ def write_report(
         "reliability": _reliability(evaluation.reliability),
         "picture_rows": picture_rows(evaluation.pictures),
     }
-    section = picture_section(evaluation, pictures, classes, room_for_pictures(parts), of_classes=of_classes)
-    parts["pictures"] = section.text
-    parts["class_rows"] = _class_rows(evaluation, classes, section)
-    optional = {"pictures": section.text, "suspects": suspects, "training": parts["curves"]}
-    parts["navigation"] = navigation(_SECTIONS, optional)
+    section = picture_section(evaluation, pictures, classes, page.room_for_pictures(), of_classes=of_classes)
+    page.parts |= {"pictures": section.text, "class_rows": _class_rows(evaluation, classes, section)}
+    optional = {"pictures": section.text, "suspects": suspects, "training": page.parts["curves"]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, page("report.html", parts))
+    write_text(path, page.text(_SECTIONS, optional))
 
 
 def _advice(lines: Sequence[str]) -> str:
@@ -99,7 +86,7 @@ def _tiles(evaluation: Evaluation) -> str:
         "Scored pixels": f"{scores.pixels:,}",
         "Ignored pixels": f"{scores.ignored:,}",
     }
-    return tiles({heading(measure.title): _shown(measure) for measure in evaluation.measures()} | counts)
+    return tiles({measure.title: _shown(measure) for measure in evaluation.measures()} | counts)
 
 
 def _shown(measure: Measure) -> str:

@@ -12,17 +12,7 @@ from segnet.config.sections import InferenceConfig
 from segnet.data.images import encode_webp
 from segnet.evaluation.gallery import MAX_SHARE, largest_fit, resize_image
 from segnet.evaluation.learning_curves import learning_curves
-from segnet.evaluation.markup import (
-    figure,
-    frame_of_page,
-    heading,
-    navigation,
-    page,
-    room_for_pictures,
-    text_of,
-    tiles,
-    viewer,
-)
+from segnet.evaluation.markup import Page, figure, text_of, tiles, viewer
 from segnet.evaluation.restoration_results import PROTOCOL, shown, strength
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.inference.exported import Network
@@ -85,20 +75,20 @@ def write_restoration_report(
     curves: Path | None,
 ) -> None:
     """Write the page, atomically. Pictures are reduced until the page has at most 10 MB; `curves` is a run's metrics.csv."""
-    parts = frame_of_page(title, facts) | {
+    page = Page("report_restoration.html", title, facts)
+    page.parts |= {
         "protocol": text_of(PROTOCOL),
         "tiles": _tiles(evaluation),
         "level_rows": _level_rows(evaluation),
         "curves": learning_curves(curves, "psnr", "PSNR", "dB", factor=1.0),
         "picture_rows": "\n".join(_row(picture) for picture in evaluation.pictures),
     }
-    parts["pictures"] = _picture_section(worst, best, room_for_pictures(parts))
-    parts["navigation"] = navigation(_SECTIONS, {"pictures": parts["pictures"], "training": parts["curves"]})
-    write_text(path, page("report_restoration.html", parts))
+    page.parts["pictures"] = _picture_section(worst, best, page.room_for_pictures())
+    write_text(path, page.text(_SECTIONS, {"pictures": page.parts["pictures"], "training": page.parts["curves"]}))
 
 
 def _tiles(evaluation: RestoredEvaluation) -> str:
-    means = {heading(measure.title): shown(measure.value, measure.digits) for measure in evaluation.measures()}
+    means = {measure.title: shown(measure.value, measure.digits) for measure in evaluation.measures()}
     return tiles(means | {"Pictures": f"{len(evaluation.pictures):,}"})
 
 

@@ -55,10 +55,10 @@ class Page:
 
 def tiles(values: Mapping[str, str]) -> str:
     """The items of the list of tiles, by their labels."""
-    return "\n".join(f"<div><dt>{_heading(label)}</dt><dd>{value}</dd></div>" for label, value in values.items())
+    return "\n".join(f"<div><dt>{heading(label)}</dt><dd>{value}</dd></div>" for label, value in values.items())
 
 
-def _heading(title: str) -> str:
+def heading(title: str) -> str:
     """`title` with a capital at its beginning, except for an abbreviation such as mIoU."""
     return title if title[1:2].isupper() else title[0].upper() + title[1:]
 

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 from segnet.data.rle import decode_rle
 from segnet.importing.class_file import ClassLine, hex_color
 from segnet.importing.files import PictureFinder, Tree
-from segnet.importing.painting import Patch, Shape, crop, paint
+from segnet.importing.painting import Patch, Shape, crop, paint_declared
 from segnet.importing.polygons import CIRCLE, Points, coco_polygon, read_points, turned
-from segnet.importing.source import BACKGROUND, Choices, Drawn, Item, Overlap, Size, Source, require_size, short_ids, split_of
+from segnet.importing.source import BACKGROUND, Choices, Item, Size, Source, short_ids, split_of
 from segnet.system.errors import UserError, data_error, first_line
 
 XML = "annotations.xml"
@@ -70,7 +70,8 @@ def read_cvat_images(tree: Tree, choices: Choices) -> Source:
         drawn = [entry for entry in image if entry.tag != "tag"]
         what = f"picture '{image.get('name')}'"
         shapes = _shapes(drawn, number_of, file.path, what, faults)
-        draw = partial(_draw, shapes, (image.get("height"), image.get("width")), overlap, f"{file.path}: {what}")
+        stated = (_side(image, "height"), _side(image, "width"))
+        draw = partial(paint_declared, shapes, stated, overlap, f"{file.path}: {what}")
         items.append(Item(ids[listed], picture, file.path, draw if drawn else None, split_of(image.get("subset", ""))))
     notes = [f"{count:,} {kind} of whole pictures are left out" for kind, count in left_out.items() if count]
     notes += finder.notes(item.picture for item in items)
@@ -193,7 +194,7 @@ def _mask(runs: list[int], corner: tuple[int, int], part: Size, path: Path, wher
     return patch._replace(top=patch.top + top)
 
 
-def _draw(shapes: list[Shape], declared: tuple[str | None, str | None], overlap: Overlap, where: str, size: Size) -> Drawn:
-    height, width = (int(side) if side and side.isdecimal() else None for side in declared)
-    require_size((height, width), size, where)
-    return paint(shapes, size, overlap)
+def _side(image: ElementTree.Element, name: str) -> int | None:
+    """The height or width of a picture that the file states; None: none."""
+    text = image.get(name, "")
+    return int(text) if text.isdecimal() else None

@@ -15,16 +15,19 @@ import torch
 from PIL import Image
 
 from segnet.classes import ClassSet
+from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.evaluation.gallery import ReportPicture
 from segnet.evaluation.report import write_report
 from segnet.evaluation.results import save_evaluation
-from segnet.evaluation.scoring import evaluate_fully
+from segnet.evaluation.scoring import count_split
+from segnet.inference.exported import Network
 from segnet.inference.loaded_model import load_model
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import ConfusionMatrix
-from segnet.tasks.segmentation_score import BoundaryScores, Evaluation, PictureScore
+from segnet.tasks.segmentation import ClassProbabilities
+from segnet.tasks.segmentation_score import BoundaryScores, Evaluation, EvaluationCounts, PictureScore
 
 HOSTILE = "</script><img src=x onerror=window.stolen=1>\"'&$title é漢\u202e"
 CURVES = """step,epoch,learning_rate,loss,val_miou,val_global_accuracy,val_mean_accuracy
@@ -69,6 +72,13 @@ def evaluation_of_pictures(pictures: Sequence[ReportPicture], classes: ClassSet)
     reliability = Reliability((0, scores.pixels), (0, right), (math.nan, 0.75), 0.125 if scores.pixels else math.nan)
     boundary = BoundaryScores(0.5 if scores.pixels else math.nan, scores.miou, scores.class_iou)
     return Evaluation(scores, boundary, reliability, tuple(picture.score for picture in pictures))
+
+
+def evaluate_fully(model: Network, dataset: SegmentationDataset, inference: InferenceConfig) -> Evaluation:
+    """All scores of a network on a split, and those of every picture."""
+    counts = EvaluationCounts(dataset.ids, len(dataset.classes))
+    count_split(model, build_loader(dataset, workers=0), inference, ClassProbabilities(), counts)
+    return counts.evaluation()
 
 
 def write_page(
@@ -116,5 +126,5 @@ def layers_of(page: Page) -> dict[str, np.ndarray]:
 def save_examined(run: Path, out: Path, split: str = "val", *overrides: str) -> None:
     """What scripts/evaluate.py does."""
     model, classes, config, *_ = load_model(run, overrides)
-    loader = build_loader(SegmentationDataset(Path(config.data.root), split, classes), workers=0)
-    save_evaluation(out, evaluate_fully(model, loader, config.inference), classes, split=split)
+    dataset = SegmentationDataset(Path(config.data.root), split, classes)
+    save_evaluation(out, evaluate_fully(model, dataset, config.inference), classes, split=split)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluations import evaluate_fully
 from helpers import ROOT, assert_same_run, steps_logged
 from ranks import Ranks
 from torch import nn
@@ -21,7 +22,7 @@ from segnet.config.sections import Config
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.data.sampler import ResumableSampler, SampleKey
-from segnet.evaluation.scoring import evaluate, evaluate_fully
+from segnet.evaluation.scoring import evaluate
 from segnet.inference.loaded_model import load_model
 from segnet.runs.checkpoint import load_checkpoint
 from segnet.system import processes
@@ -247,8 +248,8 @@ def test_an_examination_is_the_same_for_any_number_of_ranks(tiny_run, tiny_data,
 
     def look() -> None:
         with process_group(torch.device("cpu")):
-            model = load_model(tiny_run, ["device=cpu"]).model
-            found = evaluate_fully(model, build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0))
+            model, _, config, *_ = load_model(tiny_run, ["device=cpu"])
+            found = evaluate_fully(model, SegmentationDataset(tiny_data, "val", tiny_classes), config.inference)
             (tmp_path / f"examined-{len(gather(0))}-{rank()}").write_text(repr(found))
 
     for count in (1, 2, 4):

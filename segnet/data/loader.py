@@ -139,8 +139,3 @@ def build_loader(
         pin_memory=for_gpu and torch.cuda.is_available(),
         worker_init_fn=report_thread_errors,
     )
-
-
-def split_of(loader: DataLoader[Sample]) -> SplitDataset:
-    """The whole split that a loader of `build_loader` reads, on every rank."""
-    return cast(_ErrorsAsValues, loader.dataset).dataset

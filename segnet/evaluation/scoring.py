@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from segnet.config.sections import InferenceConfig
-from segnet.data.dataset import Sample, SegmentationDataset
-from segnet.data.loader import split_of
+from segnet.data.dataset import Sample
 from segnet.data.workers import explain_lost_worker
 from segnet.inference.answers import Watch, predict, prepare_to_predict
 from segnet.inference.exported import Network
@@ -20,7 +19,7 @@ from segnet.system.devices import explain_full_memory
 from segnet.system.distributed import agreed, is_main, max_over_ranks
 from segnet.system.terminal import redraws
 from segnet.tasks.segmentation import ClassProbabilities
-from segnet.tasks.segmentation_score import ConfusionCounts, Evaluation, EvaluationCounts
+from segnet.tasks.segmentation_score import ConfusionCounts
 from segnet.tasks.task import Answers, AnswerType, Counts
 
 LINE_EVERY = 60  # seconds
@@ -30,33 +29,14 @@ class EvaluationStopped(Exception):
     """An evaluation was told to stop before its end."""
 
 
-def evaluate(
-    model: Network,
-    loader: DataLoader[Sample],
-    inference: InferenceConfig | None = None,
-    *,
-    stop: Callable[[], object] = lambda: False,
-) -> Scores:
+def evaluate(model: Network, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Scores:
     """The scores of a segmentation network on every image of `loader`, at the size of the masks.
 
     Under torchrun each rank counts its own images and all ranks get the scores of the sum, the same as those of one process.
-    Raises EvaluationStopped as `count_split`.
     """
     counts = ConfusionCounts(model.num_classes)
-    count_split(model, loader, inference or InferenceConfig(), ClassProbabilities(), counts, stop=stop)
-    return counts.matrix.scores()
-
-
-def evaluate_fully(model: Network, loader: DataLoader[Sample], inference: InferenceConfig | None = None) -> Evaluation:
-    """The scores of `evaluate`, those of contours and of the confidence, and the score of every picture.
-
-    `loader` is one of `build_loader` over a split. Every rank gets the same Evaluation, that of one process, to the bit.
-    """
-    split = split_of(loader)
-    assert isinstance(split, SegmentationDataset)
-    counts = EvaluationCounts(split.ids, len(split.classes))
     count_split(model, loader, inference or InferenceConfig(), ClassProbabilities(), counts)
-    return counts.evaluation()
+    return counts.matrix.scores()
 
 
 def count_split(

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from evaluations import evaluate_fully
 from helpers import folder_bytes, refused, write_split
 from independent_score import differences
 from PIL import Image
@@ -16,7 +17,7 @@ from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
 from segnet.evaluation import scoring
 from segnet.evaluation.results import save_evaluation
-from segnet.evaluation.scoring import evaluate, evaluate_fully
+from segnet.evaluation.scoring import evaluate
 from segnet.inference.answers import predict_probabilities
 from segnet.inference.loaded_model import load_model
 from segnet.metrics.boundary_iou import band_overlaps
@@ -56,10 +57,8 @@ def test_evaluating_changes_no_input(run_script, tiny_run, tiny_data):
 
 def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data, tiny_classes, tmp_path):
     model, _, config, *_ = load_model(tiny_run)
-    found = evaluate_fully(
-        model, build_loader(SegmentationDataset(tiny_data, "train", tiny_classes), workers=0), config.inference
-    )
     dataset = SegmentationDataset(tiny_data, "train", tiny_classes)
+    found = evaluate_fully(model, dataset, config.inference)
     assert found.scores == evaluate(model, build_loader(dataset, workers=0), config.inference)
     assert [picture.id for picture in found.pictures] == dataset.ids
     sums = np.array([picture[1:4] for picture in found.pictures]).sum(0)  # (3, K)
@@ -71,9 +70,7 @@ def test_every_picture_is_scored_as_if_alone_and_they_add_up(tiny_run, tiny_data
     bins, overlaps = torch.zeros(15, 3, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.int64)
     for index, name in enumerate(dataset.ids):
         write_split(tiny_data, "alone", [name])
-        alone = evaluate_fully(
-            model, build_loader(SegmentationDataset(tiny_data, "alone", tiny_classes), workers=0), config.inference
-        )
+        alone = evaluate_fully(model, SegmentationDataset(tiny_data, "alone", tiny_classes), config.inference)
         assert alone.pictures == (found.pictures[index],)
         in_truth = [iou for iou, row in zip(alone.scores.class_iou, alone.scores.confusion, strict=True) if sum(row)]
         assert found.pictures[index].miou == pytest.approx(np.mean(in_truth), abs=1e-15)
@@ -102,7 +99,7 @@ def test_a_full_memory_is_one_line_that_says_what_to_lower(tiny_run, tiny_data, 
     monkeypatch.setattr(scoring, "predict", full)
     loader = build_loader(SegmentationDataset(tiny_data, "val", tiny_classes), workers=0)
     with refused(ExitCode.ENVIRONMENT, "memory: ", "out of memory", "inference.window", "device=cpu") as _:
-        evaluate_fully(load_model(tiny_run).model, loader)
+        evaluate(load_model(tiny_run).model, loader)
 
 
 def test_two_ranks_say_a_mistake_once(tiny_run, tiny_data, tmp_path):

@@ -5,7 +5,7 @@ Read from the top: a file imports only files that this list names before it.
 classes         the class tables: names, colours, the ignored id
 system/         for every command: version · invocation · errors · streams · terminal · digests · distributed · files ·
                 devices · processes · command_line
-layers/         what the project exists for: pooling · native · convolution · deconvolution
+layers/         what the project exists for: pooling · native · winograd · convolution · deconvolution
 config/         every setting, typed and checked: named · yaml_files · key_text · sections · advice · renamed · validation ·
                 architectures · data_folder · loading · arguments · template · key_page
 losses          what training minimises: sums that add up over the parts of a batch and over ranks

@@ -27,6 +27,7 @@ from segnet.data.dataset import Sample
 from segnet.inference.answers import compute_logits
 from segnet.inference.precision import precision_of
 from segnet.layers.native import find_kernel
+from segnet.layers.winograd import describe_kernel, replaces_kernel
 from segnet.losses import CrossEntropy
 from segnet.models.compilation import CompiledPerSize
 from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder
@@ -35,7 +36,7 @@ from segnet.system.devices import autocast, choose_device, choose_precision
 from segnet.system.errors import ExitCode, UserError
 from segnet.training.step import TrainState, build_state, train_step
 
-PLAIN, NATIVE = "plain float32", "native float32"
+PLAIN, NATIVE, WINOGRAD = "plain float32", "native float32", "winograd float32"
 LARGEST_ERROR = {  # relative, of the norm; a mistake in a layer gives about 1
     ("inference", "float64"): {"logits": 1e-6},
     ("inference", "float32"): {"logits": 0.2},  # rounding changes the winner where two values nearly tie
@@ -61,8 +62,8 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
         if compiled:
             networks[f"compiled {precision}"] = CompiledPerSize(network), precision
     kernel = find_kernel().kernel if image.device.type == "cpu" else None
-    if kernel:
-        networks[NATIVE] = fold(model), "float32"
+    if kernel or (image.device.type == "cpu" and replaces_kernel()):
+        networks[NATIVE if kernel else WINOGRAD] = fold(model), "float32"
     if kernel and kernel.has_bfloat16 and "bfloat16" in precisions:
         networks["native bfloat16"] = fold(model, "bfloat16"), "bfloat16"
     plain_image = image.contiguous()  # NCHW
@@ -83,7 +84,7 @@ def benchmark_inference(config: Config, *, rounds: int, compiled: bool = False, 
             facts["same_class"] = (logits.argmax(dim=1) == expected.argmax(dim=1)).double().mean().item()
             ways.append(Way(name, precision, partial(compute_logits, network, image, 1.0, precision), facts))
         measured = compare_ways(ways, counter.get_total_flops(), rounds, image)
-        return {**measured, "native_kernel": find_kernel().text, "auto": str(precision_of(InferenceConfig(), model))}
+        return {**measured, "native_kernel": describe_kernel(), "auto": str(precision_of(InferenceConfig(), model))}
 
 
 def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, emulated: bool = False) -> Facts:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from segnet.layers.native import find_compiler, find_kernel
+from segnet.layers.winograd import describe_kernel
 from segnet.system.devices import (
     choose_device,
     choose_precision,
@@ -64,7 +65,7 @@ def examine() -> Facts:
         "memory": f"{memory.free:.1f} of {memory.total:.1f} GB free" + (" on the GPU" if device.type == "cuda" else ""),
         "disk": f"{disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB free in {Path.cwd()}",
         "compiler": find_compiler(),
-        "native kernel": kernel.text,
+        "native kernel": describe_kernel(),
     }
     versions = {"segnet": program_version(), "python": platform.python_version()}
     versions |= {name: _version(name) for name in _REQUIRED}
@@ -91,7 +92,7 @@ def _slow(device: torch.device, has_kernel: bool, memory: float, disk: float) ->
         if driver_version() is not None:
             found.append("the GPU is not used: there is a driver, and torch finds no device; see CUDA of torch above")
         if not has_kernel:
-            found.append("convolutions in float32: the native kernel is not there, torch's are slower")
+            found.append("convolutions in float32: the native kernel is not there, torch's operations are slower")
         if choose_precision("auto", device).name == "float32":
             found.append("training: the processor has no fast bfloat16, so it computes in float32")
     elif choose_precision("auto", device).name == "float32":

@@ -3,7 +3,8 @@
 The compiled library is kept in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, in segnet/), under a name that depends on
 the source, the compiler and the instruction set. A digest protects every byte of it: what a power cut or a full disk left is
 compiled anew. Before a library is used its results are compared with torch's. Variables of the environment: SEGNET_NATIVE=0
-turns it off; CXX names a compiler; SEGNET_NATIVE_FLAGS are more flags for it, which tests use.
+turns it off, with what replaces it in prediction (`winograd.py`); CXX names a compiler; SEGNET_NATIVE_FLAGS are more flags for
+it, which tests use.
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ def find_kernel() -> Found:
     except (NativeError, OSError, RuntimeError, AttributeError) as error:
         text = printable(first_line(error) if str(error) else type(error).__name__)
     if is_main():
-        print(f"note: float32 convolutions are torch's, which are slower: {text} (SEGNET_NATIVE=0 hides this)", file=sys.stderr)
+        print(f"note: float32 convolutions are torch's, which are slower: {text}", file=sys.stderr)
     return Found(None, text)
 
 

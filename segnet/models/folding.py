@@ -14,6 +14,7 @@ from segnet.config.sections import ModelConfig
 from segnet.layers.convolution import flipped
 from segnet.layers.deconvolution import Deconvolution
 from segnet.layers.native import find_kernel
+from segnet.layers.winograd import replaces_kernel
 from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder, Pooling, Unpooling
 from segnet.models.native_blocks import ConvolutionAndPooling, NativeConvolution, UnpoolingAndConvolution
 from segnet.system.devices import processor_features
@@ -40,9 +41,9 @@ def fold(model: _Model, precision: str = "float32", *, native: bool = True) -> _
 
     Batch normalisation is multiplied into the convolution before it, and each deconvolution becomes the convolution that it
     equals. A folded network stays as it is; an exported network was folded before its export and is returned itself.
-    On a CPU it uses the compiled kernel where there is one, if `native`: in float32, and in bfloat16 where the kernel is faster
-    than torch. At a `precision` below float32 the copy must run under autocast; the kernels of torch's convolutions are rounded
-    once, which autocast would do in every call.
+    On a CPU it uses the compiled kernel or what replaces it (`layers/winograd.py`), if `native`: in float32, and in bfloat16 where
+    the kernel is faster than torch. At a `precision` below float32 the copy must run under autocast; the kernels of torch's
+    convolutions are rounded once, which autocast would do in every call.
     """
     if not isinstance(model, EncoderDecoder):
         return model
@@ -70,13 +71,14 @@ def fold(model: _Model, precision: str = "float32", *, native: bool = True) -> _
 def _kernel_is_faster(precision: str) -> bool:
     """True where there is a kernel for `precision` that is faster than torch; torch is faster with the instructions of AMX."""
     kernel = find_kernel().kernel
-    if kernel is None or precision == "float32":
-        return kernel is not None
-    return precision == "bfloat16" and kernel.has_bfloat16 and "amx_bf16" not in processor_features()
+    if precision == "float32":
+        return kernel is not None or replaces_kernel()
+    has_bfloat16 = kernel is not None and kernel.has_bfloat16
+    return precision == "bfloat16" and has_bfloat16 and "amx_bf16" not in processor_features()
 
 
 def _use_kernel(model: EncoderDecoder, dtype: torch.dtype) -> None:
-    """Let the compiled kernel compute the 3×3 convolutions of a folded network.
+    """Let the compiled kernel, or what replaces it, compute the 3×3 convolutions of a folded network.
 
     Each takes over the ReLU that follows it. A pooling module also takes over the convolution before it, and an unpooling module
     the one after it, unless a skip starts or ends between the two.

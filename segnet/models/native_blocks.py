@@ -1,6 +1,7 @@
-"""The blocks of a folded network that the compiled kernel computes: convolution and ReLU, with pooling or unpooling.
+"""The blocks of a folded network that a kernel computes: convolution and ReLU, with pooling or unpooling.
 
-Where the kernel cannot or should not compute (gradients, autocast, export, a tiny map), each block calls torch's operations.
+The kernel is the compiled one, or where that is missing `layers/winograd.py`. Where it cannot or should not compute (gradients,
+autocast, export, a tiny map), each block calls torch's operations.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnet.layers.convolution import Convolution
-from segnet.layers.native import Kernel, find_kernel, is_faster, is_usable
+from segnet.layers.native import Kernel, is_usable
 from segnet.layers.pooling import Pooled, Size, max_pool, max_unpool
+from segnet.layers.winograd import TorchKernel, find_faster
 from segnet.models.encoder_decoder import Winners
 
 _transforming = threading.Lock()
@@ -55,17 +57,20 @@ class NativeConvolution(Convolution):
         x = super().forward(x)
         return F.relu(x, inplace=True) if self.relu else x
 
-    def _kernel(self, x: Tensor, size: Size) -> Kernel | None:
+    def _kernel(self, x: Tensor, size: Size) -> Kernel | TorchKernel | None:
         """The kernel, where it can compute a map of `size` from x and is faster than torch."""
-        usable = is_usable(x, self.weight, autocast=self.dtype == torch.bfloat16) and is_faster(x, self.out_channels, size)
-        return find_kernel().kernel if usable else None
+        usable = is_usable(x, self.weight, autocast=self.dtype == torch.bfloat16)
+        return find_faster(x, self.out_channels, size) if usable else None
 
-    def _weights(self, kernel: Kernel) -> Tensor:
+    def _weights(self, kernel: Kernel | TorchKernel) -> Tensor:
         with _transforming:
             if self._transformed is None:
                 assert self.bias is not None
-                dtype = self.dtype if kernel.multiplies_in_bfloat16(self.in_channels) else torch.float32
-                self._transformed = kernel.transform(self.weight, self.bias, dtype=dtype)
+                if isinstance(kernel, TorchKernel):
+                    self._transformed = kernel.transform(self.weight, self.bias)
+                else:
+                    dtype = self.dtype if kernel.multiplies_in_bfloat16(self.in_channels) else torch.float32
+                    self._transformed = kernel.transform(self.weight, self.bias, dtype=dtype)
             return self._transformed
 
 

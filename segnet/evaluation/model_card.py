@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +25,10 @@ from segnet.runs.checkpoint import BEST, load_checkpoint
 from segnet.system.errors import UserError, first_line, printable
 from segnet.system.files import write_text
 from segnet.tasks.choice import build_task
+from segnet.tasks.denoising_score import MEASURES
+from segnet.tasks.segmentation_score import Evaluation, EvaluationCounts
 
 CARD = "model_card.md"
-_TITLES = {"miou": "mIoU", "psnr": "PSNR", "ssim": "SSIM", "noisy_psnr": "PSNR of the noisy pictures"}
-_TITLES |= {"noisy_ssim": "SSIM of the noisy pictures", "boundary_f1": "boundary F1", "boundary_iou": "boundary IoU"}
-_TITLES |= {"frequency_weighted_iou": "frequency-weighted IoU"}
 Document = dict[str, Any]
 
 
@@ -201,17 +201,18 @@ def _evaluation(facts: Facts, split: str, metrics: Document) -> Iterator[str]:
     if share:
         yield ""
         total = metrics.get("pixels") or 1
+        columns = [measure.name for measure in _nothing_scored().class_measures()]
         rows = [
             (
                 _cell(row["name"]),
-                *(_percent(row.get(key)) for key in ("iou", "precision", "recall")),
+                *(_percent(row.get(key)) for key in columns),
                 _percent(row.get("pixels", 0) / total),
                 _range(row.get("iou_interval")),
             )
             for row in metrics.get("classes", [])
         ]
-        columns = ("class", "IoU", "precision", "recall", "share of pixels", "95 % interval of the IoU")
-        yield from _table(columns[: 6 if intervals else 5], rows)
+        headings = ("class", *map(_title, columns), "share of pixels", "95 % interval of the IoU")
+        yield from _table(headings if intervals else headings[:-1], rows)
     elif metrics.get("levels"):
         yield ""
         keys = ("psnr", "ssim", "noisy_psnr", "noisy_ssim")
@@ -286,7 +287,17 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
 
 
 def _title(key: str) -> str:
-    return _TITLES.get(key, key.replace("_", " "))
+    """The title of a measure by its name in metrics.json."""
+    titles = {name: title for name, title, _ in MEASURES}
+    titles |= {measure.name: measure.title for measure in _nothing_scored().measures()}
+    titles |= {column.name: column.title for column in _nothing_scored().class_measures()}
+    return titles.get(key, key.replace("_", " "))
+
+
+@cache
+def _nothing_scored() -> Evaluation:
+    """An evaluation of no picture: the names and titles of all measures."""
+    return EvaluationCounts((), 1).evaluation()
 
 
 def _number(value: float | None, key: str, is_share: bool) -> str:

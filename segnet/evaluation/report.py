@@ -58,6 +58,7 @@ def write_report(
     page = Page("report.html", title, facts)
     page.parts |= {
         "tiles": _tiles(evaluation),
+        "class_columns": _class_columns(evaluation),
         "class_rows": _class_rows(evaluation, classes, PictureSection("", [])),
         "advice": _advice(advice),
         "suspects": suspects,
@@ -93,15 +94,21 @@ def _shown(measure: Measure) -> str:
     return with_unit(measure.value) if measure.is_share else f"{measure.value:.2f}"
 
 
+def _class_columns(evaluation: Evaluation) -> str:
+    """The heads of the columns that `_class_rows` fills with percentages; the first has a bar beside each number."""
+    first, *others = [f"{heading(measure.title)} %" for measure in evaluation.class_measures()]
+    return f'<th scope="col" class="meter">{first}</th>' + "".join(f'<th scope="col">{title}</th>' for title in others)
+
+
 def _class_rows(evaluation: Evaluation, classes: ClassSet, section: PictureSection) -> str:
     """A row for each class, with links to those shown pictures that have the most wrong pixels of it."""
     scores, rows = evaluation.scores, []
-    for index, iou in enumerate(scores.class_iou):
+    columns = zip(*(measure.values for measure in evaluation.class_measures()), strict=True)
+    for index, (iou, *others) in enumerate(columns):
         share = sum(scores.confusion[index]) / scores.pixels if scores.pixels else math.nan
         width = 0.0 if math.isnan(iou) else 100 * iou
         bar = f'<span class="bar"><i style="width:{width:.1f}%;background:{css_color(classes.colors[index])}"></i></span>'
-        others = (scores.class_precision[index], scores.class_accuracy[index], evaluation.boundary.class_iou[index], share)
-        cells = "".join(f"<td>{percent(value)}</td>" for value in others)
+        cells = "".join(f"<td>{percent(value)}</td>" for value in (*others, share))
         meter = f'<td class="meter"><div><span>{percent(iou)}</span>{bar}</div></td>'
         worst = worst_of_class(section.shown, index, _LINKED)
         links = f'<td class="worst">{" ".join(_link(section, picture, index, classes) for picture in worst) or "–"}</td>'

@@ -33,15 +33,9 @@ _COLUMNS = 79  # characters of a line of measures
 
 def evaluation_table(evaluation: Evaluation, classes: ClassSet) -> str:
     """A table for people: a row for each class and the measures of the split, in percent; "–" for what is absent."""
-    scores, boundary = evaluation.scores, evaluation.boundary
-    shares = [ratio(sum(row), scores.pixels) for row in scores.confusion]
-    columns = {
-        "IoU": scores.class_iou,
-        "precision": scores.class_precision,
-        "recall": scores.class_accuracy,
-        "boundary IoU": boundary.class_iou,
-        "share of pixels": shares,
-    }
+    scores = evaluation.scores
+    columns: dict[str, Sequence[float]] = {measure.title: measure.values for measure in evaluation.class_measures()}
+    columns["share of pixels"] = [ratio(sum(row), scores.pixels) for row in scores.confusion]
     width = max(map(len, classes.names))
     lines = [f"{'class':<{width}}" + "".join(f"  {title:>{max(6, len(title))}}" for title in columns)]
     for index, name in enumerate(classes.names):
@@ -119,7 +113,7 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
 
 def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str, object]:
     """The content of metrics.json."""
-    scores, boundary, bins = evaluation.scores, evaluation.boundary, evaluation.reliability
+    scores, bins = evaluation.scores, evaluation.reliability
     intervals = intervals_of(evaluation)
     return {
         "split": split,
@@ -136,11 +130,8 @@ def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str,
         "classes": [
             {
                 "name": name,
-                "iou": _or_null(scores.class_iou[index]),
+                **{measure.name: _or_null(measure.values[index]) for measure in evaluation.class_measures()},
                 "iou_interval": intervals.class_iou[index],
-                "precision": _or_null(scores.class_precision[index]),
-                "recall": _or_null(scores.class_accuracy[index]),
-                "boundary_iou": _or_null(boundary.class_iou[index]),
                 "pixels": sum(scores.confusion[index]),
             }
             for index, name in enumerate(classes.names)

@@ -74,6 +74,14 @@ def boundary_scores(picture_f1: Sequence[float], overlaps: Tensor) -> BoundarySc
     return BoundaryScores(mean_of_present(picture_f1), mean_of_present(class_iou), class_iou)
 
 
+class ClassMeasure(NamedTuple):
+    """One number of each class: a column of the tables of classes, an entry of each class in metrics.json."""
+
+    name: str  # in files, e.g. "iou"
+    title: str  # for people, e.g. "IoU"
+    values: tuple[float, ...]  # 0..1, NaN where there is nothing to divide by
+
+
 class Evaluation(NamedTuple):
     """The score of a network on a split, and of every picture."""
 
@@ -89,6 +97,15 @@ class Evaluation(NamedTuple):
             Measure("boundary_f1", "boundary F1", self.boundary.f1),
             Measure("boundary_iou", "boundary IoU", self.boundary.iou),
             Measure("expected_calibration_error", "expected calibration error", self.reliability.error),
+        ]
+
+    def class_measures(self) -> list[ClassMeasure]:
+        """The columns of the tables of classes, the entries of each class in metrics.json."""
+        return [
+            ClassMeasure("iou", "IoU", self.scores.class_iou),
+            ClassMeasure("precision", "precision", self.scores.class_precision),
+            ClassMeasure("recall", "recall", self.scores.class_accuracy),
+            ClassMeasure("boundary_iou", "boundary IoU", self.boundary.class_iou),
         ]
 
     def warnings(self) -> list[str]:

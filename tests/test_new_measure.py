@@ -48,5 +48,6 @@ def test_it_is_in_the_model_card_under_its_title(tiny_run: Path) -> None:
     assert any(line.startswith("| mean novelty | 22.20 |") for line in lines)
     assert any(line.startswith("| class average accuracy |") for line in lines)
     heading = next(line for line in lines if line.startswith("| class | "))
-    assert heading == "| class | IoU | precision | recall | boundary IoU | novelty | share of pixels | 95 % interval of the IoU |"
-    assert next(line for line in lines if line.startswith("| box | ")).split(" | ")[5] == "22.20"
+    assert heading.endswith(" | boundary IoU | novelty | share of pixels | 95 % interval of the IoU |")
+    row = next(line for line in lines if line.startswith("| box | "))
+    assert row.split(" | ")[heading.split(" | ").index("novelty")] == "22.20"

@@ -28,6 +28,8 @@ class Scores(NamedTuple):
     ignored: int  # pixels whose truth is the ignored label
     frequency_weighted_iou: float  # mean over scored pixels of the IoU of their true class: Long et al. 2015, section 5
     class_precision: tuple[float, ...]  # TP / (TP + FP); recall, TP / (TP + FN), is `class_accuracy`
+    class_dice: tuple[float, ...]  # 2 TP / (2 TP + FP + FN): Dice 1945; the F1 of precision and recall
+    mean_dice: float  # mean over classes of `class_dice`
 
 
 class ConfusionMatrix:
@@ -70,6 +72,7 @@ class ConfusionMatrix:
         correct, in_truth, in_prediction = self.class_pixels().T.tolist()
         iou = class_ious(correct, in_truth, in_prediction)
         accuracy = [ratio(c, t) for c, t in zip(correct, in_truth, strict=True)]
+        dice = [ratio(2 * c, t + p) for c, t, p in zip(correct, in_truth, in_prediction, strict=True)]
         weighted = [t * share for t, share in zip(in_truth, iou, strict=True) if t]
         return Scores(
             miou=mean_of_present(iou),
@@ -82,6 +85,8 @@ class ConfusionMatrix:
             ignored=self.ignored,
             frequency_weighted_iou=ratio(math.fsum(weighted), sum(in_truth)),
             class_precision=tuple(ratio(c, p) for c, p in zip(correct, in_prediction, strict=True)),
+            class_dice=tuple(dice),
+            mean_dice=mean_of_present(dice),
         )
 
 

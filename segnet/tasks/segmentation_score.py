@@ -103,6 +103,7 @@ class Evaluation(NamedTuple):
         """The columns of the tables of classes, the entries of each class in metrics.json."""
         return [
             ClassMeasure("iou", "IoU", self.scores.class_iou),
+            ClassMeasure("dice", "Dice", self.scores.class_dice),
             ClassMeasure("precision", "precision", self.scores.class_precision),
             ClassMeasure("recall", "recall", self.scores.class_accuracy),
             ClassMeasure("boundary_iou", "boundary IoU", self.boundary.class_iou),
@@ -120,6 +121,7 @@ def confusion_measures(scores: Scores) -> list[Measure]:
         Measure("global_accuracy", "global accuracy", scores.global_accuracy),
         Measure("mean_accuracy", "class average accuracy", scores.mean_accuracy),
         Measure("frequency_weighted_iou", "frequency-weighted IoU", scores.frequency_weighted_iou),
+        Measure("mean_dice", "mean Dice", scores.mean_dice),
     ]
 
 
@@ -139,7 +141,7 @@ class ConfusionCounts:
         self.matrix.ignored = sum(gather(self.matrix.ignored))
 
     def measures(self) -> list[Measure]:
-        """mIoU, accuracies and frequency-weighted IoU."""
+        """mIoU, accuracies, frequency-weighted IoU and mean Dice."""
         return confusion_measures(self.matrix.scores())
 
 

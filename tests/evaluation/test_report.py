@@ -22,8 +22,16 @@ from segnet.preparation import scenes
 def test_the_page_says_every_score(tmp_path: Path, tiny_classes: ClassSet) -> None:
     pictures = report_pictures(["a", "b", "c"], tiny_classes)
     text, scores = Page(write_page(tmp_path, pictures, tiny_classes)).text, evaluation_of_pictures(pictures, tiny_classes).scores
-    shares = (scores.miou, scores.global_accuracy, scores.mean_accuracy, scores.frequency_weighted_iou, 0.125, 0.5)
-    for share in shares:
+    shares = (
+        scores.miou,
+        scores.global_accuracy,
+        scores.mean_accuracy,
+        scores.frequency_weighted_iou,
+        scores.mean_dice,
+        0.125,
+        0.5,
+    )
+    for share in (*shares, 0.125, 0.5):
         assert f"{100 * share:.1f}\u202f%" in text
     assert f"{scores.pixels:,}" in text
     assert "96" in text  # ignored: three rows of 32
@@ -37,7 +45,7 @@ def test_the_page_says_every_score(tmp_path: Path, tiny_classes: ClassSet) -> No
 def test_an_absent_class_is_a_dash_with_its_rule(tmp_path: Path, tiny_classes: ClassSet) -> None:
     page = write_page(tmp_path, report_pictures(["a"], tiny_classes), tiny_classes).read_text()
     row = next(line for line in page.splitlines() if "disc</bdi>" in line and "meter" in line)
-    assert re.sub("<[^>]*>", " ", row).split() == ["disc", "–", "–", "–", "–", "0.0", "–"]
+    assert re.sub("<[^>]*>", " ", row).split() == ["disc", "–", "–", "–", "–", "–", "0.0", "–"]
     assert "is absent and not part of a mean" in page
 
 

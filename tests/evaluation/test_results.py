@@ -35,6 +35,8 @@ def test_absent_classes_are_null_in_the_file_and_a_dash_in_the_table(tmp_path, t
     save_evaluation(tmp_path, found, tiny_classes, split="val")
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert [c["iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
+    assert [c["dice"] for c in metrics["classes"]] == [2 / 3, 2 / 3, None]
+    assert metrics["mean_dice"] == 2 / 3
     assert [c["precision"] for c in metrics["classes"]] == [1.0, 0.5, None]
     assert [c["recall"] for c in metrics["classes"]] == [0.5, 1.0, None]
     assert [c["boundary_iou"] for c in metrics["classes"]] == [0.5, 0.5, None]
@@ -44,8 +46,8 @@ def test_absent_classes_are_null_in_the_file_and_a_dash_in_the_table(tmp_path, t
     assert [bin["pixels"] for bin in metrics["reliability"]] == [0] * 12 + [3, 0, 0]  # 0.8 as float32 is above 12/15
     assert "null, and no mean counts it" in metrics["absent_classes"]
     table = evaluation_table(found, tiny_classes).splitlines()
-    assert table[3].split() == ["disc", "–", "–", "–", "–", "0.00"]
-    assert table[1].split() == ["ground", "50.00", "100.00", "50.00", "50.00", "66.67"]
+    assert table[3].split() == ["disc", "–", "–", "–", "–", "–", "0.00"]
+    assert table[1].split() == ["ground", "50.00", "66.67", "100.00", "50.00", "50.00", "66.67"]
 
 
 def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
@@ -55,8 +57,8 @@ def test_a_wholly_ignored_split_has_no_score(tmp_path, tiny_classes):
     assert math.isnan(found.pictures[0].accuracy)
     save_evaluation(tmp_path, found, tiny_classes, split="val")
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    names = ("miou", "frequency_weighted_iou", "boundary_f1", "boundary_iou", "expected_calibration_error")
-    assert [metrics[name] for name in names] == [None] * 5
+    names = ("miou", "frequency_weighted_iou", "mean_dice", "boundary_f1", "boundary_iou", "expected_calibration_error")
+    assert [metrics[name] for name in names] == [None] * 6
     assert (tmp_path / "pictures.csv").read_text().splitlines()[1].startswith("one,,,,4,0,0,0,")
 
 

@@ -21,6 +21,7 @@ class ExactScores(NamedTuple):
     iou: list[Share]
     accuracy: list[Share]
     precision: list[Share]
+    dice: list[Share]
     correct: Share
     frequency_weighted_iou: Share
 
@@ -41,6 +42,7 @@ def exact_scores(truth: list[int], prediction: list[int], classes: int) -> Exact
         iou,
         shares(both, in_truth),
         shares(both, in_prediction),
+        shares([2 * n for n in both], [t + p for t, p in zip(in_truth, in_prediction, strict=True)]),
         correct=Fraction(sum(t == p for t, p in pixels), len(pixels)) if pixels else None,
         frequency_weighted_iou=mean([iou[t] for t, _ in pixels]),
     )
@@ -83,6 +85,8 @@ def test_scores_equal_exact_fractions(block):
         assert all(map(agree, scores.class_iou, exact.iou))
         assert all(map(agree, scores.class_accuracy, exact.accuracy))
         assert all(map(agree, scores.class_precision, exact.precision))
+        assert all(map(agree, scores.class_dice, exact.dice))
+        assert agree(scores.mean_dice, mean(exact.dice))
         assert agree(scores.miou, mean(exact.iou))
         assert agree(scores.mean_accuracy, mean(exact.accuracy))
         assert agree(scores.global_accuracy, exact.correct)

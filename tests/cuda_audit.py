@@ -23,9 +23,10 @@ from segnet.config.sections import InferenceConfig
 from segnet.data.dataset import Sample
 from segnet.evaluation.scoring import evaluate
 from segnet.inference.answers import predict
-from segnet.losses import CrossEntropy, ImageError
+from segnet.losses import ImageError
 from segnet.system.devices import use_deterministic_algorithms
 from segnet.tasks.choice import build_task
+from segnet.tasks.segmentation import criterion_of
 from segnet.tasks.task import Criterion
 from segnet.training import loop, step
 
@@ -79,7 +80,7 @@ def train_and_predict(
         weight = torch.ones(task.channels).to(GPU) if config.loss.class_weights != "none" else None
         image = torch.zeros(*shape, config.data.channels, dtype=torch.uint8).permute(0, 3, 1, 2)  # channels_last, from the loader
         restores = config.task == "denoise"
-        criterion: Criterion = ImageError() if restores else CrossEntropy(weight=weight, smoothing=config.loss.label_smoothing)
+        criterion: Criterion = ImageError() if restores else criterion_of(config.loss, weight)
         batch: Any = Sample(image.float() if restores else image, image if restores else image[:, 0].clone(), "")
         gpu.convolutions_in = getattr(torch, config.train.precision)
         for _ in range(steps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
@@ -45,9 +45,11 @@ def with_gradient(criterion: CrossEntropy, logits: Tensor, mask: Tensor, counts:
 
 
 def moved(criterion: CrossEntropy, device: str) -> CrossEntropy:
-    """`criterion` with its tensors on a device."""
-    tensors = {field.name: getattr(criterion, field.name) for field in fields(criterion)}
-    return replace(criterion, **{name: tensor.to(device) for name, tensor in tensors.items() if isinstance(tensor, Tensor)})
+    """`criterion`, and those that it is made of, with their tensors on a device."""
+    values = {field.name: getattr(criterion, field.name) for field in fields(criterion)}
+    tensors = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+    parts = {name: moved(value, device) for name, value in values.items() if is_dataclass(value)}
+    return replace(criterion, **tensors, **parts)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

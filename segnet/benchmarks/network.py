@@ -34,6 +34,7 @@ from segnet.models.encoder_decoder import BatchNorm, EncoderDecoder
 from segnet.models.folding import fold
 from segnet.system.devices import autocast, choose_device, choose_precision
 from segnet.system.errors import ExitCode, UserError
+from segnet.tasks.segmentation import criterion_of
 from segnet.training.step import TrainState, build_state, train_step
 
 PLAIN, NATIVE, WINOGRAD = "plain float32", "native float32", "winograd float32"
@@ -106,7 +107,7 @@ def benchmark_training(config: Config, *, rounds: int, compiled: bool = False, e
     batch, plain_image = Sample(image, mask, ""), image.contiguous()  # NCHW
     weighted = config.loss.class_weights != "none"
     weight = torch.ones(num_classes, device=device) if weighted else None  # they take as long as any others
-    criterion = CrossEntropy(weight=weight, smoothing=config.loss.label_smoothing)
+    criterion = criterion_of(config.loss, weight)
     step = _PlainStep(plain, config.optim, criterion)
     exact = _float64_agreement(state.model, plain, batch, criterion, step)
     with _exact_float32(), FlopCounterMode(display=False) as counter:

@@ -578,14 +578,14 @@ class Config(Section):
                 f"loss.kind: {loss.kind} is for task denoise; write cross_entropy": loss.kind in ("mse", "l1"),
             }
         else:
-            weighted = loss.class_weights != "none" or loss.label_smoothing > 0
+            of_classes = [f"loss.{name}" for name, value in loss if name != "kind" and value != getattr(LossConfig(), name)]
             refused = {
                 "data.classes: task denoise has none; leave them out, or write none": self.data.classes != "none",
                 "data.merge: task denoise has no classes; leave it out": bool(self.data.merge),
                 "data.scale: task denoise takes picture, for 8 bits, or dtype": self.data.scale not in ("picture", "dtype"),
                 "model.output: logits are for classes; write residual, or image": self.model.output == "logits",
                 "loss.kind: cross_entropy is for classes; write mse or l1": loss.kind == "cross_entropy",
-                "loss.class_weights and loss.label_smoothing are for classes; leave them out": weighted,
+                f"{', '.join(of_classes)}: for classes, of which task denoise has none; leave out": bool(of_classes),
                 "data.balance and augment.copy_paste need masks; leave them out": self.data.balance + self.augment.copy_paste > 0,
             }
         for fault, is_there in refused.items():

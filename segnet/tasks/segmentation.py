@@ -75,6 +75,11 @@ def at_temperature(probabilities: Tensor, temperature: float) -> Tensor:
     return probabilities if temperature == 1 else (probabilities.log() / temperature).softmax(dim=1)
 
 
+def criterion_of(loss: LossConfig, weight: Tensor | None) -> CrossEntropy:
+    """The criterion that `loss` asks for, with weights of the classes (K,) or none."""
+    return CrossEntropy(weight=weight, smoothing=loss.label_smoothing)
+
+
 def _iou_of(name: str) -> str:
     """The name, in files, of the IoU of a class; it has one line, whatever `name` has."""
     return f"iou_{' '.join(name.split())}"
@@ -110,7 +115,7 @@ class Segmentation(Task[Maps]):
             else:
                 weight = enet_weights(counted.pixels, self.loss.weight_power)
             weight = weight.to(device)
-        return CrossEntropy(weight=weight, smoothing=self.loss.label_smoothing)
+        return criterion_of(self.loss, weight)
 
     def validation_counts(self, dataset: SplitDataset) -> ConfusionCounts:
         """An empty confusion matrix."""

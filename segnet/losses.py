@@ -1,7 +1,8 @@
 """The loss that training minimises, and class weights.
 
-The loss is a sum over pixels divided by a count that depends on the truth alone. Each part of a batch, and each rank, divides
-its sum by the count of the whole batch; these quotients add up to the loss of the batch, and their gradients to its gradient.
+The loss is a sum over pixels or pictures, divided by a count that depends on the truth alone. Each part of a batch, and each
+rank, divides its sum by the count of the whole batch; these quotients add up to the loss of the batch, and their gradients to
+its gradient.
 """
 
 from __future__ import annotations
@@ -56,6 +57,64 @@ class CrossEntropy:
             logits, mask.long(), weight, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=self.smoothing
         )  # (B, H, W), 0 where ignored
         return losses.sum()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WithLovasz:
+    """A mixture of cross-entropy and Lovász-softmax.
+
+    Lovász-softmax is a loss of a whole picture. Its mean over the pictures has their cross-entropy's counts as weights, so that
+    both losses have one divisor and the parts of a batch add up.
+    """
+
+    cross_entropy: CrossEntropy
+    fraction: float  # of Lovász-softmax, above 0, up to 1
+
+    def counts(self, mask: Tensor) -> Tensor:
+        """The divisor of the loss for (B, H, W) class ids, a float64 scalar: that of the cross-entropy."""
+        return self.cross_entropy.counts(mask)
+
+    def __call__(self, logits: Tensor, mask: Tensor, counts: Tensor | None = None) -> Tensor:
+        """The scalar loss of (B, K, H, W) logits for (B, H, W) class ids, divided by `counts` (default: those of `mask`).
+
+        Loss and gradient are 0 if no pixel is scored.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        counts = self.counts(mask) if counts is None else counts
+        of_pictures = torch.stack([self.counts(picture) for picture in mask]).to(logits.dtype)
+        lovasz = (of_pictures * lovasz_softmax(logits, mask)).sum() / counts.to(logits.dtype).where(counts > 0, math.inf)
+        if self.fraction == 1:
+            return lovasz
+        return (1 - self.fraction) * self.cross_entropy(logits, mask, counts) + self.fraction * lovasz
+
+
+def lovasz_softmax(logits: Tensor, mask: Tensor) -> Tensor:
+    """The Lovász-softmax loss of each picture, (B,) in 0..1, of (B, K, H, W) logits for (B, H, W) class ids.
+
+    The mean over the classes in the picture's mask of 1 - IoU, extended from class ids to probabilities; 0 where no pixel is
+    scored (Berman, Triki & Blaschko 2018).
+    """
+    ids = mask.flatten(1)[:, None]  # (B, 1, H*W)
+    is_class = ids == torch.arange(logits.shape[1], device=mask.device)[:, None]  # (B, K, H*W)
+    probabilities = logits.softmax(dim=1).flatten(2)
+    errors = torch.where(is_class, 1 - probabilities, probabilities)
+    ranked = errors.detach().where(ids != IGNORE_INDEX, -1)  # ignored pixels come last, where all weights are 0
+    losses = (errors * _jaccard_gradient(ranked, is_class)).sum(dim=2)  # (B, K), 0 for a class that the mask does not have
+    return losses.sum(dim=1) / is_class.any(dim=2).sum(dim=1).clamp(min=1)
+
+
+def _jaccard_gradient(errors: Tensor, is_class: Tensor) -> Tensor:
+    """How much 1 - IoU grows by each pixel, if pixels become wrong one by one and the largest error first; (B, K, N) each.
+
+    The difference of two neighbouring values, but as a quotient: in float32 the difference would have few digits left.
+    """
+    order = errors.argsort(dim=2, descending=True, stable=True)
+    belongs = is_class.gather(2, order)
+    pixels = is_class.sum(dim=2, keepdim=True)
+    left = pixels - belongs.cumsum(dim=2)  # int64: exact, and CUDA has a deterministic sum for it
+    union = (pixels + (~belongs).cumsum(dim=2)).to(errors.dtype)
+    growth = torch.where(belongs, 1 / union, left.to(errors.dtype) / (union * (union - 1).clamp(min=1)))
+    return torch.zeros_like(errors).scatter(2, order, growth)
 
 
 @dataclass(frozen=True, kw_only=True)

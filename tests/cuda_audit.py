@@ -140,7 +140,7 @@ def cases(*, everything: bool) -> list[Case]:
 
     return [
         *itertools.islice(recipes(), None if everything else len(RECIPES)),
-        Case("deterministic", variant(DETERMINISTIC, "loss.label_smoothing=0.1")),
+        Case("deterministic", variant(DETERMINISTIC, "loss.label_smoothing=0.1", "loss.lovasz=0.5")),
         Case("deterministic, bilinear upsampling", variant(DETERMINISTIC, "model.upsampling=bilinear", any_layout=True)),
         Case("upsampling by deconvolution", variant("model.upsampling=deconvolution", any_layout=True)),
         Case("decoder of convolutions", variant("model.decoder_operation=convolution", "model.kernel_size=1")),

@@ -81,7 +81,7 @@ def test_the_confusion_matrix_is_the_same_for_any_number_of_ranks(tiny_run, tiny
     assert "nan" not in found.pop()
 
 
-@pytest.mark.parametrize("changes", [["loss.label_smoothing=0.1"], ["loss.class_weights=median_frequency"]])
+@pytest.mark.parametrize("changes", [["loss.label_smoothing=0.1", "loss.lovasz=0.5"], ["loss.class_weights=median_frequency"]])
 def test_the_loss_curve_is_the_same_for_any_split_of_the_batch(tiny_config, tmp_path, no_batch_norm, changes):
     """Ranks × parts of a step: 1, 2, 4 ranks, parts, both, and 3 ranks that get 2, 1 and 1 pictures."""
     for ranks, parts in ((1, 1), (2, 1), (4, 1), (3, 1), (1, 2), (1, 4), (2, 2)):

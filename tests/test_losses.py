@@ -16,7 +16,7 @@ from torch import Tensor
 from segnet.classes import CAMVID
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.statistics import class_statistics
-from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
+from segnet.losses import CrossEntropy, WithLovasz, enet_weights, median_frequency_weights
 
 REAL_DATA = ROOT.parent / "shared" / "data"
 WEIGHT = torch.tensor([0.5, 1.0, 2.0, 0.0])
@@ -24,6 +24,8 @@ CRITERIA = {
     "plain": CrossEntropy(),
     "weighted": CrossEntropy(weight=WEIGHT),
     "smoothed": CrossEntropy(weight=WEIGHT, smoothing=0.1),
+    "lovasz": WithLovasz(cross_entropy=CrossEntropy(), fraction=1),
+    "with lovasz": WithLovasz(cross_entropy=CrossEntropy(weight=WEIGHT, smoothing=0.1), fraction=0.3),
 }
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA.keys())
 

@@ -35,6 +35,7 @@ from segnet.models.folding import fold
 from segnet.system.devices import autocast, choose_device, choose_precision
 from segnet.system.errors import ExitCode, UserError
 from segnet.tasks.segmentation import criterion_of
+from segnet.tasks.task import Criterion
 from segnet.training.step import TrainState, build_state, train_step
 
 PLAIN, NATIVE, WINOGRAD = "plain float32", "native float32", "winograd float32"
@@ -168,12 +169,11 @@ def _side_for_float64(model: EncoderDecoder) -> int:
 
 
 class _PlainStep:
-    """A training step of the plain network, with torch's own loss and optimizer."""
+    """A training step of the plain network, with torch's optimizer, and its cross-entropy where the loss is nothing else."""
 
-    def __init__(self, network: nn.Module, optim: OptimConfig, criterion: CrossEntropy) -> None:
+    def __init__(self, network: nn.Module, optim: OptimConfig, criterion: Criterion) -> None:
         self.network = network
-        self.weight = criterion.weight
-        self.smoothing = criterion.smoothing
+        self.criterion = criterion
         self.optimizer: torch.optim.Optimizer
         if optim.name == "sgd":
             self.optimizer = torch.optim.SGD(
@@ -183,8 +183,11 @@ class _PlainStep:
             self.optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=optim.weight_decay)
 
     def loss(self, logits: Tensor, mask: Tensor) -> Tensor:
-        weight = None if self.weight is None else self.weight.to(logits.dtype)
-        return F.cross_entropy(logits, mask.long(), weight, ignore_index=IGNORE_INDEX, label_smoothing=self.smoothing)
+        if not isinstance(self.criterion, CrossEntropy):
+            return self.criterion(logits, mask)
+        weight = None if self.criterion.weight is None else self.criterion.weight.to(logits.dtype)
+        smoothing = self.criterion.smoothing
+        return F.cross_entropy(logits, mask.long(), weight, ignore_index=IGNORE_INDEX, label_smoothing=smoothing)
 
     def __call__(self, image: Tensor, mask: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -192,7 +195,7 @@ class _PlainStep:
         self.optimizer.step()
 
 
-def _our_step(state: TrainState, batch: Sample, criterion: CrossEntropy, config: Config) -> Callable[[], object]:
+def _our_step(state: TrainState, batch: Sample, criterion: Criterion, config: Config) -> Callable[[], object]:
     """A call that makes one training step of our network."""
 
     def run() -> None:
@@ -241,7 +244,7 @@ def _gradients(network: nn.Module, image: Tensor, precision: str, loss_of: Calla
 
 
 def _float64_agreement(
-    model: EncoderDecoder, plain: nn.Module, batch: Sample, criterion: CrossEntropy, step: _PlainStep
+    model: EncoderDecoder, plain: nn.Module, batch: Sample, criterion: Criterion, step: _PlainStep
 ) -> dict[str, Facts]:
     """The relative errors of each choice of `recompute` in float64, on a corner of the images."""
     side = _side_for_float64(model)

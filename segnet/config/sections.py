@@ -414,6 +414,15 @@ class LossConfig(Section):
     """Exponent of class_weights. 1: the weights as published. 0.5: their square roots."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of the target that is spread evenly over the classes. 0: off."""
+    lovasz: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of the loss that is Lovász-softmax (Berman et al. 2018), which follows the mean IoU of each picture; the rest is
+    cross-entropy. 0: off."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> LossConfig:
+        if self.lovasz == 1 and self.label_smoothing:
+            raise ValueError("label_smoothing: a part of cross-entropy, of which lovasz: 1 leaves nothing; lower lovasz")
+        return self
 
 
 class OptimConfig(Section):

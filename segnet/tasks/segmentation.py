@@ -13,10 +13,10 @@ from segnet.classes import IGNORE_INDEX
 from segnet.config.sections import DataConfig, InferenceConfig, LossConfig
 from segnet.data.dataset import Sample, SegmentationDataset, SplitDataset, open_split, require_useful_labels
 from segnet.data.statistics import class_statistics
-from segnet.losses import CrossEntropy, enet_weights, median_frequency_weights
+from segnet.losses import CrossEntropy, WithLovasz, enet_weights, median_frequency_weights
 from segnet.regions.cleanup import clean_up
 from segnet.tasks.segmentation_score import ConfusionCounts, EvaluationCounts, Maps
-from segnet.tasks.task import Best, Counts, Measure, Spread, Task
+from segnet.tasks.task import Best, Counts, Criterion, Measure, Spread, Task
 from segnet.visualization import comparison_row, contact_sheet, draw_confusion, preview, uncertainty_map
 
 
@@ -75,9 +75,10 @@ def at_temperature(probabilities: Tensor, temperature: float) -> Tensor:
     return probabilities if temperature == 1 else (probabilities.log() / temperature).softmax(dim=1)
 
 
-def criterion_of(loss: LossConfig, weight: Tensor | None) -> CrossEntropy:
+def criterion_of(loss: LossConfig, weight: Tensor | None) -> Criterion:
     """The criterion that `loss` asks for, with weights of the classes (K,) or none."""
-    return CrossEntropy(weight=weight, smoothing=loss.label_smoothing)
+    cross_entropy = CrossEntropy(weight=weight, smoothing=loss.label_smoothing)
+    return WithLovasz(cross_entropy=cross_entropy, fraction=loss.lovasz) if loss.lovasz else cross_entropy
 
 
 def _iou_of(name: str) -> str:
@@ -104,8 +105,8 @@ class Segmentation(Task[Maps]):
         require_useful_labels(dataset, self.data)
         return dataset
 
-    def build_criterion(self, dataset: SplitDataset, device: torch.device) -> CrossEntropy:
-        """Cross-entropy as `loss` asks for it, its class weights measured on the masks of `dataset`."""
+    def build_criterion(self, dataset: SplitDataset, device: torch.device) -> Criterion:
+        """The criterion that `loss` asks for, its class weights measured on the masks of `dataset`."""
         weight: Tensor | None = None
         if self.loss.class_weights != "none":
             assert isinstance(dataset, SegmentationDataset)

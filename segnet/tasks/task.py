@@ -95,9 +95,9 @@ class Answers(Protocol[AnswerType]):
 class Criterion(Protocol):
     """A loss that is a sum over pixels or images divided by a count, so that the parts of a batch and the ranks add up.
 
-    There is one divisor: a sum of two losses needs the same count for both. A loss of a whole batch, such as a Dice loss over
-    all its pixels, does not add up. A sum over images does in training; validation takes a large image in regions and adds up
-    the losses of these.
+    There is one divisor: a sum of two losses needs the same count for both. A loss of whole images, such as Dice, is multiplied
+    by the count of each image; over the pixels of a whole batch it does not add up. Validation takes a large image in regions
+    and adds up the losses of these.
     """
 
     def counts(self, truth: Tensor, /) -> Tensor:

@@ -94,7 +94,7 @@ def test_work_is_counted_as_the_summary_counts_it(config):
     assert 1e-5 < document["ways"]["folded bfloat16"]["relative_error"]["logits"] < 0.5
 
 
-@pytest.mark.parametrize("loss", ["class_weights=none", "{class_weights: enet, label_smoothing: 0.1}"])
+@pytest.mark.parametrize("loss", ["lovasz=0.5", "{class_weights: enet, label_smoothing: 0.1}"])
 def test_a_training_step_is_compared_and_its_memory_counted(config, loss):
     changes = [f"loss.{loss}" if loss[0] != "{" else f"loss={loss}", "optim.name=adamw"]
     ways = benchmark_training(override_config(config, changes), rounds=1, emulated=True)["ways"]

@@ -14,7 +14,7 @@ from unittest import mock
 
 import torch
 from fake_cuda import GPU, PretendedGpu, pretended_gpu
-from helpers import CLASSES, ROOT, tiny_config_for, tiny_mask, write_pair, write_split
+from helpers import CLASSES, ROOT, recipes, tiny_config_for, tiny_mask, write_pair, write_split
 from torch import Tensor, nn
 
 from segnet.classes import class_set
@@ -32,7 +32,7 @@ from segnet.training import loop, step
 
 Run = Callable[[PretendedGpu], None]
 
-RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem != "template")
+RECIPES = [path.stem for path in recipes() if path.parent == ROOT / "configs"]
 PRECISIONS = ("bfloat16", "float16", "float32")
 RECOMPUTE = ("nothing", "activations", "stages")
 OPTIMIZERS = ("adamw", "sgd")

@@ -9,6 +9,7 @@ import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,18 @@ needs_compiler = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() == "AVX2" and "avx512_f" in processor_features(),
     reason="inductor computes wrongly where ATEN_CPU_CAPABILITY hides AVX-512 from torch alone",
 )
+
+
+@cache
+def recipes() -> list[Path]:
+    """The YAML files of configs/ and its folders that belong to the project, without template.yaml.
+
+    Readers write their own configurations into that folder, too: those are not known to git. Without git, all are given.
+    """
+    done = subprocess.run(["git", "ls-files", "configs"], cwd=ROOT, capture_output=True, text=True, check=False)
+    known = {ROOT / name for name in done.stdout.splitlines()}
+    there = {*(ROOT / "configs").rglob("*.yaml")} - {ROOT / "configs" / "template.yaml"}
+    return sorted(there & known or there)
 
 
 def tiny_mask(*, seed: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:

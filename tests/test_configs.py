@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from config_files import write_config
-from helpers import ROOT
+from helpers import ROOT, recipes
 
 from segnet.config.loading import config_to_yaml, load_config
 from segnet.config.yaml_files import Tree, read_mapping
 
-RECIPES = sorted({*(ROOT / "configs").glob("*.yaml")} - {ROOT / "configs" / "template.yaml"})
+YAML_FILES = recipes()
+RECIPES = [path for path in YAML_FILES if path.parent == ROOT / "configs"]
+MODELS = [path for path in YAML_FILES if path.parent == ROOT / "configs" / "model"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -21,13 +23,10 @@ def test_every_recipe_loads_and_survives_a_round_trip(path: Path, tmp_path: Path
     assert load_config(write_config(tmp_path, config_to_yaml(config))) == config
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "model").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_every_model_file_is_whole(path: Path, tmp_path: Path) -> None:
     config = load_config(write_config(tmp_path, f"base: {path}\ndata: {{root: here, classes: voc}}\n"))
     assert len(config.model.encoder) == len(config.model.decoder)
-
-
-YAML_FILES = sorted({*(ROOT / "configs").rglob("*.yaml")} - {ROOT / "configs" / "template.yaml"})
 
 
 def keys_of_files(path: Path) -> list[str]:
@@ -62,7 +61,7 @@ def test_every_value_has_a_line_of_its_own_and_a_reason(path: Path) -> None:
 
 
 def test_every_recipe_names_its_source_and_command():
-    for path in {*(ROOT / "configs").glob("*.yaml")} - {ROOT / "configs" / "template.yaml"}:
+    for path in RECIPES:
         comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
         assert any("python scripts/train.py" in line or "segnet train" in line for line in comment), path.name
         assert any("Expected" in line for line in comment), path.name

@@ -88,17 +88,22 @@ class ScriptProcess:
 class ScriptServer:
     """The process that forks scripts. It ends with this object's process, whatever ends that."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], more: Sequence[str] = ()) -> None:
+        """`more` are modules that it imports beside LIBRARIES."""
         self._environment = environment
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, __file__, str(theirs.fileno())]
+            command = [sys.executable, __file__, str(theirs.fileno()), *more]
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
 
     def fits(self, environment: dict[str, str]) -> bool:
         """Whether a fork with this environment does what a process does that starts with it."""
         changed = set(environment.items()) ^ set(self._environment.items())
         return not any(name.startswith(READ_AT_START) for name, _ in changed)
+
+    def forward(self, request: bytes, files: Sequence[int]) -> None:
+        """Hand on a request that another process wrote, with the sockets and files that came with it."""
+        socket.send_fds(self._socket, [request], files)
 
     def start(
         self,
@@ -206,7 +211,7 @@ def _prepare(request: dict[str, Any], stdout: int, stderr: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    for library in LIBRARIES:
+    for library in (*LIBRARIES, *sys.argv[2:]):
         importlib.import_module(library)
     gc.freeze()  # or a collection in a fork would copy all pages
     runpy.run_path(_serve(socket.socket(fileno=int(sys.argv[1])))[0], run_name="__main__")

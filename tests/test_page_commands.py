@@ -1,6 +1,6 @@
 """Every command line of every page and recipe has a command, options and keys that exist; nothing is run here.
 
-`tests/test_docs.py` runs those that can be run. This reads the others, too: those that need a GPU, a network or hours.
+`tests/test_pages.py` runs those that can be run. This reads the others, too, and each over the networks and sizes of its recipe.
 """
 
 import itertools

@@ -15,7 +15,7 @@ from segnet.classes import ClassSet
 from segnet.evaluation.charts import Chart, reliability_chart
 from segnet.evaluation.gallery import PictureSection, ReportPicture, picture_rows, picture_section, worst_of_class
 from segnet.evaluation.learning_curves import learning_curves
-from segnet.evaluation.markup import Page, css_color, percent, swatch, text_of, tiles, with_unit
+from segnet.evaluation.markup import Page, css_color, heading, percent, swatch, text_of, tiles, with_unit
 from segnet.metrics.calibration import Reliability
 from segnet.metrics.confusion import Scores
 from segnet.system.files import write_text

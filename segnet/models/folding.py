@@ -41,9 +41,9 @@ def fold(model: _Model, precision: str = "float32", *, native: bool = True) -> _
 
     Batch normalisation is multiplied into the convolution before it, and each deconvolution becomes the convolution that it
     equals. A folded network stays as it is; an exported network was folded before its export and is returned itself.
-    On a CPU it uses the compiled kernel or what replaces it (`layers/winograd.py`), if `native`: in float32, and in bfloat16 where
-    the kernel is faster than torch. At a `precision` below float32 the copy must run under autocast; the kernels of torch's
-    convolutions are rounded once, which autocast would do in every call.
+    If `native`, it uses the compiled kernel on a CPU, or what replaces it (`layers/winograd.py`): in float32, and in bfloat16
+    where the kernel is faster than torch. At a `precision` below float32 the copy must run under autocast; the kernels of
+    torch's convolutions are rounded once, which autocast would do in every call.
     """
     if not isinstance(model, EncoderDecoder):
         return model

@@ -16,7 +16,7 @@ from segnet.importing.class_file import ClassLine, hex_color
 from segnet.importing.files import PictureFinder, Tree
 from segnet.importing.painting import Patch, Shape, crop, paint_declared
 from segnet.importing.polygons import CIRCLE, Points, coco_polygon, read_points, turned
-from segnet.importing.source import BACKGROUND, Choices, Item, Size, Source, short_ids, split_of
+from segnet.importing.source import BACKGROUND, Choices, Item, Size, Source, split_of
 from segnet.system.errors import UserError, data_error, first_line
 
 XML = "annotations.xml"
@@ -45,7 +45,10 @@ def _xml_files(tree: Tree) -> list[str]:
 
 
 def read_cvat_images(tree: Tree, choices: Choices) -> Source:
-    """A set in one annotations.xml, or in one for each task. Raises UserError (data) where their labels differ."""
+    """A set in one annotations.xml, or in one for each task; then the ids begin with its folder, as those of `read_cvat`.
+
+    Raises UserError (data) where the labels of the tasks differ.
+    """
     faults, left_out = list[UserError](), Counter[str]()
     files = [_open(tree, name) for name in _xml_files(tree)]
     classes = files[0].classes
@@ -63,7 +66,6 @@ def read_cvat_images(tree: Tree, choices: Choices) -> Source:
                 found_in.append((file, image, *_find(image, file, finder)))
             except UserError as fault:
                 faults.append(fault)
-    ids = short_ids([listed for *_, listed in found_in])
     items = list[Item]()
     for file, image, picture, listed in found_in:
         left_out["tags"] += sum(entry.tag == "tag" for entry in image)
@@ -72,7 +74,9 @@ def read_cvat_images(tree: Tree, choices: Choices) -> Source:
         shapes = _shapes(drawn, number_of, file.path, what, faults)
         stated = (_side(image, "height"), _side(image, "width"))
         draw = partial(paint_declared, shapes, stated, overlap, f"{file.path}: {what}")
-        items.append(Item(ids[listed], picture, file.path, draw if drawn else None, split_of(image.get("subset", ""))))
+        name = posixpath.splitext(listed)[0]
+        own_id = posixpath.join(file.folder, name) if len(files) > 1 else name
+        items.append(Item(own_id, picture, file.path, draw if drawn else None, split_of(image.get("subset", ""))))
     notes = [f"{count:,} {kind} of whole pictures are left out" for kind, count in left_out.items() if count]
     notes += finder.notes(item.picture for item in items)
     rules = {"polygons, boxes": "COCO's tools (rleFrPoly)", "ellipses": f"polygons of {len(CIRCLE)} corners", "overlap": overlap}
@@ -110,13 +114,12 @@ def _classes(root: ElementTree.Element, path: Path) -> list[ClassLine]:
 
 
 def _find(image: ElementTree.Element, file: _File, finder: PictureFinder) -> tuple[Path, str]:
-    """The picture of an image, and its path without the folder images/. Raises UserError (data) where there is none."""
+    """The picture of an image, and its path in the folder images/, or where it was found. Raises UserError (data) for none."""
     name = image.get("name", "")
     folders = [posixpath.join(file.folder, own) for own in (f"images/{image.get('subset', '')}", "images")]
     near = next((own for own in folders if posixpath.normpath(posixpath.join(own, name)) in finder.by_path), file.folder)
     picture, listed = finder.find(name, file.path, near)
-    inside = posixpath.join(file.folder, "images/")
-    return picture, posixpath.join(file.folder, listed.removeprefix(inside)) if listed.startswith(inside) else listed
+    return picture, listed.removeprefix(posixpath.join(file.folder, "images/"))
 
 
 def _shapes(

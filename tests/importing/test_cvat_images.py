@@ -63,7 +63,7 @@ def test_the_higher_z_order_is_on_top_and_the_labels_keep_their_order(tmp_path: 
     assert names_in(tmp_path / "out") == ["background", LEAF, STEM]
     assert [row.color for row in result.classes] == [(0, 0, 0), (10, 20, 0), (10, 20, 1)]
     expected = painted([(2.25, 3.5), (18.5, 3.5), (9.75, 20)], [(4, 4), (20, 4), (20, 18)])
-    assert np.array_equal(masks_in(tmp_path / "out")["ä b"], expected)
+    assert np.array_equal(masks_in(tmp_path / "out")["Blatt 1/ä b"], expected)
     assert result.notes == []
 
 
@@ -134,7 +134,7 @@ def test_the_xml_alone_takes_its_pictures_from_a_folder(tmp_path: Path) -> None:
     with refused(ExitCode.DATA, "picture 'x/a.jpg' is missing", "--pictures"):
         run_import(renamed, tmp_path / "out")
     run_import(renamed, tmp_path / "out", pictures=tmp_path / "photos")
-    assert list(masks_in(tmp_path / "out")) == ["a"]
+    assert list(masks_in(tmp_path / "out")) == ["x/a"]
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,11 @@ def require_8_bits(path: Path | str, content: bytes | None = None) -> None:
         raise data_error(path, "more than 8 bits a band", remedy)
 
 
+def is_turned(path: Path, content: bytes) -> bool:
+    """Whether the EXIF orientation of a picture turns it. Raises as `open_picture`."""
+    return _orientation(open_picture(path, FORMATS, content=content, decode=False).picture) != 1
+
+
 def picture_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
     """(height, width) of a picture or mask as stored, before its EXIF orientation, from the header alone.
 

@@ -13,7 +13,6 @@ from segnet.inference.predictor import Predictor
 from segnet.prediction.inputs import Job, real_path
 from segnet.prediction.manifest import Manifest, Record
 from segnet.prediction.outputs import OUTPUTS, PLAIN, RESTORED_OUTPUTS, Options, output_path
-from segnet.system.digests import sha256_of
 from segnet.system.errors import config_error
 from segnet.system.files import short_name
 
@@ -65,7 +64,8 @@ class ExistingOutputs:
             return ", made with other weights or settings"
         if record.picture == self.name_of(job.picture):
             return ""
-        same_content = record.done and job.picture.is_file() and record.input == sha256_of(job.picture)
+        same_content = record.done and job.picture.is_file()
+        same_content = same_content and record.input == input_digest(job.picture, job.picture.read_bytes())
         return "" if same_content else f", made from {record.picture}"
 
     def prepare(self, jobs: Sequence[Job]) -> None:
@@ -85,9 +85,6 @@ class ExistingOutputs:
 
     def are_valid(self, job: Job, digest: str) -> bool:
         """True when all targets of `job` exist and were made from a picture with this digest, with the same settings."""
-        world, target = world_file(job.picture), self.world_target(job)
-        if world and target and not (target.is_file() and target.read_bytes() == world.read_bytes()):
-            return False
         return all(os.path.exists(path) and self._is_valid(path, digest) for path in self.targets(job))
 
     def _is_valid(self, path: Path, digest: str) -> bool:
@@ -114,6 +111,12 @@ class ExistingOutputs:
     def finish(self, record: Record) -> None:
         """Mark the outputs of `record` as written."""
         self.manifest.add(record._replace(done=True))
+
+
+def input_digest(picture: Path, content: bytes) -> str:
+    """The SHA-256 of the content of a picture and of its world file."""
+    world = world_file(picture)
+    return hashlib.sha256(content + (world.read_bytes() if world else b"")).hexdigest()
 
 
 def settings_digest(predictor: Predictor, options: Options = PLAIN) -> str:

@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
     picture: str
     outputs: tuple[str, ...]
-    input: str  # SHA-256 of the picture's bytes
+    input: str  # SHA-256 of the bytes of the picture and of its world file
     settings: str  # digest of everything else that the outputs depend on
     done: bool = False
 

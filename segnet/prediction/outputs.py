@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from segnet.classes import IGNORE_INDEX, ClassSet
 from segnet.config.sections import RGB, Bands
-from segnet.data.georeference import Georeference, encode_geotiff, read_georeference
+from segnet.data.georeference import Georeference, encode_geotiff, find_georeference
 from segnet.data.images import encode_image
 from segnet.data.map_coordinates import map_place
 from segnet.data.mask_files import encode_mask
@@ -215,18 +214,19 @@ def need_probabilities(kinds: Iterable[str]) -> bool:
     return any(find_output(kind).needs_probabilities for kind in kinds)
 
 
-def georeference_for(kinds: Sequence[str], picture: Path, content: bytes) -> Georeference | None:
+def georeference_for(kinds: Sequence[str], picture: Path, content: bytes, world: Path | None = None) -> Georeference | None:
     """The georeference of a picture with this content, for outputs that keep it; None where it has none or no output takes it.
 
-    Raises UserError (data) where one of `kinds` cannot be written without it.
+    `world` is its world file. Raises UserError (data) where that cannot be read, or one of `kinds` cannot be written without a
+    georeference.
     """
     outputs = [find_output(kind) for kind in kinds]
     needed = any(output.needs_georeference for output in outputs)
     if not needed and not any(output.takes_georeference for output in outputs):
         return None
-    georeference = read_georeference(io.BytesIO(content))
+    georeference = find_georeference(picture, content, world)
     if georeference is None and needed:
-        found = "has no georeference (tags 33550 and 33922, or 34264) that a GeoTIFF could take over"
+        found = "has no georeference (tags 33550 and 33922, or 34264, or a world file) that a GeoTIFF could take over"
         raise data_error(picture, found, "predict it without geotiff")
     return georeference
 

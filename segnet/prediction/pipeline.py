@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections import deque
@@ -21,7 +20,7 @@ from segnet.data.scaling import Raster
 from segnet.inference.answers import WINDOW
 from segnet.inference.exported import Runtime
 from segnet.inference.predictor import Prediction, Predictor, Restoration
-from segnet.prediction.existing import ExistingOutputs, jobs_digest, settings_digest
+from segnet.prediction.existing import ExistingOutputs, input_digest, jobs_digest, settings_digest
 from segnet.prediction.inputs import Job, require_free_targets
 from segnet.prediction.outputs import (
     PLAIN,
@@ -124,7 +123,7 @@ class _Image(NamedTuple):
     """A picture that was read."""
 
     raster: Raster
-    digest: str  # SHA-256 of the file
+    digest: str  # from `input_digest`
     georeference: Georeference | None  # None: no output takes it, or there is none
 
 
@@ -173,13 +172,13 @@ class FolderPrediction:
             raise header.error
         self._require_short_names(job)
         content = job.picture.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
+        digest = input_digest(job.picture, content)
         if not self.overwrite and self.existing.are_valid(job, digest):
             return None
         raster = self.predictor.read(job.picture, content)
         require_size(self.kinds, job.picture, max(raster.image.shape[1:]))
         require_writable(self.kinds, job.picture, raster)
-        georeference = georeference_for(self.kinds, job.picture, content)
+        georeference = georeference_for(self.kinds, job.picture, content, world_file(job.picture))
         return _Image(raster, digest, georeference)
 
     def _require_short_names(self, job: Job) -> None:

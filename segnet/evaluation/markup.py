@@ -30,7 +30,7 @@ class Page:
         self.template = template
         self.parts = {
             "title": text_of(title),
-            "style": part("report.css"),
+            "style": part("base.css") + part("report.css"),
             "script": script,
             # By this digest the page's content security policy knows its own script.
             "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -1,7 +1,7 @@
 """One self-contained HTML page about an evaluation: scores, charts, and the worst and best pictures to look into.
 
-`report_start.html`, `report.html` and `report_end.html` are the page; `report_pictures.html`, `report.css` and `report.js` are
-put into it, and this module fills in what is known.
+`report_start.html`, `report.html` and `report_end.html` are the page; `report_pictures.html`, `base.css`, `report.css`
+and `report.js` are put into it, and this module fills in what is known.
 Everything that comes from data is escaped, and the page's content security policy runs no script but its own.
 """
 

@@ -11,6 +11,8 @@ from importlib import resources
 from string import Template
 from typing import NamedTuple
 
+from segnet.evaluation.markup import part
+
 
 class Page(NamedTuple):
     """A page and what it may load."""
@@ -26,7 +28,7 @@ def build_page(backend: str, *, scripts: str = "", connections: str = "'self'") 
     connect-src.
     """
     script = "\n".join([backend, page_part("files.js"), page_part("page.js")])
-    style = page_part("page.css")
+    style = part("base.css") + page_part("page.css")
     rules = {
         "default-src": "'none'",
         "script-src": f"{_digest(script)} {scripts}".strip(),

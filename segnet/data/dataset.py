@@ -51,7 +51,7 @@ class SplitDataset(Dataset[Sample], ABC):
 
     ids: list[str]
 
-    def __init__(self, root: Path, split: str, *, bands: Bands, transform: JointTransform, seed: int) -> None:
+    def __init__(self, root: Path, split: str, *, bands: Bands, seed: int, transform: JointTransform = eval_transform) -> None:
         self.root = root
         self.bands = bands
         self.split = split
@@ -163,13 +163,13 @@ class SegmentationDataset(SplitDataset):
         return [[picture, mask_path(self.root, name)] for picture, name in zip(self.pictures, self.ids, strict=True)]
 
 
-def open_split(data: DataConfig, split: str, *, transform: JointTransform = eval_transform, seed: int = 0) -> SegmentationDataset:
+def open_split(data: DataConfig, split: str, *, seed: int = 0) -> SegmentationDataset:
     """The split `split` of the dataset that a configuration names. No picture or mask is read; see `require_useful_labels`.
 
     Raises UserError (data) as SegmentationDataset does, and for a picture that `data.train_split` contains as well.
     """
     root = Path(data.root)
-    dataset = SegmentationDataset(root, split, data.class_set, bands=data.bands, transform=transform, seed=seed)
+    dataset = SegmentationDataset(root, split, data.class_set, bands=data.bands, seed=seed)
     require_unseen(data, split, dataset.ids)
     return dataset
 

@@ -29,12 +29,12 @@ class Intervals(NamedTuple):
     class_iou: tuple[Interval | None, ...]
 
 
-def score_intervals(pixels: Counts, samples: int = SAMPLES, *, seed: int = 0) -> Intervals:
+def score_intervals(pixels: Counts, samples: int = SAMPLES) -> Intervals:
     """The intervals of the scores of a split from the (N, K, 3) counts of its pictures.
 
     Each resample draws as many pictures as there are, with replacement; its scores are those of the summed counts.
     """
-    (sums,) = zip(*resampled_sums([pixels], samples, seed), strict=True)
+    (sums,) = zip(*resampled_sums([pixels], samples, seed=0), strict=True)
     miou, accuracy, *ious = map(_interval, measures_of(np.concatenate(sums)).T)
     return Intervals(miou, accuracy, tuple(ious))
 

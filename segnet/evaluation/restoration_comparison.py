@@ -41,9 +41,9 @@ def refuse_unlike_restorations(a: RestoredPictures, b: RestoredPictures, path: P
     raise data_error(path, found, remedy)
 
 
-def compare_restorations(a: RestoredPictures, b: RestoredPictures, samples: int, *, seed: int = 0) -> RestorationComparison:
+def compare_restorations(a: RestoredPictures, b: RestoredPictures, samples: int) -> RestorationComparison:
     """Paired bootstrap over pictures of the mean PSNR and SSIM, as `comparison.compare` does of counts."""
-    generator, count = np.random.default_rng(seed), len(a.ids)
+    generator = np.random.default_rng(0)
     measures = {}
     for column, name in enumerate(_NAMES):
         both = np.stack([a.values[:, column], b.values[:, column]])
@@ -58,7 +58,7 @@ def compare_restorations(a: RestoredPictures, b: RestoredPictures, samples: int,
         first, second = known.mean(axis=1).tolist()
         better = float((drawn > 0).mean())
         measures[name] = Difference(first, second, float(differences.mean()), float(low), float(high), better)
-    return RestorationComparison(a.split, count, samples, measures)
+    return RestorationComparison(a.split, len(a.ids), samples, measures)
 
 
 def restoration_comparison_table(comparison: RestorationComparison) -> str:

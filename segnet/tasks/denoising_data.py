@@ -23,7 +23,6 @@ from segnet.data.listing import names_by_stem
 from segnet.data.sample_files import find_unlabelled_pictures, merge_alike
 from segnet.data.sampler import SampleKey
 from segnet.data.split_lists import SHOWN, read_split
-from segnet.data.transforms import JointTransform, eval_transform
 from segnet.metrics.psnr import to_8_bits
 from segnet.system.digests import derive_seed, digest_files, digest_of
 from segnet.system.errors import UserError, data_error, raise_first
@@ -38,17 +37,8 @@ class CleanPictures(SplitDataset):
     sample raises it for faults in the content of its files.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        split: str,
-        noise: NoiseConfig,
-        bands: Bands,
-        *,
-        transform: JointTransform = eval_transform,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(root, split, bands=bands, transform=transform, seed=seed)
+    def __init__(self, root: Path, split: str, noise: NoiseConfig, bands: Bands, *, seed: int = 0) -> None:
+        super().__init__(root, split, bands=bands, seed=seed)
         self.noise = noise
         self.names = read_split(root, split)
         pictures, faults = find_unlabelled_pictures(root, self.names)

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     from segnet.inference.loaded_model import load_model
     from segnet.models.encoder_decoder import EncoderDecoder
     from segnet.prediction.inputs import passed_over, pictures_of
-    from segnet.system.errors import ExitCode, UserError
+    from segnet.system.errors import checkpoint_error
     from segnet.web.folder import export_page
     from segnet.web.onnxruntime_web import read_browser_runtime
 
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     runtime = read_browser_runtime(given.runtime) if is_page else None
     model, classes, config, checkpoint, step, score = load_model(given.source, given.overrides)
     if not isinstance(model, EncoderDecoder):
-        raise UserError(ExitCode.CHECKPOINT, checkpoint, "exported already", "name a run folder or a checkpoint")
+        raise checkpoint_error(checkpoint, "exported already", "name a run folder or a checkpoint")
     print(f"export {checkpoint} on CPU", flush=True)
     metadata = Metadata(config, step, score)
     if runtime:

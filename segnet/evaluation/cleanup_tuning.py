@@ -99,9 +99,6 @@ def cleanup_advice(tried: Sequence[Tried]) -> str:
 
 def tuning_json(tried: Sequence[Tried]) -> str:
     """Every rule, and the one that is kept; null where none helps."""
-    rules = [
-        {**rule._asdict(), **{key: None if math.isnan(value) else value for key, value in miou._asdict().items()}}
-        for rule, miou in tried
-    ]
+    rules = [{**rule._asdict(), **miou.document()} for rule, miou in tried]
     kept = tried[0].rule._asdict() if tried[0].helps else None
     return json.dumps({"kept": kept, "samples": SAMPLES, "rules": rules}, indent=1, allow_nan=False) + "\n"

@@ -11,7 +11,7 @@ import numpy as np
 
 from segnet.evaluation.resampling import Counts, measures_of, resampled_sums
 from segnet.evaluation.results import PictureCounts
-from segnet.system.errors import ExitCode, UserError
+from segnet.system.errors import data_error
 
 
 class Difference(NamedTuple):
@@ -23,6 +23,10 @@ class Difference(NamedTuple):
     low: float
     high: float
     b_better: float  # share of the resamples in which b is better
+
+    def document(self) -> dict[str, float | None]:
+        """The numbers by their names for JSON, which has no NaN and no infinity: None in their place."""
+        return {name: value if math.isfinite(value) else None for name, value in self._asdict().items()}
 
 
 class Comparison(NamedTuple):
@@ -53,7 +57,7 @@ def refuse_unlike(a: PictureCounts, b: PictureCounts, path: Path) -> None:
         found, remedy = f"has another truth for {a.ids[unlike]} than the other", "the masks changed: evaluate both again"
     else:
         return
-    raise UserError(ExitCode.DATA, path, found, remedy)
+    raise data_error(path, found, remedy)
 
 
 def compare(a: PictureCounts, b: PictureCounts, samples: int, *, seed: int = 0) -> Comparison:
@@ -99,16 +103,12 @@ def comparison_table(comparison: Comparison) -> str:
 
 def comparison_json(comparison: Comparison) -> str:
     """The same as JSON: shares 0..1, null for what is absent."""
-
-    def row(found: Difference) -> dict[str, float | None]:
-        return {name: None if math.isnan(value) else value for name, value in found._asdict().items()}
-
     document = {
         "split": comparison.split,
         "pictures": comparison.pictures,
         "samples": comparison.samples,
-        "miou": row(comparison.miou),
-        "global_accuracy": row(comparison.global_accuracy),
-        "classes": [{"name": name, **row(found)} for name, found in comparison.classes.items()],
+        "miou": comparison.miou.document(),
+        "global_accuracy": comparison.global_accuracy.document(),
+        "classes": [{"name": name, **found.document()} for name, found in comparison.classes.items()],
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"

@@ -6,7 +6,6 @@ times, so that equal runs have equal cards.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -23,7 +22,7 @@ from segnet.evaluation.temperature import FILE as TEMPERATURE
 from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.runs.checkpoint import BEST, load_checkpoint
 from segnet.system.errors import UserError, first_line, printable
-from segnet.system.files import write_text
+from segnet.system.files import read_json_object, write_text
 from segnet.tasks.choice import build_task
 from segnet.tasks.denoising_score import MEASURES
 from segnet.tasks.segmentation_score import Evaluation, EvaluationCounts
@@ -73,19 +72,11 @@ def read_facts(run: Path) -> Facts:
     """
     best = load_checkpoint(run / BEST)
     folders = sorted(path.parent for path in (run / "evaluation").glob("*/metrics.json"))
-    evaluations = {folder.name: content for folder in folders if (content := _read_json(folder / "metrics.json"))}
-    kept = {path.parent.name: _read_json(path) for path in sorted((run / "evaluation").glob(f"*/{TEMPERATURE}"))}
+    evaluations = {folder.name: content for folder in folders if (content := read_json_object(folder / "metrics.json"))}
+    kept = {path.parent.name: read_json_object(path) for path in sorted((run / "evaluation").glob(f"*/{TEMPERATURE}"))}
     temperatures = {name: content for name, content in kept.items() if "temperature" in content}
-    environment = _read_json(run / "environment.json")
+    environment = read_json_object(run / "environment.json")
     return Facts(run, best.config, best.step, best.score, environment, evaluations, temperatures)
-
-
-def _read_json(path: Path) -> Document:
-    try:
-        content = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def model_card(facts: Facts) -> str:

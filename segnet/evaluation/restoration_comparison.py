@@ -74,15 +74,11 @@ def restoration_comparison_table(comparison: RestorationComparison) -> str:
 
 def restoration_comparison_json(comparison: RestorationComparison) -> str:
     """The same as JSON; null for what cannot be measured."""
-
-    def row(found: Difference) -> dict[str, float | None]:
-        return {name: value if math.isfinite(value) else None for name, value in found._asdict().items()}
-
     document = {
         "task": "denoise",
         "split": comparison.split,
         "pictures": comparison.pictures,
         "samples": comparison.samples,
-        **{name.lower(): row(found) for name, found in comparison.measures.items()},
+        **{name.lower(): found.document() for name, found in comparison.measures.items()},
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"

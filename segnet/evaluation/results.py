@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,8 @@ from segnet.classes import ClassSet
 from segnet.config.yaml_files import read_mapping
 from segnet.evaluation.resampling import SAMPLES, Counts, Intervals, score_intervals
 from segnet.metrics.confusion import ratio
-from segnet.system.errors import ExitCode, UserError
-from segnet.system.files import make_folder, write_text
+from segnet.system.errors import data_error
+from segnet.system.files import csv_text, make_folder, write_text
 from segnet.tasks.segmentation_score import Evaluation, PictureScore
 from segnet.tasks.task import Measure
 
@@ -86,8 +85,8 @@ def save_evaluation(
     confusion = [["truth \\ prediction", *classes.names]]
     confusion += [[name, *map(str, row)] for name, row in zip(classes.names, evaluation.scores.confusion, strict=True)]
     paths = [folder / name for name in ("confusion.csv", "pictures.csv", "metrics.json")]
-    write_text(paths[0], _csv(confusion))
-    write_text(paths[1], _csv([picture_columns(classes.names), *map(_picture_row, evaluation.pictures)]))
+    write_text(paths[0], csv_text(confusion))
+    write_text(paths[1], csv_text([picture_columns(classes.names), *map(_picture_row, evaluation.pictures)]))
     document = _metrics(evaluation, classes, split) | ({"conditions": dict(conditions)} if conditions else {})
     write_text(paths[2], json.dumps(document, indent=1, allow_nan=False) + "\n")
     return paths
@@ -103,12 +102,6 @@ def _picture_row(picture: PictureScore) -> list[str]:
     shares = [picture.miou, picture.accuracy, picture.boundary_f1]
     pixels = [n for counts in zip(picture.correct, picture.in_truth, picture.in_prediction, strict=True) for n in counts]
     return [picture.id, *("" if math.isnan(share) else repr(share) for share in shares), *map(str, (picture.ignored, *pixels))]
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _metrics(evaluation: Evaluation, classes: ClassSet, split: str) -> dict[str, object]:
@@ -166,7 +159,7 @@ def read_confusion(path: Path) -> Tensor:
             raise ValueError("not as many columns as rows")
         return torch.tensor(rows, dtype=torch.int64)
     except (OSError, ValueError, RuntimeError, csv.Error) as error:
-        raise UserError(ExitCode.DATA, path, f"not a confusion matrix ({error!s:.80})", "evaluate again") from None
+        raise data_error(path, f"not a confusion matrix ({error!s:.80})", "evaluate again") from None
 
 
 class PictureCounts(NamedTuple):
@@ -184,13 +177,13 @@ def find_evaluation(path: Path, split: str | None) -> Path:
     Raises UserError (data) where there is none.
     """
     if not path.is_dir():
-        raise UserError(ExitCode.DATA, path, "no such folder", "name a run folder, or one that segnet evaluate wrote")
+        raise data_error(path, "no such folder", "name a run folder, or one that segnet evaluate wrote")
     given = (path / "metrics.json").exists()  # an evaluation folder itself
     split = split or _val_split(path)
     folder = path if given else path / "evaluation" / split
     if not (folder / "metrics.json").exists() or not (folder / "pictures.csv").exists():
         remedy = "evaluate again" if given else f"run segnet evaluate {path} --split {split}"
-        raise UserError(ExitCode.DATA, folder, "no pictures.csv" if given else "not evaluated yet", remedy)
+        raise data_error(folder, "no pictures.csv" if given else "not evaluated yet", remedy)
     return folder
 
 
@@ -222,7 +215,7 @@ def read_counts(path: Path, split: str | None) -> PictureCounts:
             raise ValueError("pixels that do not add up")
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, csv.Error) as error:
         reason = f"metrics.json has no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(ExitCode.DATA, folder, f"not files of an evaluation ({reason:.80})", "evaluate again") from None
+        raise data_error(folder, f"not files of an evaluation ({reason:.80})", "evaluate again") from None
     if split not in (None, found):
-        raise UserError(ExitCode.DATA, folder, f"is of the split '{found}', not '{split}'", f"leave out --split {split}")
+        raise data_error(folder, f"is of the split '{found}', not '{split}'", f"leave out --split {split}")
     return PictureCounts(found, classes, ids, pixels)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from segnet.system.errors import ExitCode, UserError, data_error, first_line
+from segnet.system.errors import ExitCode, UserError, data_error, environment_error, first_line
 from segnet.system.files import full_disk_named, megabytes, require_space, sync_to_disk, write_text
 
 TIMEOUT = 60  # seconds without a byte
@@ -104,7 +104,7 @@ def _download(archive: Archive, url: str, part: Path) -> None:
             before = reached = 0
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) or _size(part) <= reached:
-                raise UserError(ExitCode.ENVIRONMENT, url, _reason(error)) from None
+                raise environment_error(url, _reason(error)) from None
             reached = _size(part)
     if _is_whole(archive, part):
         return
@@ -112,7 +112,7 @@ def _download(archive: Archive, url: str, part: Path) -> None:
     part.unlink()
     if before:  # the part of an earlier call may be the wrong one
         return _download(archive, url, part)
-    raise UserError(ExitCode.DATA, url, found)
+    raise data_error(url, found)
 
 
 def _transfer(archive: Archive, url: str, part: Path) -> None:
@@ -132,7 +132,7 @@ def _transfer(archive: Archive, url: str, part: Path) -> None:
     with response:
         start, total = _answer(response, start, etag)
         if archive.size and total not in (None, archive.size):
-            raise UserError(ExitCode.DATA, url, f"{total:,} bytes, expected {archive.size:,}")
+            raise data_error(url, f"{total:,} bytes, expected {archive.size:,}")
         limit = total or archive.size or MAX_BYTES
         require_space(part.parent, limit - start if limit < MAX_BYTES else 0)
         if not start:
@@ -186,7 +186,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int, limit: 
         while chunk := response.read1(_CHUNK):
             start += len(chunk)
             if start > limit:
-                raise UserError(ExitCode.DATA, response.url, f"more than {megabytes(limit)}")
+                raise data_error(response.url, f"more than {megabytes(limit)}")
             file.write(chunk)
             bar.update(len(chunk))
         sync_to_disk(file)

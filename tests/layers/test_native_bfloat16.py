@@ -37,7 +37,7 @@ def test_close_to_float64_and_not_to_float32_alone(channels, outputs, size):
     exact = F.conv2d(x.double(), convolution.weight.double(), convolution.bias.double(), padding=1)
     error = (found - exact).abs().max() / exact.abs().max()
     assert found.dtype == torch.float32
-    assert 1e-5 < error < 0.03  # a factor of bfloat16 has eight bits; the transforms make their error a few times as large
+    assert 1e-5 < error < 0.04  # a factor of bfloat16 has eight bits; the transforms make their error a few times as large
 
 
 @pytest.mark.parametrize("size", SIZES)

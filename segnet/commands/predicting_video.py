@@ -64,6 +64,10 @@ def _predict(predictor: Predictor, video: Video, targets: dict[str, Path]) -> in
     """The number of frames, all of which are predicted and written."""
     if video.has_audio and "overlay" in targets:
         print(f"note: {video.path}: its sound is left out", file=sys.stderr)
+    if video.is_uneven:
+        mean = f"{float(video.rate):.6g} a second"
+        found = f"its frames come at uneven times; the outputs have them at the mean rate, {mean}"
+        print(f"note: {video.path}: {found}", file=sys.stderr)
     count, size = 0, (0, 0)
     predictions = predict_video(predictor, video, targets)
     with closing(predictions), tqdm(predictions, video.path.name, video.frames or None, unit="frame", disable=None) as progress:

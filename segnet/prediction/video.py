@@ -29,6 +29,8 @@ from segnet.system.files import atomic_write, csv_text
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts")
 OUTPUTS = {"overlay": ".overlay.mp4", "areas": ".areas.csv"}  # what is written of a video, and its suffix
+_FORMATS = "mov,matroska,avi,mpeg,mpegvideo,mpegts,asf"  # of ffmpeg, which reads others too: lists of files, pictures, SVG
+_SAME_RATE = 0.02  # the share by which two rates that headers print may differ and be one
 AREA_COLUMNS = ("frame", "time", "class", *Area._fields[2:])
 _QUALITY = 18  # CRF of x264: hardly distinguishable from the frames
 
@@ -42,6 +44,7 @@ class Video(NamedTuple):
     rate: Fraction  # frames a second
     frames: int  # about, from its duration; 0: unknown
     has_audio: bool
+    is_uneven: bool = False  # its frames do not follow one another at the rate, which is their mean
 
 
 def is_video(name: str) -> bool:
@@ -59,13 +62,18 @@ def open_video(path: Path) -> Video:
         raise data_error(path, "no such file", "name an existing video")
     command = [exe, "-hide_banner", *_source(path)]  # without an output it ends after the header
     header = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).stderr.decode(errors="replace")
+    if "Input #" in header and "Video: " not in header:
+        raise _unreadable(path, "no pictures in it")
     rate = re.search(r"Stream #.*: Video: .*?([\d.]+)(k?) (?:fps|tbr)", header)
     if not rate or not float(rate[1]):
         raise _unreadable(path, "no frame rate in its header" if "Video: " in header else _reason(header))
+    often = re.search(r"Stream #.*: Video: .*?([\d.]+) fps, ([\d.]+) tbr", header)  # the mean, and the rate that all times fit
+    times = float(often[2]) / float(often[1]) if often else 1.0
+    is_uneven = min(abs(times - 1), abs(times - 2)) > _SAME_RATE  # 2: of fields
     per_second = float(rate[1]) * (1000 if rate[2] else 1)
     duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", header)
     seconds = 3600 * int(duration[1]) + 60 * int(duration[2]) + float(duration[3]) if duration else 0.0
-    return Video(path, exact_rate(per_second), round(per_second * seconds), "Audio: " in header)
+    return Video(path, exact_rate(per_second), round(per_second * seconds), "Audio: " in header, is_uneven)
 
 
 def exact_rate(rate: float) -> Fraction:
@@ -97,7 +105,7 @@ def read_frames(video: Video) -> Generator[Frame, None, None]:
 
 def _source(path: Path) -> list[str]:
     """The arguments that name a file, whatever its name looks like and its content refers to."""
-    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
+    return ["-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-i", f"file:{path}"]
 
 
 def _read_ppm(pipe: IO[bytes]) -> Frame | None:
@@ -262,7 +270,9 @@ def _unreadable(path: Path, reason: str) -> UserError:
 
 def _reason(messages: str) -> str:
     """The first fault that ffmpeg names, without the addresses of its parts."""
-    lines = [re.sub(r"^\[[^]]* @ 0x[0-9a-f]+\] ", "", line.strip()) for line in messages.splitlines()]
+    lines = [re.sub(r"^(\[[^]]* @ 0x[0-9a-f]+\] )+", "", line.strip()) for line in messages.splitlines()]
+    if any("not on whitelist" in line for line in lines):
+        return "it is of another format"
     faults = [line for line in lines if re.search("error|invalid|missing|no |not |partial|corrupt", line, re.IGNORECASE)]
     useful = [line for line in faults if "meta information" not in line and "configuration:" not in line]
     return useful[0] if useful else "it ends too early"

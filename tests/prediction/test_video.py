@@ -65,6 +65,37 @@ def test_a_clip_that_is_turned_is_read_upright(tmp_path: Path) -> None:
     assert next(read_frames(open_video(tmp_path / "turned.mp4"))).shape == (32, 24, 3)
 
 
+def test_frames_at_uneven_times_are_told_from_others(tmp_path: Path) -> None:
+    uneven = ["-vf", r"select='lt(n\,5)+not(mod(n\,3))'", "-fps_mode", "vfr"]
+    found = open_video(make_clip(tmp_path / "a.mp4", rate="10", more=uneven))
+    assert (found.is_uneven, found.rate < 10) == (True, True)
+    for number, rate in enumerate(("10", "30000/1001", "1/10", "50")):
+        assert not open_video(make_clip(tmp_path / f"{number}.mp4", rate=rate)).is_uneven
+
+
+@pytest.mark.parametrize("content", [b"<svg width='9' height='9'/>", b"ffconcat version 1.0\nfile 'a.mp4'\n"])
+def test_what_ffmpeg_reads_and_is_no_video_is_refused(content: bytes, tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mp4")
+    (tmp_path / "b.ts").write_bytes(content)
+    with refused(ExitCode.DATA, "b.ts: not a whole, readable video (it is of another format)"):
+        open_video(tmp_path / "b.ts")
+
+
+def test_sound_alone_is_said(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=0.1", "-f", "mp4", str(tmp_path / "a.mp4"))
+    with refused(ExitCode.DATA, "a.mp4: not a whole, readable video (no pictures in it)"):
+        open_video(tmp_path / "a.mp4")
+
+
+def test_the_reason_of_a_broken_last_frame_has_no_addresses(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=0.5", "-c:v", "mpeg4", str(tmp_path / "a.avi"))
+    content = (tmp_path / "a.avi").read_bytes()
+    last = content.rfind(b"00dc", 0, content.rfind(b"idx1")) + 12
+    (tmp_path / "a.avi").write_bytes(content[:last] + b"\xff" * 68 + content[last + 68 :])
+    with refused(ExitCode.DATA, "a.avi: not a whole, readable video (after 4 frames: corrupt decoded frame)"):
+        list(read_frames(open_video(tmp_path / "a.avi")))
+
+
 def test_every_frame_of_a_clip_is_predicted(predictor: Predictor, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.mp4", "33x25", "10", ["-pix_fmt", "yuv444p"])
     targets = video_targets(clip, tmp_path, ["overlay", "areas"], overwrite=False)

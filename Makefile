@@ -14,7 +14,7 @@ demo: .venv/installed
 	@echo "look at runs/sample/evaluation/val/report.html and runs/sample/predictions/*.overlay.jpg"
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadfile)
+	$(BIN)/python -m pytest $(TESTS) $(if $(WORKERS),-n $(WORKERS) --dist loadfile)
 
 crash-test: .venv/installed-dev
 	SEGNET_CRASH_TRIALS=$${SEGNET_CRASH_TRIALS:-200} $(BIN)/python -m pytest tests/crash --timeout 7200

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 
-from helpers import ROOT
+from helpers import ROOT, recipes
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")), *sorted(ROOT.glob("docs/*.md"))]
 }
-RECIPES = {
-    str(path.relative_to(ROOT)): path.read_text()
-    for path in sorted(ROOT.glob("configs/**/*.yaml"))
-    if path.parent.name != "model" and path.name != "template.yaml"
-}
+RECIPES = {str(path.relative_to(ROOT)): path.read_text() for path in recipes() if path.parent.name != "model"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`((?:segnet [a-z]+ \S|torchrun |make |sbatch |ogr2ogr |pip install |python \S+\.py \S)[^`]*)`")
 

@@ -34,11 +34,10 @@ class Measure(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The measure that chooses the best checkpoint."""
+    """The measure that chooses the best checkpoint, that of the highest value."""
 
     name: str
-    higher_is_better: bool = True
-    title: str = ""  # for people, as in `Measure`
+    title: str  # for people, as in `Measure`
     is_share: bool = True
 
     def of(self, measures: Sequence[Measure]) -> Measure:
@@ -46,11 +45,9 @@ class Best(NamedTuple):
         return next(measure for measure in measures if measure.name == self.name)
 
     def rank(self, measures: Sequence[Measure]) -> float:
-        """A number that is larger for a better score; the lowest finite number where the measure is NaN."""
+        """Its value, by which checkpoints are ranked; the lowest finite number where it is NaN."""
         value = self.of(measures).value
-        if math.isnan(value):
-            return -sys.float_info.max
-        return value if self.higher_is_better else -value
+        return -sys.float_info.max if math.isnan(value) else value
 
 
 class Spread(NamedTuple):

@@ -59,7 +59,7 @@ class Loader(DataLoader[Sample]):
     """A loader that raises the errors of samples and of workers as UserErrors."""
 
     def check_worker_number_rationality(self) -> None:
-        """Nothing: torch would warn at each pass over a split where a recipe for a GPU has more workers than there are cores."""
+        """Nothing: torch would warn at each pass over a split where a recipe has more workers than there are cores."""
 
     def __iter__(self) -> Generator[Sample, None, None]:  # type: ignore[override]
         try:

@@ -79,7 +79,7 @@ def read_cvat_images(tree: Tree, choices: Choices) -> Source:
         items.append(Item(own_id, picture, file.path, draw if drawn else None, split_of(image.get("subset", ""))))
     notes = [f"{count:,} {kind} of whole pictures are left out" for kind, count in left_out.items() if count]
     notes += finder.notes(item.picture for item in items)
-    rules = {"polygons, boxes": "COCO's tools (rleFrPoly)", "ellipses": f"polygons of {len(CIRCLE)} corners", "overlap": overlap}
+    rules = {"outlines": "COCO's tools (rleFrPoly)", "ellipses": f"polygons of {len(CIRCLE)} corners", "overlap": overlap}
     return Source(classes, items, faults, notes, rules)
 
 
@@ -183,7 +183,7 @@ def _outline(points: Points, size: Size) -> Patch:
 
 
 def _mask(runs: list[int], corner: tuple[int, int], part: Size, path: Path, where: str, size: Size) -> Patch:
-    """Runs along the rows of a part (height, width) of the picture that begins at `corner` (top, left); the first is of zeros."""
+    """Runs along the rows of a part (height, width) of the picture, from `corner` (top, left); the first run is of zeros."""
     top, left = corner
     height, width = part
     inside = min(top, left) >= 0 and min(part) > 0 and top + height <= size[0] and left + width <= size[1]

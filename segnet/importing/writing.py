@@ -330,7 +330,8 @@ def _record(
 def _write(out: Path, scratch: Path, record: str, classes: ClassSet, done: Sequence[_Done]) -> int:
     """Write what is missing, the lists last; the number of files written."""
     if (out / RECORD).exists() and (out / RECORD).read_text(encoding="utf-8") != record:
-        raise data_error(out / RECORD, "is of another source, or of other choices", "choose another --out, or delete this folder")
+        remedy = "choose another --out, or delete this folder"
+        raise data_error(out / RECORD, "is of another source, or of other choices", remedy)
     require_space(out, sum(one.bytes for one in done if not picture_path(out, one.item.id, one.suffix).exists()))
     write_text(out / RECORD, record)
     write_classes(out, classes)

@@ -193,7 +193,7 @@ def digest_of_weights(model: Network) -> str:
 
 
 def _without_repeats(image: Tensor, bands: Bands) -> Tensor:
-    """(1, H, W) of an image (3, H, W) whose bands are equal, which is grey, for a network of one band; else the image itself."""
+    """(1, H, W) of an image (3, H, W) with equal bands, which is grey, for a network of one band; else the image itself."""
     is_grey = bands.channels == 1 and bool((image == image[:1]).all())
     return image[:1] if is_grey else image
 

@@ -30,6 +30,7 @@ from segnet.config.sections import Bands
 from segnet.data.images import open_raster
 from segnet.data.mask_files import encode_mask
 from segnet.data.scaling import Raster
+from segnet.inference import predictor as reading
 from segnet.inference.predictor import Predictor
 from segnet.prediction import outputs as output_files
 from segnet.prediction import pipeline
@@ -179,7 +180,7 @@ def test_results_come_in_order_and_memory_is_bounded(
         count(-named.prediction.mask.size)
 
     monkeypatch.setattr(pipeline, "MEMORY", limit * 24)
-    monkeypatch.setattr(pipeline, "open_raster", slow_open)
+    monkeypatch.setattr(reading, "open_raster", slow_open)
     monkeypatch.setitem(OUTPUTS, "mask", Output(".png", slow_save))
     assert written(run_jobs(predictor, tmp_path / "in", tmp_path / "out")) == [f"{number:02}" for number in range(40)]
     assert flying == 0
@@ -214,7 +215,7 @@ def test_too_little_memory_fails_one_picture(
 def fail_at_second(where: str, error: Exception, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise `error` at the second picture that is opened, predicted or written."""
     calls = itertools.count(1)
-    owner, name = {"open_raster": (pipeline, where), "predict": (predictor, where), "write": (output_files, "encode_mask")}[where]
+    owner, name = {"open_raster": (reading, where), "predict": (predictor, where), "write": (output_files, "encode_mask")}[where]
     original = getattr(owner, name)
 
     def failing(*arguments: object, **options: object) -> object:

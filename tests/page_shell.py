@@ -19,14 +19,7 @@ from threading import Thread
 
 SMALLER = "smaller.json"  # beside the programs: more words, by the words with which a command begins
 SERVER = "server"  # beside the programs: the socket that takes requests for forks
-START = """
-if __name__ == "__main__":  # and not in a process that the command starts
-    import sys
-    from segnet.__main__ import start
-
-    sys.executable, sys.argv[0] = sys.argv.pop(1), "segnet"
-    start()
-"""
+PROGRAM = Path(__file__).with_name("page_program.py")
 
 
 class Shell:
@@ -39,7 +32,6 @@ class Shell:
 
         self.programs = programs
         programs.mkdir()
-        (programs / "start.py").write_text(START)
         (programs / SMALLER).write_text(json.dumps(smaller))
         for name in ("segnet", "python"):
             self.add(name, f'exec {sys.executable} -IS {__file__} {name} {programs} "$@"\n')
@@ -88,23 +80,23 @@ def smaller_words(words: list[str], smaller: dict[str, str]) -> list[str]:
 
 
 def fork_of(program: str, programs: Path, words: list[str]) -> list[str]:
-    """The arguments of the fork for a command line, the script first; none, if it is for another Python."""
+    """The arguments of `page_program.py` for a command line; none, if it is for another Python."""
     smaller = json.loads((programs / SMALLER).read_text())
-    segnet = [str(programs / "start.py"), str(programs / "python")]
+    python = str(programs / "python")
     if program == "segnet":
-        return [*segnet, *words, *smaller_words(words, smaller)]
+        return [python, "segnet", *words, *smaller_words(words, smaller)]
     if words[:2] == ["-m", "segnet"]:  # another command begins it, with the words that make it small
-        return [*segnet, *words[2:]]
+        return [python, "segnet", *words[2:]]
     if words[:1] and words[0].endswith(".py"):
         command = [Path(words[0]).stem.replace("prepare_data", "prepare"), *words[1:]]
-        return [*words, *smaller_words(command, smaller)]
+        return [python, *words, *smaller_words(command, smaller)]
     return []
 
 
-def run_in_fork(arguments: list[str], server: Path) -> int:
+def run_in_fork(words: list[str], server: Path) -> int:
     """The exit status of a fork that prints where this process prints. It gets the signals that this process gets."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    request = {"arguments": arguments, "cwd": os.getcwd(), "environment": dict(os.environ), "session": None}
+    request = {"arguments": [str(PROGRAM), *words], "cwd": os.getcwd(), "environment": dict(os.environ), "session": None}
     with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(str(server))
         socket.send_fds(client, [json.dumps(request).encode()], [theirs.fileno(), 1, 2])

@@ -21,13 +21,14 @@ def blocks(page: str, *languages: str) -> list[str]:
 
 
 def commands_of(name: str) -> list[str]:
-    """The command lines of a page, those in its blocks before those in its sentences, or of a recipe's comments; each once."""
+    """The command lines of a page, or of a recipe's comments: those in its blocks, then those that only sentences have."""
     if name in RECIPES:
         found = re.findall(r"^# +(segnet .*)$|: (segnet .*)$", RECIPES[name], re.MULTILINE)
         return list(dict.fromkeys(first or second for first, second in found))
     page = PAGES[name]
     lines = [line for block in blocks(page, "", "bash") for line in lines_of(block)]
-    return list(dict.fromkeys([*lines, *(" ".join(text.split()) for text in INLINE.findall(FENCE.sub("", page)))]))
+    inline = dict.fromkeys(" ".join(text.split()) for text in INLINE.findall(FENCE.sub("", page)))
+    return [*lines, *(text for text in inline if text not in lines)]
 
 
 def lines_of(block: str) -> list[str]:

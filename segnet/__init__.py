@@ -32,8 +32,8 @@ inference/      from an image to an answer, in memory: exported · ensemble · p
                 answers · predictor
 evaluation/     from a split to a score: charts · markup · split_loss · scoring · weak_classes · gallery · shown ·
                 suspects · suspect_gallery · resampling · results · learning_curves · report · restoration_results ·
-                restoration_report ·
-                writers · comparison · restoration_comparison · temperature · cleanup_tuning · model_card
+                restoration_report · writers · comparison · restoration_comparison · temperature · cleanup_tuning ·
+                model_card
 prediction/     from files to files: manifest · inputs · areas · ranking · outputs · existing · summary · pipeline ·
                 collected · video
 export          a network as a file for other programs

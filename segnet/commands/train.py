@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 
 from segnet.commands.parsers import add_overrides, command_parser, complete_configs, parse
 from segnet.system.command_line import count_up_to
@@ -86,6 +87,6 @@ def main(arguments: list[str] | None = None) -> None:
     best = train(config, run, resume=given.resume or restarted())
     if is_main() and best.exists():
         print(f"best network: {best} ({describe_best(run, build_task(config).best)})")
-        print(as_started(f"score it:     segnet evaluate {run}"))
-        outputs = ",".join(shown_outputs(config.task))
-        print(as_started(f"use it:       segnet predict {run} PICTURES --out {run}/predictions --save {outputs}"))
+        print(as_started(f"score it:     segnet evaluate {quote(str(run))}"))
+        outputs, predictions = ",".join(shown_outputs(config.task)), quote(f"{run}/predictions")
+        print(as_started(f"use it:       segnet predict {quote(str(run))} PICTURES --out {predictions} --save {outputs}"))

@@ -10,7 +10,7 @@ from segnet.system.invocation import as_started
 
 def convert_command(mask: Path) -> str:
     """The command that converts all masks in the folder of `mask`, without its last option."""
-    return as_started(f"segnet convert {mask.parent} --out NEW")
+    return as_started(f"segnet convert {shlex.quote(str(mask.parent))} --out NEW")
 
 
 def rename_command(folder: Path, ending: str) -> str:
@@ -21,9 +21,9 @@ def rename_command(folder: Path, ending: str) -> str:
 
 def split_command(root: Path, options: str = "--val 0.2") -> str:
     """The command that writes the lists of splits of a data folder."""
-    return as_started(f"segnet split {root} {options}")
+    return as_started(f"segnet split {shlex.quote(str(root))} {options}")
 
 
 def prepare_command(name: str, root: Path) -> str:
     """The command that prepares the public dataset `name` in `root`."""
-    return as_started(f"segnet prepare {name} --root {root}")
+    return as_started(f"segnet prepare {name} --root {shlex.quote(str(root))}")

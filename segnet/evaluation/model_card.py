@@ -6,10 +6,12 @@ times, so that equal runs have equal cards.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import torch
@@ -87,7 +89,7 @@ def model_card(facts: Facts) -> str:
 
 def _heading(facts: Facts) -> Iterator[str]:
     task = build_task(facts.config)
-    yield f"# Model card: {facts.run.resolve().name}"
+    yield f"# Model card: {_cell(facts.run.resolve().name)}"
     yield ""
     if facts.config.task == "denoise":
         yield f"A network that removes noise from pictures of {task.channels} channels."
@@ -110,7 +112,7 @@ def _network(facts: Facts) -> Iterator[str]:
             ("input", f"{channels} channels, any height and width"),
             ("output", f"{model.output}, {outputs} channels, at the height and width of the input"),
             ("parameters", f"{sum(parameter.numel() for parameter in network.parameters()):,}"),
-            ("first weights", model.weights or model.encoder_weights or "random"),
+            ("first weights", _cell(model.weights or model.encoder_weights or "random")),
         ],
     )
 
@@ -125,13 +127,13 @@ def _data(facts: Facts) -> Iterator[str]:
     sizes = recorded.get("pictures", {}) if isinstance(recorded, dict) else {}
     yield "## Data"
     yield ""
-    rows = [("data folder", data.root)]
+    rows = [("data folder", _cell(data.root))]
     rows += [(f"pictures of {split}", f"{sizes.get(split, 'not recorded')}") for split in (data.train_split, data.val_split)]
     rows += [("digest of all pictures and masks", str(recorded.get("digest", "not recorded")))]
     if facts.config.task == "denoise":
         rows += [("noise", facts.config.noise.kind)]
     else:
-        rows += [("classes", ", ".join(data.class_set.names))]
+        rows += [("classes", ", ".join(map(_cell, data.class_set.names)))]
     yield from _table(("", ""), rows)
 
 
@@ -264,9 +266,9 @@ def _commands(facts: Facts) -> Iterator[str]:
     yield "## Commands"
     yield ""
     yield "```bash"
-    yield f"segnet train {run}/config.yaml --run {run}_again"
-    yield f"segnet evaluate {run} --split {split}"
-    yield f"segnet predict {run} PICTURES --out predictions --save {saved}"
+    yield f"segnet train {quote(f'{run}/config.yaml')} --run {quote(f'{run}_again')}"
+    yield f"segnet evaluate {quote(run)} --split {quote(split)}"
+    yield f"segnet predict {quote(run)} PICTURES --out predictions --save {saved}"
     yield "```"
 
 
@@ -306,8 +308,8 @@ def _range(interval: Sequence[float] | None) -> str:
 
 
 def _cell(text: object) -> str:
-    """A text in one cell of a table."""
-    return printable(str(text)).replace("|", "\\|")
+    """A text from elsewhere, such as a name, in one cell of a table or in a sentence: nothing in it is Markdown or HTML."""
+    return re.sub(r"[\\`*\[\]<&|]", r"\\\g<0>", printable(str(text)))
 
 
 def _dict(value: object) -> dict[str, Any]:

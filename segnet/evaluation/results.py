@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -182,7 +183,7 @@ def find_evaluation(path: Path, split: str | None) -> Path:
     split = split or _val_split(path)
     folder = path if given else path / "evaluation" / split
     if not (folder / "metrics.json").exists() or not (folder / "pictures.csv").exists():
-        remedy = "evaluate again" if given else f"run segnet evaluate {path} --split {split}"
+        remedy = "evaluate again" if given else f"run segnet evaluate {quote(str(path))} --split {quote(split)}"
         raise data_error(folder, "no pictures.csv" if given else "not evaluated yet", remedy)
     return folder
 

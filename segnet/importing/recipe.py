@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from statistics import median
 
 from segnet.config.advice import zoom_to_see
@@ -44,9 +45,9 @@ def recipe_text(path: Path, root: Path, result: Imported) -> str:
     scale = [round(zoom * factor, 2) for factor in ((0.5, 2.0) if varied else (0.75, 1.5))]
     epochs = max(10, min(300, round(_STEPS * _BATCH / len(result.sizes))))
     sizes = f"{widths[0]}×{heights[0]} to {widths[-1]}×{heights[-1]}, in the middle {median(widths):g}×{median(heights):g}"
-    commands = as_started(f"segnet train {path}")
+    commands = as_started(f"segnet train {quote(str(path))}")
     if "train" not in result.lists or "val" not in result.lists:
-        commands = as_started(f"segnet split {root} --val 0.2 && {commands}")
+        commands = as_started(f"segnet split {quote(str(root))} --val 0.2 && {commands}")
     quoted = '"' + str(root).replace("\\", "\\\\").replace('"', '\\"') + '"'
     return f"""\
 # {len(result.sizes):,} pictures of {sizes} pixels, imported from {result.title}; {len(result.classes)} classes.

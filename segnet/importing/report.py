@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from segnet.data.layout import ALL
 from segnet.importing.writing import Imported
@@ -34,5 +35,5 @@ def import_table(result: Imported, out: Path) -> str:
     lists = ", ".join(f"{size:,} {split}" for split, size in result.lists.items())
     lines.append(f"{out}: {lists}" + ("" if result.written else " (complete already: nothing to do)"))
     if set(result.lists) == {ALL}:
-        lines.append(as_started(f"next: segnet split {out} --val 0.2"))
+        lines.append(as_started(f"next: segnet split {quote(str(out))} --val 0.2"))
     return "\n".join(lines)

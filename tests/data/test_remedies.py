@@ -15,7 +15,7 @@ from segnet.system.errors import ExitCode
 
 
 def test_the_recommended_conversion_cures_the_mask(run_script: RunScript, tmp_path: Path) -> None:
-    classes, mask = class_set(("ground", "leaf")), tmp_path / "masks" / "a.png"
+    classes, mask = class_set(("ground", "leaf")), tmp_path / "my masks" / "a.png"
     mask.parent.mkdir()
     Image.fromarray(np.array([[0, 7]], np.uint8)).save(mask)
     with refused(ExitCode.DATA, convert_command(mask), "--map 7=ID"):
@@ -29,7 +29,7 @@ def test_the_recommended_conversion_cures_the_mask(run_script: RunScript, tmp_pa
 
 
 def test_the_recommended_preparation_is_known(run_script: RunScript, tmp_path: Path) -> None:
-    python, script, *arguments = shlex.split(prepare_command("voc", tmp_path / "a"))
+    python, script, *arguments = shlex.split(prepare_command("voc", tmp_path / "my data"))
     assert (python, script) == ("python", "scripts/prepare_data.py")
     done = run_script("prepare_data", *arguments, "--from-archive", tmp_path / "none.tar")
     assert (done.returncode, "none.tar: no such file" in done.stderr) == (ExitCode.DATA, True), done.stderr

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,15 @@ def test_an_evaluation_that_somebody_edited_is_a_warning(tiny_run, capsys):
 def test_an_evaluation_elsewhere_leaves_the_card(tiny_run, tmp_path):
     renew_model_card_of(tmp_path / "scores")
     assert not (tiny_run / CARD).exists()
+
+
+def test_no_name_is_markdown_and_every_command_can_be_copied(tiny_run):
+    facts = model_card.read_facts(tiny_run)
+    data = facts.config.data.model_copy(update={"classes": ("a|b", "<b>c</b>", "[d](e) & `f`")})
+    config = facts.config.model_copy(update={"data": data})
+    card = model_card.model_card(facts._replace(run=Path("/my runs/<i>"), config=config))
+    lines = card.splitlines()
+    assert r"| classes | a\|b, \<b>c\</b>, \[d\](e) \& \`f\` |" in lines
+    assert lines[0] == r"# Model card: \<i>"
+    (train_again,) = (line for line in lines if line.startswith("segnet train"))
+    assert shlex.split(train_again) == ["segnet", "train", "/my runs/<i>/config.yaml", "--run", "/my runs/<i>_again"]

@@ -26,7 +26,7 @@ from segnet.prediction.video import (
     video_targets,
     write_video,
 )
-from segnet.system.errors import ExitCode
+from segnet.system.errors import ExitCode, UserError
 
 
 def ffmpeg(*arguments: str) -> None:
@@ -92,8 +92,10 @@ def test_the_reason_of_a_broken_last_frame_has_no_addresses(tmp_path: Path) -> N
     content = (tmp_path / "a.avi").read_bytes()
     last = content.rfind(b"00dc", 0, content.rfind(b"idx1")) + 12
     (tmp_path / "a.avi").write_bytes(content[:last] + b"\xff" * 68 + content[last + 68 :])
-    with refused(ExitCode.DATA, "a.avi: not a whole, readable video (after 4 frames: corrupt decoded frame)"):
+    with pytest.raises(UserError) as caught:
         list(read_frames(open_video(tmp_path / "a.avi")))
+    assert "a.avi: not a whole, readable video (after 4 frames: " in str(caught.value)
+    assert "0x" not in str(caught.value)
 
 
 def test_every_frame_of_a_clip_is_predicted(predictor: Predictor, tmp_path: Path) -> None:

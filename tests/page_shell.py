@@ -1,8 +1,8 @@
 """A shell in which `segnet` and `python` are forks of a process that has imported torch and the project already.
 
-`Shell.run` gives a line to bash as it stands. The programs `segnet` and `python` that bash finds are this file: they ask the
-script server for a fork with their own arguments, folder, environment and output, and end as it ends. A command may get more
-words behind its own, which make it small.
+`Shell.start` gives a line to bash as it stands. The programs `segnet` and `python` that bash finds are this file, with the
+standard library alone: they ask the script server for a fork with their own arguments, folder, environment and output, and end
+as it ends. A command may get more words behind its own, which make it small.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ class Shell:
     """Bash, with programs in the folder `programs` that it finds first."""
 
     def __init__(self, programs: Path, smaller: dict[str, str]) -> None:
-        from helpers import ROOT
+        from helpers import ROOT  # here, because the programs have none of these
         from PIL import _plugins as pillow_formats
         from script_server import ScriptServer, script_environment
 
@@ -34,9 +35,9 @@ class Shell:
         programs.mkdir()
         (programs / SMALLER).write_text(json.dumps(smaller))
         for name in ("segnet", "python"):
-            self.add(name, f'exec {sys.executable} -IS {__file__} {name} {programs} "$@"\n')
+            self.add(name, f'exec {shlex.join([sys.executable, "-IS", __file__, name, str(programs)])} "$@"\n')
         self._environment = {**script_environment(), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-        files = [path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "segnet").rglob("*.py"))]
+        files = [path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "segnet").rglob("[!_]*.py"))]
         formats = [f"PIL.{name}" for name in pillow_formats if name not in ("FpxImagePlugin", "MicImagePlugin")]
         self._server = ScriptServer(script_environment(), [*(".".join(path.parts) for path in files), *formats])
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

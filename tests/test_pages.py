@@ -88,7 +88,8 @@ NOT_RUN = {
     r"register-python-argcomplete --shell fish .*": "needs the shell fish",
     r"segnet show (config|model)": "names a command, without its arguments",
 }
-NEEDED = {  # by a part of a command: the package or program without which it is not run
+NEEDED = {  # by a part of a command or an example: the package or program without which it is not run
+    "import onnxruntime": "onnxruntime",
     "drive.mp4": "imageio_ffmpeg",
     ".onnx": "onnxruntime",
     "page/": "onnxruntime",
@@ -246,8 +247,13 @@ def reason_not_to_run(command: str, page: str) -> str:
         return "takes long: run with SEGNET_EXHAUSTIVE=1"
     if command in ONCE and page != next(name for name, commands in COMMANDS.items() if command in commands):
         return "was run on another page"
+    return missing_for(command)
+
+
+def missing_for(text: str) -> str:
+    """The package or program that a command or an example needs and that is not here; empty: all are."""
     for part, needed in NEEDED.items():
-        if part in command and not (importlib.util.find_spec(needed) or shutil.which(needed)):
+        if part in text and not (importlib.util.find_spec(needed) or shutil.which(needed)):
             return f"needs {needed}"
     return ""
 
@@ -348,6 +354,8 @@ def test_the_commands_and_examples_of_a_page_work(
         else:
             faults.append(fault_of(shell, line, page_folder))
     for example in EXAMPLES.get(name, []):
+        if missing_for(example):
+            continue
         (page_folder / "example.py").write_text(example)
         faults.append(fault_of(shell, "python example.py", page_folder))
     assert not any(faults), "\n".join(filter(None, faults))
@@ -363,7 +371,8 @@ def test_a_command_that_fails_or_writes_nothing_is_a_fault(shell: Shell, tmp_pat
 def test_what_the_tables_name_stands_on_the_pages() -> None:
     commands = [command for found in COMMANDS.values() for command in found]
     assert [text for text in NOT_RUN if not any(re.fullmatch(text, command, re.DOTALL) for command in commands)] == []
-    assert [text for text in {**REPLACED, **NEEDED} if not any(text in command for command in commands)] == []
+    texts = [*commands, *(example for examples in EXAMPLES.values() for example in examples)]
+    assert [part for part in {**REPLACED, **NEEDED} if not any(part in text for text in texts)] == []
     assert (SLOW | ONCE | SERVERS | set(INSTEAD)) - set(commands) == set()
     for name, beginnings in FILES.items():
         for text in beginnings:

@@ -5,6 +5,8 @@ import json
 import torch
 
 from segnet.config.sections import InferenceConfig, ModelConfig
+from segnet.models.encoder_decoder import EncoderDecoder
+from segnet.models.initialization import build_model
 
 SMALL = ModelConfig.model_validate_json(
     '{"encoder": [{"widths": [4, 5]}, {"widths": [6]}], "decoder": [{"widths": [6, 5]}, {"widths": [4]}]}'
@@ -22,6 +24,26 @@ def narrow(config: ModelConfig) -> ModelConfig:
 
 
 NECK = '"neck": [{"width": 1, "kernel_size": 3}, {"operation": "deconvolution", "width": 1, "kernel_size": 3}]'
+
+
+_TWO_STAGES = (
+    '"encoder": [{"widths": [16, 24]}, {"widths": [32], "dropout": 0.5}], "decoder": [{"widths": [32, 24]}, {"widths": [24]}]'
+)
+
+
+def network_of_two_stages(form: str = '"batch_norm": true') -> EncoderDecoder:
+    """A network of this form (keys of an architecture) with batch statistics of its own, for prediction."""
+    torch.manual_seed(0)
+    model = build_model(ModelConfig.model_validate_json(f"{{{_TWO_STAGES}, {form}}}"), 11).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(2, 3, 48, 48) * 255)
+    return model.eval()
+
+
+def two_images(height: int, width: int) -> torch.Tensor:
+    """(2, 3, H, W) uint8, the same at every call."""
+    return torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 def in_float32(**changes: object) -> InferenceConfig:

@@ -4,21 +4,18 @@ import copy
 
 import pytest
 import torch
+from small_networks import network_of_two_stages as network
+from small_networks import two_images as picture
 from torch import nn
 
-from segnet.config.sections import ModelConfig
 from segnet.inference.answers import compute_logits
 from segnet.layers.native import find_kernel
-from segnet.models.encoder_decoder import EncoderDecoder, Unpooling
+from segnet.models.encoder_decoder import Unpooling
 from segnet.models.folding import fold
-from segnet.models.initialization import build_model
 from segnet.models.native_blocks import ConvolutionAndPooling, NativeConvolution, UnpoolingAndConvolution
 
 FOUND = find_kernel()
 pytestmark = pytest.mark.skipif(FOUND.kernel is None, reason=f"no compiled kernel: {FOUND.text}")
-WIDTHS = (
-    '"encoder": [{"widths": [16, 24]}, {"widths": [32], "dropout": 0.5}], "decoder": [{"widths": [32, 24]}, {"widths": [24]}]'
-)
 FORMS = [
     '"decoder_operation": "deconvolution"',
     '"decoder_relu": false',
@@ -29,20 +26,6 @@ FORMS = [
     '"skips": "add"',
     '"batch_norm": false',
 ]
-
-
-def network(form: str) -> EncoderDecoder:
-    """A network with batch statistics of its own."""
-    torch.manual_seed(0)
-    model = build_model(ModelConfig.model_validate_json(f"{{{WIDTHS}, {form}}}"), 11).train()
-    with torch.no_grad():
-        for _ in range(3):
-            model(torch.rand(2, 3, 48, 48) * 255)
-    return model.eval()
-
-
-def picture(*size: int) -> torch.Tensor:
-    return torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 def count_calls(monkeypatch) -> list[str]:

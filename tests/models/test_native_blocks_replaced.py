@@ -2,19 +2,16 @@
 
 import pytest
 import torch
+from small_networks import network_of_two_stages as network
+from small_networks import two_images as picture
 
-from segnet.config.sections import ModelConfig
 from segnet.inference.answers import compute_logits
 from segnet.layers import winograd
 from segnet.layers.native import Found
 from segnet.layers.winograd import TorchKernel
 from segnet.models import folding
-from segnet.models.encoder_decoder import EncoderDecoder
 from segnet.models.folding import fold
-from segnet.models.initialization import build_model
 from segnet.models.native_blocks import NativeConvolution
-
-STAGES = '"encoder": [{"widths": [16, 24]}, {"widths": [32]}], "decoder": [{"widths": [32, 24]}, {"widths": [24]}]'
 
 
 @pytest.fixture
@@ -30,20 +27,6 @@ def calls(monkeypatch):
     convolve = TorchKernel.convolve
     monkeypatch.setattr(TorchKernel, "convolve", lambda *args, **options: called.append(1) or convolve(*args, **options))
     return called
-
-
-def network(more: str = '"batch_norm": true') -> EncoderDecoder:
-    """A network with batch statistics of its own."""
-    torch.manual_seed(0)
-    model = build_model(ModelConfig.model_validate_json(f"{{{STAGES}, {more}}}"), 11).train()
-    with torch.no_grad():
-        for _ in range(3):
-            model(torch.rand(2, 3, 48, 48) * 255)
-    return model.eval()
-
-
-def picture(*size: int) -> torch.Tensor:
-    return torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("more", ['"decoder_operation": "deconvolution"', '"upsampling": "bilinear"', '"skips": "add"'])

@@ -62,6 +62,7 @@ def require_used(known: Format, choices: Choices) -> None:
 def recognise(tree: Tree, choices: Choices, source: Path, *, name: str | None = None) -> tuple[Format, str]:
     """The format of a set and the file by which it was recognised; `name` is the user's word for it.
 
+    Where a file of labels was named as the source, it is that file: what lies beside it may be of other sets.
     Raises UserError (data) where there is none, or several.
     """
     if name:
@@ -72,7 +73,7 @@ def recognise(tree: Tree, choices: Choices, source: Path, *, name: str | None = 
         return known, marker
     if choices.masks:
         return _PAIRS, choices.masks
-    found = {key: marker for key, known in FORMATS.items() if (marker := known.find(tree))}
+    found = {key: marker for key, known in FORMATS.items() if (marker := known.find(tree)) and tree.only in ("", marker)}
     found = {key: marker for key, marker in found.items() if not _INSIDE.get(key, set()) & found.keys()}
     if len(found) > 1:
         both = " and ".join(f"{FORMATS[key].title} ({marker})" for key, marker in found.items())
@@ -80,7 +81,7 @@ def recognise(tree: Tree, choices: Choices, source: Path, *, name: str | None = 
     if found:
         key, marker = next(iter(found.items()))
         return FORMATS[key], marker
-    if marker := find_pairs(tree, choices):
+    if not tree.only and (marker := find_pairs(tree, choices)):
         return _PAIRS, marker
     titles = ", ".join(known.title for known in FORMATS.values())
     held = f"{len(tree.pictures):,} pictures and {len(tree.others):,} other files"

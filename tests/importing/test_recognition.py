@@ -74,6 +74,17 @@ def test_a_json_file_alone_is_read_and_no_other(tmp_path: Path) -> None:
     assert [row.name for row in result.classes] == ["background", "leaf"]
 
 
+def test_a_set_beside_the_json_file_that_was_named_is_not_asked_about(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    named = write_json(tmp_path / "in" / "coco.json", COCO)
+    for folder in ("SegmentationClass", "ImageSets/Segmentation"):  # an export of CVAT in a folder of its own
+        write_array(tmp_path / "in" / "cvat" / folder / "a.png", MASK)
+    (tmp_path / "in" / "cvat" / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nleaf:1,1,1::\n")
+    with refused(ExitCode.DATA, "COCO JSON (coco.json)", "CVAT segmentation mask 1.1"):
+        run_import(tmp_path / "in", tmp_path / "out")
+    assert run_import(named, tmp_path / "out").title == "COCO JSON"
+
+
 def test_every_format_has_a_name_and_is_found_in_no_empty_folder(tmp_path: Path) -> None:
     tree = open_tree(tmp_path, tmp_path)
     assert NAMES == (*FORMATS, "pairs")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
+from convolutions import CASES, LARGEST_ERROR, SIZES, assert_close, expected, random_map, random_weights
 from helpers import ROOT
 from torch import Tensor
 
@@ -20,11 +20,6 @@ from segnet.layers.pooling import max_pool, max_unpool
 FOUND = find_kernel()
 pytestmark = pytest.mark.skipif(FOUND.kernel is None, reason=f"no compiled kernel: {FOUND.text}")
 
-SIZES = list(itertools.product(range(1, 71), range(1, 71)))
-CHANNELS = (1, 3, 7, 11, 20, 37, 64)
-CASES = list(itertools.product(CHANNELS, CHANNELS, (1, 3)))
-LARGEST_ERROR = 1e-5  # of the largest value
-
 
 def sizes_of(case: int) -> list[tuple[int, int]]:
     """A quarter of the sizes from 1×1 to 70×70, each in one of the 98 cases; with SEGNET_EXHAUSTIVE=1 all in each case."""
@@ -33,25 +28,8 @@ def sizes_of(case: int) -> list[tuple[int, int]]:
 
 def random_layer(channels: int, outputs: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Weight and bias, and the weight and the bias in the kernel's form."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(outputs, channels, 3, 3, generator=generator) / (3 * channels**0.5)
-    bias = torch.randn(outputs, generator=generator)
+    weight, bias = random_weights(channels, outputs, seed)
     return weight, bias, FOUND.kernel.transform(weight, bias)
-
-
-def random_map(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).contiguous(memory_format=torch.channels_last)
-
-
-def expected(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-
-
-def assert_close(found: Tensor, exact: Tensor, what: str = "") -> None:
-    assert found.dtype == torch.float32
-    assert found.shape == exact.shape
-    error = (found - exact).abs().max().item() / max(1.0, exact.abs().max().item())
-    assert error <= LARGEST_ERROR, f"{what}: {error:.2g}"
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
@@ -327,9 +305,9 @@ def test_gradients_within_rounding_of_float64(channels, outputs, size):
         found = (FOUND.kernel.convolve(grad, back, channels, relu=False), *FOUND.kernel.kernel_gradient(x, grad))
         results.append(found)
         assert all(map(torch.equal, found, results[0]))
-    for found, by_torch, expected in zip(results[0], torchs, exact, strict=True):
-        assert found.shape == expected.shape
-        assert (found - expected).norm() <= 6 * (by_torch - expected).norm() + 1e-6 * expected.norm()
+    for found, by_torch, truth in zip(results[0], torchs, exact, strict=True):
+        assert found.shape == truth.shape
+        assert (found - truth).norm() <= 6 * (by_torch - truth).norm() + 1e-6 * truth.norm()
     _, sum_of_input = FOUND.kernel.kernel_gradient(x, grad, bias_of_input=True)
     torch.testing.assert_close(sum_of_input, x.sum((0, 2, 3)), atol=1e-4, rtol=1e-5)
 

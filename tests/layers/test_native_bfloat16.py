@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from convolutions import random_map
 from torch import Tensor, nn
 
 from segnet.layers.native import find_kernel, is_usable
@@ -19,10 +20,6 @@ SIZES = [(1, 1), (3, 5), (4, 4), (33, 41), (70, 24)]
 def random_convolution(channels: int, outputs: int) -> nn.Conv2d:
     torch.manual_seed(channels)
     return nn.Conv2d(channels, outputs, 3, padding=1).requires_grad_(False)
-
-
-def random_map(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
 
 
 def transformed(convolution: nn.Conv2d) -> Tensor:

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
+from convolutions import CASES, LARGEST_ERROR, SIZES, assert_close, expected, random_map, random_weights
 from torch import Tensor
 
 from segnet.layers import winograd
@@ -15,10 +16,6 @@ from segnet.layers.pooling import max_pool, max_unpool
 from segnet.layers.winograd import TorchKernel, describe_kernel, find_faster, replaces_kernel
 
 KERNEL = TorchKernel()
-SIZES = list(itertools.product(range(1, 71), range(1, 71)))
-CHANNELS = (1, 3, 7, 11, 20, 37, 64)
-CASES = list(itertools.product(CHANNELS, CHANNELS, (1, 3)))
-LARGEST_ERROR = 1e-5  # of the largest value
 
 
 def sizes_of(case: int) -> list[tuple[int, int]]:
@@ -28,22 +25,13 @@ def sizes_of(case: int) -> list[tuple[int, int]]:
 
 def random_layer(channels: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
     """Weight and bias, and both in the kernel's form."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(outputs, channels, 3, 3, generator=generator) / (3 * channels**0.5)
-    bias = torch.randn(outputs, generator=generator)
+    weight, bias = random_weights(channels, outputs)
     return weight, bias, KERNEL.transform(weight, bias)
 
 
-def random_map(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
-
-
-def assert_close(found: Tensor, x: Tensor, weight: Tensor, bias: Tensor, what: str = "") -> None:
-    exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    assert found.shape == exact.shape
+def assert_convolved(found: Tensor, x: Tensor, weight: Tensor, bias: Tensor, what: str = "") -> None:
+    assert_close(found, expected(x, weight, bias), what)
     assert found.is_contiguous(memory_format=torch.channels_last)
-    error = (found - exact).abs().max().item() / max(1.0, exact.abs().max().item())
-    assert error <= LARGEST_ERROR, f"{what}: {error:.2g}"
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
@@ -55,7 +43,7 @@ def test_all_operations_at_many_sizes(case):
         what = f"{batch} × {channels} -> {outputs} at {size}"
         x = random_map(batch, channels, *size)
         found = KERNEL.convolve(x, kernels, outputs, relu=False)
-        assert_close(found, x, weight, bias, what)
+        assert_convolved(found, x, weight, bias, what)
         assert torch.equal(KERNEL.convolve(x[-1:], kernels, outputs, relu=False), found[-1:]), what
         assert torch.equal(KERNEL.convolve(x, kernels, outputs, relu=True), found.relu()), what
         pooled = KERNEL.convolve_and_pool(x, kernels, outputs, relu=False)
@@ -69,7 +57,7 @@ def test_all_operations_at_many_sizes(case):
 def test_wide_layers_of_several_blocks(channels, outputs):
     weight, bias, kernels = random_layer(channels, outputs)
     x = random_map(1, channels, 37, 89)
-    assert_close(KERNEL.convolve(x, kernels, outputs, relu=False), x, weight, bias)
+    assert_convolved(KERNEL.convolve(x, kernels, outputs, relu=False), x, weight, bias)
 
 
 @pytest.mark.parametrize("most", [1, 5, 12, 13, 1000])
@@ -82,7 +70,7 @@ def test_blocks_cover_all_tiles_once_and_none_is_larger_than_allowed(most, monke
         assert sorted(tiles) == list(itertools.product(range(-(-size[0] // 4)), range(-(-size[1] // 4))))
         assert all(0 < len(rows) * len(columns) <= most for rows, columns in blocks)
         x = random_map(2, 7, *size)
-        assert_close(KERNEL.convolve(x, kernels, 5, relu=False), x, weight, bias)
+        assert_convolved(KERNEL.convolve(x, kernels, 5, relu=False), x, weight, bias)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -90,7 +78,7 @@ def test_any_memory_layout_is_read(layout):
     weight, bias, kernels = random_layer(7, 5)
     x = random_map(2, 7, 9, 22).contiguous(memory_format=layout)
     for view in (x, x[..., 1::2], x[..., :4, :], x.transpose(2, 3)):
-        assert_close(KERNEL.convolve(view, kernels, 5, relu=False), view, weight, bias)
+        assert_convolved(KERNEL.convolve(view, kernels, 5, relu=False), view, weight, bias)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch.utils.data import Sampler
@@ -18,6 +19,23 @@ class SampleKey(NamedTuple):
     epoch: int
     picture: int  # index in the split
     shrink: float = 1.0  # factor of crop size and zoom, see AugmentConfig.shrink
+
+
+def steps_left(step: int, total: int, shrink: Sequence[float]) -> float:
+    """The steps from `step` (1 to `total`) on, counted in steps as large as the one before it.
+
+    A step with the factor s in `shrink` has the work of s² steps of full size. The time left is this number × the seconds that
+    the last step took.
+    """
+    firsts = [-(-part * total // len(shrink)) for part in range(len(shrink) + 1)]
+    parts = zip(shrink, pairwise(firsts), strict=True)
+    work = sum(factor**2 * max(0, end - max(first, step)) for factor, (first, end) in parts)
+    return work / shrink[_part_of(step - 1, total, shrink)] ** 2
+
+
+def _part_of(step: int, total: int, shrink: Sequence[float]) -> int:
+    """The place in `shrink` of the factor of a step: the steps are divided into equal parts, one for each factor."""
+    return step * len(shrink) // total
 
 
 class ResumableSampler(Sampler[list[SampleKey]]):
@@ -50,7 +68,7 @@ class ResumableSampler(Sampler[list[SampleKey]]):
     def batch(self, step: int) -> list[SampleKey]:
         """The batch of a step, of all ranks together."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        shrink = self.shrink[step * len(self.shrink) // self.total]
+        shrink = self.shrink[_part_of(step, self.total, self.shrink)]
         return [self._key(*divmod(position, self.length), shrink) for position in positions]
 
     def _key(self, epoch: int, place: int, shrink: float) -> SampleKey:

@@ -6,9 +6,10 @@ import json
 import math
 import sys
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from segnet.config.loading import config_to_yaml, flat_config
 from segnet.config.sections import Config
 from segnet.data.dataset import SplitDataset
+from segnet.data.sampler import steps_left
 from segnet.inference.answers import predict, prepare_to_predict
 from segnet.runs.checkpoint import BEST, load_checkpoint
 from segnet.runs.log import RunLog, read_log
@@ -27,10 +29,20 @@ from segnet.tasks.task import AnswerType, Best, Measure, Task
 from segnet.training.step import TrainState
 from segnet.visualization import grid
 
-Bar: TypeAlias = "tqdm[Any]"
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # fits into 80 columns
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}{postfix}]"  # fits into 80 columns
 DRAWN = 3  # images of the val split in each picture for observers
 NAMED = 3  # classes in the line of a validation, those with the lowest IoU
+
+
+class Bar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
+    """A progress bar of steps that differ in their work, for which tqdm's own estimate of the time left does not hold."""
+
+    left = "?"  # the time left, in words
+
+    @property
+    def format_dict(self) -> MutableMapping[str, Any]:
+        """What stands in the bar."""
+        return {**super().format_dict, "left": self.left}
 
 
 class Validation(NamedTuple):
@@ -61,7 +73,7 @@ class Reporter:
                 settings=settings_of(config),
             )
         hidden = not (is_main() and redraws(sys.stderr))
-        self.bar: Bar = tqdm(total=total_steps, initial=state.step, disable=hidden, file=sys.stderr, bar_format=BAR)
+        self.bar = Bar(total=total_steps, initial=state.step, disable=hidden, file=sys.stderr, bar_format=BAR)
         self.clock = time.perf_counter()
         self.clock_step = state.step
         self.waited = 0.0  # seconds for data, since the last log line
@@ -101,7 +113,7 @@ class Reporter:
         """Log the mean loss and the speed since the last call. All ranks call it: the loss is summed over them."""
         state = self.state
         loss = float(sum_over_ranks(state.loss_sum)) / max(1, state.loss_steps)
-        blank, steps = int(state.blank_steps), state.loss_steps
+        blank, since = int(state.blank_steps), state.loss_steps
         state.loss_sum.zero_()
         state.blank_steps.zero_()
         state.loss_steps = 0
@@ -109,18 +121,20 @@ class Reporter:
         if not self.log:
             return
         if blank:
-            found = f"{blank} of the last {steps} batches had no scored pixel (masks of 255 alone)"
+            found = f"{blank} of the last {since} batches had no scored pixel (masks of 255 alone)"
             print_above_bars(f"warning: {found}", sys.stderr)
         memory = peak_memory(self.device)
         speeds = {"pictures_per_second": speed, "waiting_for_data": waiting, "memory_gb": memory}
         self.log.write(state.step, {"epoch": epoch, "learning_rate": lr, "loss": loss}, **speeds)
+        steps = steps_left(state.step, self.total_steps, self.config.augment.shrink)
+        left = steps * self.config.train.batch_size / max(1e-9, speed)  # seconds
         if self.bar.disable:
-            left = (self.total_steps - state.step) * self.config.train.batch_size / max(1e-9, speed)
             say(
                 f"step {state.step}/{self.total_steps}  epoch {epoch:.2f}  loss {loss:.4f}  lr {lr:.2e}  "
                 f"{speed:.1f} pictures/s  data {waiting:.0%}  {memory:.1f} GB  {left / 60:.1f} min left"
             )
         else:
+            self.bar.left = Bar.format_interval(left)
             self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:.1f} pictures/s, data {waiting:.0%}")
 
     def _lap(self) -> tuple[float, float]:

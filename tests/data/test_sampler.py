@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from segnet.classes import ClassSet
 from segnet.config.sections import AugmentConfig
 from segnet.data.dataset import SegmentationDataset
 from segnet.data.loader import build_loader
-from segnet.data.sampler import ResumableSampler, SampleKey
+from segnet.data.sampler import ResumableSampler, SampleKey, steps_left
 from segnet.data.transforms import TrainTransform
 from segnet.system.digests import derive_seed
 
@@ -65,3 +66,16 @@ def test_pictures_grow_with_the_run_and_a_batch_has_one_size(tiny_data: Path, ti
     sampler = ResumableSampler(6, 4, seed=0, start=1, total=8, shrink=(0.5, 0.75, 1.0))
     shapes = [tuple(batch.image.shape[2:]) for batch in build_loader(dataset, sampler, workers=0)]
     assert shapes == 2 * [(16, 20)] + 3 * [(24, 30)] + 2 * [(32, 40)]
+
+
+@settings(max_examples=60)
+@given(
+    total=st.integers(1, 40),
+    step=st.integers(1, 40),
+    shrink=st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=5),
+)
+def test_the_steps_left_are_counted_by_the_area_of_their_pictures(total: int, step: int, shrink: list[float]) -> None:
+    step = min(step, total)
+    sampler = ResumableSampler(3, 1, seed=0, start=0, total=total, shrink=shrink)
+    areas = [batch[0].shrink ** 2 for batch in sampler]
+    assert steps_left(step, total, shrink) == pytest.approx(sum(areas[step:]) / areas[step - 1])

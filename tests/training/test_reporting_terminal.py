@@ -30,6 +30,9 @@ def test_each_line_is_whole_and_the_bar_fits_into_80_columns(tiny_config, tmp_pa
     bars = [part for part in re.split(r"[\r\n]", screen.getvalue()) if "%|" in part]
     assert any("pictures/s, data" in bar for bar in bars)  # not cut off
     assert max(map(len, bars)) <= 80
+    left = [re.search(r"<(\?|\d\d:\d\d)[],]", bar) for bar in bars]
+    assert all(left)
+    assert {"?"} < {found[1] for found in left if found}
 
 
 def test_a_simple_terminal_gets_lines(tiny_config, tmp_path, monkeypatch):

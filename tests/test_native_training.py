@@ -20,7 +20,7 @@ from segnet.system import devices
 from segnet.system.errors import ExitCode
 from segnet.training import precision
 from segnet.training.loop import train
-from segnet.training.precision import choose_train_precision, resolve_precisions
+from segnet.training.precision import choose_train_precision, describe_arithmetic, resolve_precisions
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 NATIVE = ["train.kernel=native", "train.epochs=1"]
@@ -68,10 +68,36 @@ def test_a_run_says_and_keeps_its_kernel(tiny_config, tmp_path, everywhere):
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
     stored = load_checkpoint(tmp_path / "stopped" / "last.pt").config.train
     assert (stored.kernel, stored.precision) == ("native", "float32")
-    train(override_config(config, ["train.kernel=auto"]), tmp_path / "torchs")
+    train(override_config(config, ["train.kernel=auto", "train.precision=float32"]), tmp_path / "auto")
+    assert_same_run(tmp_path / "whole", tmp_path / "auto")
+    train(override_config(config, ["train.kernel=torch", "train.precision=float32"]), tmp_path / "torchs")
     torchs = load_checkpoint(tmp_path / "torchs" / "last.pt")
-    assert torchs.config.train.kernel == "torch"
     assert not same(torchs.weights, load_checkpoint(tmp_path / "whole" / "last.pt").weights)
+
+
+COMPILED, NOT_COMPILED = Found(object(), ""), Found(None, "there is no compiler")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fast", "found", "device", "expected"),
+    [
+        ([], "float32", COMPILED, CPU, "native"),
+        ([], "bfloat16", COMPILED, CPU, "torch"),
+        (["train.precision=float32"], "bfloat16", COMPILED, CPU, "native"),
+        (["train.precision=bfloat16"], "float32", COMPILED, CPU, "torch"),
+        (["train.compile=true"], "float32", COMPILED, CPU, "torch"),
+        (["train.kernel=torch"], "float32", COMPILED, CPU, "torch"),
+        ([], "float32", NOT_COMPILED, CPU, "torch"),
+        ([], "float32", COMPILED, GPU, "torch"),
+    ],
+)
+def test_auto_is_the_kernel_where_a_step_is_in_float32(tiny_config, monkeypatch, settings, fast, found, device, expected):
+    monkeypatch.setattr(precision, "find_kernel", lambda: found)
+    monkeypatch.setattr(devices, "_fast_precision", lambda device: devices.Precision(fast, "its instructions"))
+    config = override_config(tiny_config, ["train.precision=auto", "train.kernel=auto", *settings])
+    computed, stored = resolve_precisions(config, device, None)
+    assert (computed.train.kernel, stored.train.kernel) == (expected, expected)
+    assert describe_arithmetic(config.train, device).endswith(", by the compiled kernel") == (expected == "native")
 
 
 def test_another_kernel_than_that_of_the_run_is_refused(tiny_config, tmp_path):

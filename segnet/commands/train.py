@@ -66,14 +66,14 @@ def main(arguments: list[str] | None = None) -> None:
     from segnet.tasks.choice import build_task
     from segnet.training.loop import train
     from segnet.training.overfitting import overfit_one_batch
-    from segnet.training.precision import choose_train_precision
+    from segnet.training.precision import describe_arithmetic
     from segnet.training.reporting import describe_best
 
     config = load_config(given.config, given.overrides)
     run = given.run or Path("runs") / given.config.stem
     device = choose_device(config.device)
     keep_freed_memory()
-    where = f"{describe_device(device)} in {choose_train_precision(config.train, device)}"
+    where = f"{describe_device(device)} in {describe_arithmetic(config.train, device)}"
     if given.overfit_one_batch:
         print(f"overfit one batch of {given.config} on {where}", flush=True)
         measure, learnt = overfit_one_batch(config, given.overfit_one_batch)

@@ -469,8 +469,8 @@ class TrainConfig(Section):
     convolutions are kept. stages: only the outputs of stages are kept. The gradients are the same."""
     kernel: TrainingKernel = "auto"
     """What computes the 3×3 convolutions of a float32 step on a processor. torch: torch's operations. native: the project's
-    compiled kernel, where it is faster and can be compiled; train.precision auto then means float32. auto: torch, because
-    too few whole trainings with the kernel's rounding have been compared; a resumed run keeps its kernel."""
+    compiled kernel, where it is faster and can be compiled; train.precision auto then means float32. auto: native where
+    train.precision comes out as float32 and the kernel can be compiled, else torch; a resumed run keeps its kernel."""
     compile: bool = False
     """Compile the network with torch.compile, once for each of up to eight image sizes; a size's first step takes minutes.
     Meant for GPUs, where it saves passes over memory between convolutions and, with accumulate 1, runs as a CUDA graph; on
